@@ -1,0 +1,1 @@
+"""The configs as a module, so that they are at hand where the package is installed."""

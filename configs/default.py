@@ -1,0 +1,125 @@
+"""Every knob of a run, its unit and its reason. The other configs are short differences from this one.
+
+`get_config("tiny" | "small" | "base" | "large")` sizes the network; `large` is the paper's. A section is the keyword
+arguments of one function, named beside it. All fields can be overridden: `--config.optim.peak=1e-4`.
+"""
+
+from ml_collections import ConfigDict
+
+SIZES = {  # width, layers, heads, ffn
+    "tiny": (64, 4, 4, 256),  # 0.3 M parameters: a toy for one CPU
+    "small": (384, 8, 6, 1536),  # 16 M: can be shipped
+    "base": (768, 12, 12, 3072),  # 93 M
+    "large": (1024, 24, 16, 4096),  # 330 M, SpeechFlow 4.1
+}
+
+
+def get_config(size: str = "large") -> ConfigDict:
+    """The paper's pre-training (SpeechFlow 4.1 and Table 5), with the network of `size`."""
+    if size not in SIZES:
+        raise ValueError(f"unknown size {size!r}; choose from {', '.join(SIZES)}")
+    width, layers, heads, ffn = SIZES[size]
+    config = ConfigDict()
+    config.seed = 0  # of initial parameters, masks, noise, times and dropout
+    config.init_from = ""  # run folder whose parameters (EMA) a new run starts from
+    config.precision = "bf16" if size in ("base", "large") else "fp32"  # a key of sfjax.precision.POLICIES
+
+    # sfjax.audio.MelSpec (Voicebox A.1, A.3)
+    config.mel = ConfigDict()
+    config.mel.sample_rate = 16000  # Hz
+    config.mel.n_fft = 1024
+    config.mel.window = 640  # samples: 40 ms
+    config.mel.hop = 160  # samples: 100 frames a second
+    config.mel.bands = 80
+    config.mel.low = 0.0  # Hz
+    config.mel.high = 8000.0
+    config.mel.floor = 1e-5  # 1e-3 would cost 0.9 PESQ
+    config.mel.mean = -5.8843  # of the natural logarithm, over speech
+    config.mel.std = 2.2615
+
+    # sfjax.model.Estimator
+    config.model = ConfigDict()
+    config.model.width = width
+    config.model.layers = layers
+    config.model.heads = heads
+    config.model.ffn = ffn
+    config.model.dropout = 0.1  # of activations inside the FFN
+    config.model.conv_kernel = 15  # ConvPos width 31 read as data2vec 2.0 does: 31 // 2; 31 for the other reading
+    config.model.conv_groups = 16
+    config.model.conv_depth = 2
+    config.model.attention_block = 256  # queries whose scores are held at once; 0: all
+    config.model.remat = "none" if size in ("tiny", "small") else "full"  # none, dots or full: memory for time
+    config.model.unroll = layers // 2 if size in ("tiny", "small") else 1  # layers laid out in a scan step
+
+    # sfjax.tasks.make
+    config.task = ConfigDict()
+    config.task.name = "pretrain"
+    config.task.drop = 0.1  # probability that the whole condition is dropped
+    config.task.fraction = (0.7, 1.0)  # of the frames that are hidden
+    config.task.shortest = 10  # frames in a hidden span
+
+    # sfjax.data.loader
+    config.data = ConfigDict()
+    config.data.train = ""  # manifests with weights, as in a.parquet:10,b.parquet:1
+    config.data.valid = ""  # the same for validation; "": the valid split of data.train
+    config.data.split = "train"
+    config.data.valid_split = "valid"
+    config.data.buckets = (4.0, 8.0, 12.0, 16.0)  # seconds: the lengths of batches; longer utterances are cropped
+    config.data.seconds = 2400.0  # of a global batch: 32 devices × 75 s
+    config.data.multiple = 1  # examples in a batch are a multiple of this; set to the devices that share a batch
+
+    # sfjax.data.mixing.Mixer, for tasks with a noisy column that the manifest lacks
+    config.mix = ConfigDict()
+    config.mix.noise = ""  # manifest of noise
+    config.mix.snr = (-5.0, 15.0)  # dB, on active samples
+    config.mix.gain = (-12.0, 6.0)  # dB, moves speech and mixture alike
+    config.mix.babble = 0.0  # probability of babble instead of a noise file
+    config.mix.talkers = 6
+    config.mix.reach = 5.0  # seconds of a noise file that are read to measure its level
+
+    # sfjax.optim.adam
+    config.optim = ConfigDict()
+    config.optim.peak = 5e-5
+    config.optim.end = 1e-5
+    config.optim.warmup = 5000  # updates
+    config.optim.updates = 600_000
+    config.optim.clip = 0.2  # of the global gradient norm
+    config.optim.b1 = 0.9
+    config.optim.b2 = 0.999
+
+    config.ema = 0.9999  # decay of the averaged parameters, after its warm-up
+    config.accumulate = 1  # pieces that a batch is cut into, one after the other
+
+    # sfjax.sharding.mesh: devices on each axis; -1 for the rest
+    config.mesh = ConfigDict()
+    config.mesh.data = -1
+    config.mesh.fsdp = 1
+    config.mesh.tensor = 1
+
+    # sfjax.flow.solve and guidance, for pictures while training and as the defaults of inference
+    config.sample = ConfigDict()
+    config.sample.solver = "midpoint"
+    config.sample.steps = 16  # 32 evaluations
+    config.sample.sway = 0.0  # even times
+    config.sample.tolerance = 1e-3  # of the adaptive solver only
+    config.sample.guidance = 0.7
+
+    # sfjax.infer: recordings longer than a chunk are done in chunks that overlap
+    config.infer = ConfigDict()
+    config.infer.seconds = 16.0  # of a chunk: the longest that training saw
+    config.infer.overlap = 2.0  # seconds that are cross-faded
+    config.infer.batch = 8  # chunks done at once, at most
+
+    # What may change between two starts of one run
+    config.run = ConfigDict()
+    config.run.workers = 8  # processes that read data; 0: none
+    config.run.log = 100  # steps between log lines
+    config.run.validate = 5000  # steps
+    config.run.valid_batches = 16
+    config.run.pictures = 4  # validation items drawn and played at each validation
+    config.run.save = 5000  # steps
+    config.run.keep = 3  # newest checkpoints
+    config.run.stop = 0  # leave, saved, after this step; 0: at the last update
+    config.run.max_bad = 0.01  # share of files that may go bad
+    config.run.max_streak = 20  # steps in a row without finite gradients
+    return config

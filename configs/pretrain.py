@@ -1,0 +1,13 @@
+"""Pre-training on unlabelled speech (SpeechFlow 4.1).
+
+    sfjax train --config=configs/pretrain.py:large --workdir=runs/pretrain --config.data.train=speech.parquet
+
+The paper: 600k updates of 32 × 75 s on 32 V100 GPUs, 60k hours of audiobooks.
+"""
+
+from sfjax.configs import default
+
+
+def get_config(size: str = "large"):
+    """`default` is this config."""
+    return default.get_config(size)

@@ -1,0 +1,18 @@
+"""sfjax: SpeechFlow, generative pre-training for speech with flow matching, in JAX.
+
+In a notebook: `model = sfjax.load("runs/enhance"); clean = model.enhance(noisy, sample_rate)`.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+__all__ = ["audio", "flow", "load", "metrics", "train"]
+
+
+def __getattr__(name: str):
+    """Imports on first use, so that `import sfjax` and the scoring processes stay light."""
+    if name == "load":
+        return importlib.import_module("sfjax.infer").load
+    if name in __all__:
+        return importlib.import_module(f"sfjax.{name}")
+    raise AttributeError(f"module 'sfjax' has no attribute {name!r}")

@@ -1,0 +1,280 @@
+"""The command line: verbs and flags. Nothing else reads flags."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from sfjax.errors import UserError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one verb; 0 if all went well, 2 for what the user can put right, 130 if interrupted."""
+    arguments, rest = _parser().parse_known_args(argv)
+    if rest and arguments.verb is not train:
+        _parser().error(f"unrecognized arguments: {' '.join(rest)}")
+    try:
+        return arguments.verb(arguments, rest) or 0
+    except UserError as error:
+        return _say(str(error))
+    except OSError as error:
+        name = f"{error.filename}: " if error.filename else ""
+        return _say(f"{name}{error.strerror or error}; free space, mend permissions or choose another place")
+    except KeyboardInterrupt:
+        _say("interrupted; what was finished is kept, the same command goes on or starts again")
+        return 130
+
+
+def _say(line: str) -> int:
+    print(f"sfjax: {' '.join(line.split())}", file=sys.stderr)
+    return 2
+
+
+# The verbs
+
+
+def prepare(arguments, _):
+    from sfjax import audio
+    from sfjax.configs import default
+    from sfjax.data import prepare
+
+    common = dict(
+        min_seconds=arguments.min_seconds,
+        mel=audio.MelSpec(**default.get_config("tiny").mel),
+        seed=arguments.seed,
+        workers=arguments.workers,
+    )
+    if arguments.kind_of_source == "jsonl":
+        where = {}
+        for condition in arguments.where:
+            key, equals, values = condition.partition("=")
+            if not equals:
+                raise UserError(f"--where {condition}: expected KEY=VALUE[,VALUE…], as in set=train-clean-100")
+            where[key] = set(values.split(","))
+        summary = prepare.jsonl(arguments.source, arguments.dest, where=where, **common)
+    else:
+        common |= dict(
+            speaker_from=arguments.speaker_from,
+            split=arguments.split,
+            valid_share=arguments.valid_share,
+            kind=arguments.kind,
+        )
+        if arguments.kind_of_source == "pairs":
+            summary = prepare.pairs(arguments.source, arguments.noisy, arguments.dest, **common)
+        else:
+            summary = prepare.folder(arguments.source, arguments.dest, **common)
+    rejected = f", {summary.rejected} rejected ({summary.rejects})" if summary.rejected else ""
+    print(f"{summary.dest}: {summary.files} utterances, {summary.hours:.2f} h, {summary.speakers} speakers{rejected}")
+
+
+def train(arguments, rest):
+    from sfjax import train
+
+    config = _config(arguments.config, rest)
+    train.run(config, arguments.workdir)
+
+
+def _config(spec: str, overrides: list[str]):
+    """A config from `FILE.py[:size]` and overrides `--config.section.field=value`."""
+    from absl import flags
+    from ml_collections import config_flags
+
+    from sfjax import configs
+
+    file, colon, size = spec.partition(":")
+    if not Path(file).is_file():  # away from a checkout: the configs of the installed package
+        packaged = Path(configs.__path__[0]) / Path(file).name
+        if not packaged.is_file():
+            raise UserError(f"{file}: no such config; give one of configs/*.py, as in configs/enhance.py:small")
+        file = str(packaged)
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values)
+    try:
+        left = values(["sfjax train", f"--config={file}{colon}{size}", *overrides])
+        config = values.config
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, SyntaxError) as error:
+        raise UserError(f"config {spec}: {error}; see configs/default.py for every field") from None
+    if left[1:]:
+        raise UserError(f"unexpected {left[1]!r}; overrides look like --config.optim.peak=1e-4")
+    return config
+
+
+def enhance(arguments, _):
+    from tqdm import tqdm
+
+    from sfjax import infer
+
+    pairs = _targets(arguments.files, arguments.output)
+    model = infer.load(arguments.model, ema=arguments.ema, step=arguments.step)
+    print(f"enhancing with {model.name}", file=sys.stderr)
+    with tqdm(unit="s", unit_scale=True, desc="enhanced", disable=None) as bar:
+        failed = model.enhance_files(pairs, seed=arguments.seed, progress=bar.update, **_sampling(arguments))
+    for reason in failed.values():
+        _say(reason)
+    print(f"{len(pairs) - len(failed)} of {len(pairs)} files written to {arguments.output}", file=sys.stderr)
+    return 2 if failed else 0
+
+
+def _targets(files: list[Path], folder: Path) -> list[tuple[Path, Path]]:
+    pairs = [(file, folder / file.name) for file in files]
+    for i, (file, target) in enumerate(pairs):
+        twin = next((other for other, there in pairs[:i] if there == target), None)
+        if twin:
+            raise UserError(f"{twin} and {file} would both be written to {target}; enhance them in two calls")
+        if target.exists() and target.samefile(file):
+            raise UserError(f"{file} would be overwritten by its own result; choose another folder than {folder}")
+    return pairs
+
+
+def _sampling(arguments) -> dict:
+    return {name: getattr(arguments, name) for name in ("solver", "steps", "guidance", "sway")}
+
+
+def score(arguments, _):
+    from sfjax import evaluate
+
+    pairs = evaluate.pair_files(arguments.reference, arguments.estimate)
+    return _report(evaluate.score_files(pairs, workers=arguments.workers, progress=_is_terminal()), arguments.output)
+
+
+def evaluate(arguments, _):
+    from sfjax import evaluate
+
+    if arguments.system == "model" and arguments.model is None:
+        raise UserError("expected --model RUN to evaluate; or --system noisy or --system bound")
+    model = None
+    if arguments.model is not None:
+        from sfjax import infer
+
+        model = infer.load(arguments.model, ema=arguments.ema, step=arguments.step)
+    report = evaluate.evaluate(
+        arguments.manifest, model, system=arguments.system, split=arguments.split, seed=arguments.seed,
+        workers=arguments.workers, progress=_is_terminal(), **_sampling(arguments),
+    )  # fmt: skip
+    return _report(report, arguments.output)
+
+
+def _report(report, output: Path | None) -> int:
+    print(report.table())
+    if output is not None:
+        report.write(output)
+    return 0 if report.rows else 2
+
+
+def _is_terminal() -> bool:
+    return sys.stderr.isatty()
+
+
+def quickstart(arguments, _):
+    from sfjax import quickstart
+
+    if (arguments.speech is None) != (arguments.noise is None):
+        raise UserError("--speech and --noise go together; give both folders, or neither for generated voices")
+    quickstart.run(main, arguments.output, speech=arguments.speech, noise=arguments.noise, workers=arguments.workers)
+
+
+# The flags
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sfjax", description="SpeechFlow in JAX: pre-train on speech, fine-tune, enhance recordings, score them."
+    )
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+
+    def verb(run, text, example):
+        made = verbs.add_parser(
+            run.__name__, help=text, description=text, epilog=f"example:\n  {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )  # fmt: skip
+        made.set_defaults(verb=run)
+        return made
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    _prepare_flags(
+        verb(prepare, "Check audio and write a manifest of it.", "sfjax prepare folder recordings speech.parquet"),
+        cores,
+    )
+
+    made = verb(
+        train, "Train by a config, or go on where a run stopped.",
+        "sfjax train --config=configs/pretrain.py:small --workdir=runs/pretrain --config.data.train=speech.parquet",
+    )  # fmt: skip
+    made.add_argument("--config", required=True, metavar="FILE.py[:SIZE]", help="then --config.SECTION.FIELD=VALUE")
+    made.add_argument("--workdir", required=True, type=Path, help="folder of the run")
+
+    made = verb(enhance, "Clean recordings.", "sfjax enhance noisy.wav -o clean --model runs/enhance")
+    made.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    made.add_argument("-o", "--output", required=True, type=Path, help="folder for the results, named as the inputs")
+    _model_flags(made, required=True)
+
+    made = verb(
+        score, "Score anybody's recordings against references.", "sfjax score --reference clean --estimate enhanced"
+    )
+    made.add_argument("--reference", required=True, type=Path, help="file or folder")
+    made.add_argument("--estimate", required=True, type=Path, help="file or folder; same names, any suffix")
+    _report_flags(made, cores)
+
+    made = verb(
+        evaluate, "Enhance a manifest's noisy recordings and score them.",
+        "sfjax evaluate --model runs/enhance --manifest pairs.parquet -o scores.json",
+    )  # fmt: skip
+    made.add_argument("--manifest", required=True, type=Path, help="made by `sfjax prepare pairs`")
+    made.add_argument("--split", help="rows of this split only")
+    made.add_argument(
+        "--system", choices=("model", "noisy", "bound"), default="model",
+        help="noisy: the recordings as they are; bound: the clean Mel with the noisy phase",
+    )  # fmt: skip
+    _model_flags(made, required=False)
+    _report_flags(made, cores)
+
+    made = verb(quickstart, "The whole way in five minutes on two cores.", "sfjax quickstart -o quickstart")
+    made.add_argument("-o", "--output", type=Path, default=Path("quickstart"), help="folder for all that it makes")
+    made.add_argument("--speech", type=Path, help="folder of clean speech; without it voices are generated")
+    made.add_argument("--noise", type=Path, help="folder of noise")
+    made.add_argument("--workers", type=int, default=cores, help="processes")
+    return parser
+
+
+def _prepare_flags(made, cores):
+    kinds = made.add_subparsers(required=True, metavar="SOURCE", dest="kind_of_source")
+    folder = kinds.add_parser("folder", help="every sound file below a folder")
+    folder.add_argument("source", type=Path)
+    pairs = kinds.add_parser("pairs", help="clean files and noisy ones of the same names")
+    pairs.add_argument("source", type=Path, metavar="clean")
+    pairs.add_argument("noisy", type=Path)
+    jsonl = kinds.add_parser("jsonl", help="a list with one JSON object a line: path, speaker, text, split …")
+    jsonl.add_argument("source", type=Path)
+    for made in (folder, pairs):
+        made.add_argument("--speaker-from", default="parent", help="parent (folder), none, or a regex with one group")
+        made.add_argument("--split", help="split of every row")
+        made.add_argument("--valid-share", type=float, default=0.0, help="share of speakers held out as split valid")
+        made.add_argument("--kind", help="kind of every row, as noise")
+    jsonl.add_argument("--where", nargs="+", default=[], metavar="KEY=VALUE[,VALUE…]", help="lines to take")
+    for made in (folder, pairs, jsonl):
+        made.add_argument("dest", type=Path, metavar="DEST.parquet")
+        made.add_argument("--min-seconds", type=float, default=0.5, help="shorter files are rejected")
+        made.add_argument("--seed", type=int, default=0)
+        made.add_argument("--workers", type=int, default=cores, help="processes")
+
+
+def _model_flags(made, *, required):
+    made.add_argument("--model", required=required, type=Path, help="workdir of a run")
+    made.add_argument("--step", type=int, help="checkpoint; default: the newest")
+    made.add_argument("--ema", action=argparse.BooleanOptionalAction, default=True, help="averaged parameters")
+    made.add_argument("--solver", help="euler, midpoint, heun, rk4 or dopri5; default: the run's")
+    made.add_argument("--steps", type=int, help="of the solver")
+    made.add_argument("--guidance", type=float, help="strength; 0: none, at half the cost")
+    made.add_argument("--sway", type=float, help="-1: more steps early; 0: even")
+    made.add_argument("--seed", type=int, default=0, help="of the noise that sampling starts from")
+
+
+def _report_flags(made, cores):
+    made.add_argument("-o", "--output", type=Path, help="scores as .json or .csv")
+    made.add_argument("--workers", type=int, default=cores, help="processes that score")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

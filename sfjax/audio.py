@@ -1,0 +1,285 @@
+"""Recordings and what the model sees of them: files, resampling, STFT, the log-Mel spectrogram and its way back.
+
+Everything below the files is JAX and pure. `log_mel` is the only acoustic feature of the project: training, inference
+and vocoders all call it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import soundfile
+import soxr
+from jaxtyping import Array, Complex, Float, Int
+
+from sfjax.errors import UserError
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
+TINY = 1e-14  # inside the square root of a magnitude, so that its gradient is finite at silence
+
+
+# Files
+
+
+class Info(NamedTuple):
+    """What a sound file says of itself: samples per channel, Hz, channels and soundfile's names of its encoding."""
+
+    frames: int
+    rate: int
+    channels: int
+    format: str
+    subtype: str
+
+
+def probe(path: str | os.PathLike) -> Info:
+    """The header of a sound file; `UserError` if there is no readable sound in it."""
+    with _open(path) as file:
+        return Info(file.frames, file.samplerate, file.channels, file.format, file.subtype)
+
+
+def read(
+    path: str | os.PathLike, *, start: int = 0, frames: int | None = None, rate: int | None = None
+) -> tuple[Float[np.ndarray, " samples"], int]:
+    """A crop of a sound file as float32 in [-1, 1], its channels averaged, and the rate in Hz it is returned at.
+
+    `start` and `frames` count the file's own samples, and only they are read; with `rate` the crop is resampled.
+    Raises `UserError` if the file cannot be read, ends before the crop does, or holds NaN.
+    """
+    with _open(path) as file:
+        try:
+            file.seek(start)
+            wav = file.read(-1 if frames is None else frames, dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError as error:
+            raise UserError(
+                f"{path}: broken at sample {start} ({error.error_string}); re-encode or replace it"
+            ) from None
+        own = file.samplerate
+        if len(wav) == 0 or (frames is not None and len(wav) < frames):
+            wanted = "at least one sample" if frames is None else f"{frames} samples from {start}"
+            raise UserError(f"{path}: expected {wanted}, found {len(wav)}; the file is empty or cut short")
+    mono = wav.mean(axis=1)
+    _check_finite(path, mono)
+    return (mono, own) if rate in (None, own) else (resample(mono, own, rate), rate)
+
+
+def blocks(path: str | os.PathLike, *, rate: int, seconds: float) -> Iterator[Float[np.ndarray, " samples"]]:
+    """A whole sound file as consecutive mono float32 pieces at `rate` Hz, in the memory of one piece of `seconds`.
+
+    Their total length is ceil(frames · rate / file rate). Raises `UserError` as `read` does.
+    """
+    with _open(path) as file:
+        own = file.samplerate
+        stream = None if own == rate else soxr.ResampleStream(own, rate, 1, dtype="float32")
+        left = -(-file.frames * rate // own)
+        step = max(1, int(seconds * own))
+        for done in range(0, file.frames, step):
+            try:
+                piece = file.read(step, dtype="float32", always_2d=True).mean(axis=1)
+            except soundfile.LibsndfileError as error:
+                raise UserError(f"{path}: broken near sample {done} ({error.error_string}); re-encode it") from None
+            if len(piece) < min(step, file.frames - done):
+                raise UserError(f"{path}: expected {file.frames} samples, found {done + len(piece)}; it is cut short")
+            _check_finite(path, piece)
+            if stream is not None:
+                piece = stream.resample_chunk(piece, last=done + step >= file.frames)
+            piece = piece[:left]
+            left -= len(piece)
+            yield piece
+        if left:
+            yield np.zeros(left, np.float32)
+
+
+class Writer:
+    """Writes mono pieces at `rate` Hz into a sound file like `like`: its rate, length, container and encoding.
+
+    The file appears under its own name only when everything was written; until then it is `<name>.part`, which is
+    removed if writing fails.
+    """
+
+    def __init__(self, path: str | os.PathLike, *, rate: int, like: Info):
+        self.path, self.left = Path(path), like.frames
+        self.part = self.path.with_name(self.path.name + ".part")
+        self.stream = None if rate == like.rate else soxr.ResampleStream(rate, like.rate, 1, dtype="float32")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.file = soundfile.SoundFile(self.part, "w", like.rate, channels=1, format=like.format, subtype=like.subtype)
+
+    def write(self, piece: Float[np.ndarray, " samples"], *, last: bool = False) -> None:
+        """Appends a piece; with `last` the end is cut or filled with zeros to the length of `like`."""
+        if self.stream is not None:
+            piece = self.stream.resample_chunk(np.ascontiguousarray(piece, np.float32), last=last)
+        piece = np.clip(piece[: self.left], -1.0, 1.0)
+        if last and len(piece) < self.left:
+            piece = np.concatenate([piece, np.zeros(self.left - len(piece), np.float32)])
+        self.left -= len(piece)
+        self.file.write(piece)
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, kind, value, trace) -> None:
+        try:
+            self.file.close()
+        finally:
+            if kind is not None:
+                self.part.unlink(missing_ok=True)
+        if kind is None:
+            os.replace(self.part, self.path)
+
+
+def write(path: str | os.PathLike, wav: Float[np.ndarray, " samples"], rate: int) -> None:
+    """Writes a whole mono wave (clipped to [-1, 1]) as 16-bit audio in the container that the suffix names."""
+    container = {"OPUS": "OGG"}.get(Path(path).suffix[1:].upper(), Path(path).suffix[1:].upper())
+    subtype = {".opus": "OPUS"}.get(Path(path).suffix.lower()) or soundfile.default_subtype(container)
+    with Writer(path, rate=rate, like=Info(len(wav), rate, 1, container, subtype)) as out:
+        out.write(np.asarray(wav, np.float32), last=True)
+
+
+def resample(wav: Float[np.ndarray, " samples"], rate: int, to: int) -> Float[np.ndarray, " resampled"]:
+    """`wav` from `rate` to `to` Hz by soxr's high-quality filter; ceil(samples · to / rate) samples."""
+    if rate == to:
+        return wav
+    out = soxr.resample(np.asarray(wav, np.float32), rate, to)
+    length = -(-len(wav) * to // rate)
+    return np.pad(out[:length], (0, max(0, length - len(out))))
+
+
+def _open(path: str | os.PathLike) -> soundfile.SoundFile:
+    if not Path(path).is_file():
+        raise UserError(f"{path}: expected a sound file, found {'a folder' if Path(path).is_dir() else 'nothing'}")
+    try:
+        file = soundfile.SoundFile(path)
+    except (soundfile.LibsndfileError, PermissionError, TypeError) as error:
+        why = getattr(error, "error_string", None) or str(error)
+        raise UserError(
+            f"{path}: not readable as sound ({why.strip().rstrip('.')}); WAV, FLAC, Ogg, Opus and MP3 are read"
+        ) from None
+    if file.frames > 2**48:  # as libsndfile says of a FLAC that was written to a pipe
+        file.close()
+        raise UserError(f"{path}: does not state its length; write it again to a file")
+    return file
+
+
+def _check_finite(path: str | os.PathLike, wav: np.ndarray) -> None:
+    if not np.isfinite(wav).all():
+        raise UserError(f"{path}: {np.count_nonzero(~np.isfinite(wav))} samples are NaN or infinite; repair or drop it")
+
+
+# The log-Mel spectrogram and its way back
+
+
+@dataclasses.dataclass(frozen=True)
+class MelSpec:
+    """How waves become normalised log-Mel frames (Voicebox A.1, A.3); fields are config section `mel`.
+
+    `sample_rate`, `low`, `high` in Hz; `n_fft`, `window`, `hop` in samples; `floor` is the smallest Mel amplitude;
+    `mean` and `std` normalise the natural logarithm.
+    """
+
+    sample_rate: int
+    n_fft: int
+    window: int
+    hop: int
+    bands: int
+    low: float
+    high: float
+    floor: float
+    mean: float
+    std: float
+
+    def frames(self, samples: int) -> int:
+        """Frames of a wave of `samples`: one for each started hop."""
+        return -(-samples // self.hop)
+
+
+def log_mel(
+    wav: Float[Array, "batch samples"], spec: MelSpec, lengths: Int[Array, " batch"] | None = None
+) -> Float[Array, "batch frames mels"]:
+    """Normalised log-Mel frames of each wave, frames = ceil(samples / hop) (Voicebox A.1).
+
+    `lengths` are the true lengths in samples of waves padded to one size: the frames of a wave are then those it has
+    alone; the frames behind its end mean nothing.
+    """
+    magnitude = jnp.sqrt(_power(stft(wav, spec, lengths)) + TINY)
+    mel = jnp.einsum("bfk,mk->bfm", magnitude, filterbank(spec), precision="highest")
+    return (jnp.log(jnp.maximum(mel, spec.floor)) - spec.mean) / spec.std
+
+
+def stft(
+    wav: Float[Array, "batch samples"], spec: MelSpec, lengths: Int[Array, " batch"] | None = None
+) -> Complex[Array, "batch frames bins"]:
+    """Short-time Fourier transform with the framing of `log_mel`.
+
+    Waves are padded with zeros to a multiple of the hop and by reflection with (n_fft − hop) / 2 at both ends; nothing
+    is centred. The phase refers to the first sample of the window, not of the n_fft frame.
+    """
+    samples = spec.frames(wav.shape[1]) * spec.hop
+    edge = (spec.n_fft - spec.hop) // 2
+    if samples <= edge:
+        raise ValueError(f"a wave needs more than {edge} samples to be framed, got {wav.shape[1]}")
+    wav = jnp.pad(wav, ((0, 0), (0, samples - wav.shape[1])))
+    ends = jnp.full(len(wav), samples) if lengths is None else (lengths + spec.hop - 1) // spec.hop * spec.hop
+    margin = edge - (spec.n_fft - spec.window) // 2  # the window sees only this much of the padding
+    place = jnp.arange(-margin, samples + spec.window - spec.hop - margin)
+    mirrored = 2 * (ends[:, None] - 1) - jnp.abs(place)
+    place = jnp.minimum(jnp.abs(place), mirrored)
+    padded = jnp.take_along_axis(wav, jnp.maximum(place, 0), axis=1) * (place >= 0)
+    hops = padded.reshape(len(wav), -1, spec.hop)
+    count = samples // spec.hop
+    frames = jnp.concatenate([hops[:, i : i + count] for i in range(spec.window // spec.hop)], axis=2)
+    return jnp.fft.rfft(frames * _hann(spec), n=spec.n_fft)
+
+
+def istft(spectrum: Complex[Array, "batch frames bins"], spec: MelSpec) -> Float[Array, "batch samples"]:
+    """The wave of frames · hop samples whose `stft` is closest to `spectrum` in least squares."""
+    frames = jnp.fft.irfft(spectrum, n=spec.n_fft)[..., : spec.window] * _hann(spec)
+    batch, count, _ = frames.shape
+    parts = spec.window // spec.hop
+    margin = (spec.window - spec.hop) // 2
+    weight = jnp.broadcast_to(_hann(spec) ** 2, (1, count, spec.window))
+
+    def overlap_add(pieces):
+        hops = pieces.reshape(len(pieces), count, parts, spec.hop)
+        total = sum(jnp.pad(hops[:, :, i], ((0, 0), (i, parts - 1 - i), (0, 0))) for i in range(parts))
+        return total.reshape(len(pieces), -1)[:, margin : margin + count * spec.hop]
+
+    return overlap_add(frames) / overlap_add(weight)
+
+
+def borrow_phase(
+    mel: Float[Array, "batch frames mels"], noisy: Complex[Array, "batch frames bins"], spec: MelSpec
+) -> Float[Array, "batch samples"]:
+    """A wave from normalised log-Mel frames and the phase of `noisy`, through the filterbank's pseudo-inverse (A.2)."""
+    inverse = jnp.asarray(_pseudo_inverse(spec))
+    magnitude = jnp.maximum(jnp.einsum("bfm,km->bfk", jnp.exp(mel * spec.std + spec.mean), inverse), 0.0)
+    return istft(magnitude * noisy / jnp.sqrt(_power(noisy) + TINY), spec)
+
+
+def _power(spectrum):
+    return jnp.real(spectrum) ** 2 + jnp.imag(spectrum) ** 2
+
+
+@functools.lru_cache
+def _hann(spec: MelSpec) -> np.ndarray:
+    if spec.window % spec.hop or (spec.window - spec.hop) % 2:
+        raise ValueError(f"the window ({spec.window}) must be a multiple of the hop ({spec.hop}) and differ evenly")
+    return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(spec.window) / spec.window)).astype(np.float32)
+
+
+@functools.lru_cache
+def filterbank(spec: MelSpec) -> Float[np.ndarray, "mels bins"]:
+    """Triangular filters on the Slaney scale with unit area, from librosa."""
+    from librosa.filters import mel  # slow to import (numba)
+
+    return mel(sr=spec.sample_rate, n_fft=spec.n_fft, n_mels=spec.bands, fmin=spec.low, fmax=spec.high)
+
+
+@functools.lru_cache
+def _pseudo_inverse(spec: MelSpec) -> np.ndarray:
+    return np.linalg.pinv(filterbank(spec).astype(np.float64)).astype(np.float32)

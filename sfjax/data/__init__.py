@@ -1,0 +1,1 @@
+"""Manifests, mixing, loading and preparing of audio."""

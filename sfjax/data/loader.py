@@ -1,0 +1,197 @@
+"""Batches of waveforms: planned as a pure function of (seed, step), read by grain workers.
+
+The plan of an epoch permutes the rows of all manifests, sorts them into a few fixed lengths (buckets) and cuts each
+bucket into batches of equal seconds. Nothing is stored between runs: step n is batch n, whatever the number of
+workers or processes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grain
+import numpy as np
+
+from sfjax import audio
+from sfjax.data.manifest import Manifest, read
+from sfjax.data.mixing import Mixer
+from sfjax.errors import UserError
+
+ATTEMPTS = 20  # rows tried in turn before a batch is given up
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A manifest and how often each of its rows comes in an epoch."""
+
+    manifest: Manifest
+    weight: float
+
+
+def sources(spec: str, *, split: str | None) -> tuple[Source, ...]:
+    """Reads `a.parquet:10,b.parquet`: manifests and their weights (1 if not given), rows of `split` only."""
+    found = []
+    for part in filter(None, (part.strip() for part in spec.split(","))):
+        path, _, weight = part.rpartition(":") if _is_number(part.rpartition(":")[2]) else (part, "", "1")
+        found.append(Source(read(Path(path), split=split), float(weight)))
+    if not found:
+        raise UserError("no manifest given; set --config.data.train to one or more, as in speech.parquet:1")
+    return tuple(found)
+
+
+def _is_number(text: str) -> bool:
+    return text.replace(".", "", 1).isdigit()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Plan:
+    """Which rows make batch number `step`; every method is a pure function of the fields.
+
+    `lengths` are the rows' seconds by source, `weights` how often each source's rows come in an epoch, `buckets` the
+    batch lengths in seconds, `seconds` those of a whole batch, which holds a multiple of `multiple` examples. Rows are
+    numbered through all sources.
+    """
+
+    lengths: tuple[np.ndarray, ...]
+    weights: tuple[float, ...]
+    buckets: tuple[float, ...]
+    seconds: float
+    multiple: int
+    seed: int
+
+    def size(self, bucket: int) -> int:
+        """Examples in a batch of `buckets[bucket]`."""
+        return max(int(self.seconds / self.buckets[bucket]) // self.multiple, 1) * self.multiple
+
+    @functools.cached_property
+    def members(self) -> list[list[np.ndarray]]:
+        """Row numbers by bucket and source; a row goes into the shortest bucket that holds it, else is cropped."""
+        edges = np.asarray(self.buckets)
+        offsets = np.cumsum([0, *map(len, self.lengths)])
+        place = [np.minimum(np.searchsorted(edges, seconds), len(edges) - 1) for seconds in self.lengths]
+        return [
+            [np.flatnonzero(p == b) + offset for p, offset in zip(place, offsets, strict=False)]
+            for b in range(len(edges))
+        ]
+
+    @functools.cached_property
+    def counts(self) -> list[int]:
+        """Batches of each bucket in an epoch; the last of a bucket is filled up with its first rows."""
+        rows = [sum(round(w * len(m)) for w, m in zip(self.weights, ms, strict=True)) for ms in self.members]
+        return [-(-count // self.size(bucket)) for bucket, count in enumerate(rows)]
+
+    @functools.lru_cache(maxsize=2)  # noqa: B019 (a plan lives as long as its run)
+    def epoch(self, number: int) -> list[tuple[int, np.ndarray]]:
+        """The batches of an epoch as (bucket, row numbers), in their order."""
+        rng = np.random.default_rng([self.seed, number])
+        batches = []
+        for bucket, members in enumerate(self.members):
+            if not self.counts[bucket]:
+                continue
+            rows = [
+                np.resize(rng.permutation(m), round(w * len(m)))
+                for w, m in zip(self.weights, members, strict=True)
+                if len(m)
+            ]
+            size = self.size(bucket)
+            rows = np.resize(rng.permutation(np.concatenate(rows)), self.counts[bucket] * size)
+            batches += [(bucket, part) for part in rows.reshape(-1, size)]
+        return [batches[i] for i in rng.permutation(len(batches))]
+
+    def __getitem__(self, step: int) -> tuple[int, np.ndarray]:
+        """The bucket and the row numbers of batch number `step`, for any step."""
+        number, within = divmod(step, sum(self.counts))
+        return self.epoch(number)[within]
+
+
+@dataclasses.dataclass(frozen=True)
+class Reader:
+    """Reads this process's share of a batch: a dict of `waves` by column, true `lengths` (samples), `names` and `bad`.
+
+    `waves[column]` is float32 [examples, samples]; what a column holds is read from the manifest's own column of that
+    name, and `noisy`, where the manifest has none, is mixed by `mixer`. A row that cannot be read is replaced by the
+    next one and named in `bad`.
+    """
+
+    sources: tuple[Source, ...]
+    plan: Plan
+    columns: tuple[str, ...]
+    mixer: Mixer | None
+    rate: int
+    share: tuple[int, int]
+
+    def __call__(self, step: int) -> dict[str, Any]:
+        bucket, rows = self.plan[step]
+        samples = round(self.plan.buckets[bucket] * self.rate)
+        index, count = self.share
+        if len(rows) % count:
+            raise UserError(f"a batch of {len(rows)} examples does not divide {count} processes; set data.multiple")
+        mine = range(index * len(rows) // count, (index + 1) * len(rows) // count)
+        waves = {column: np.zeros((len(mine), samples), np.float32) for column in self.columns}
+        lengths, names, bad = np.zeros(len(mine), np.int32), [], []
+        for slot, place in enumerate(mine):
+            rng = np.random.default_rng([self.plan.seed, step, place])
+            name, example = self._read(int(rows[place]), samples, rng, bad)
+            names.append(name)
+            for column, wav in example.items():
+                waves[column][slot, : len(wav)] = wav
+                lengths[slot] = len(wav)
+        return {"waves": waves, "lengths": lengths, "names": names, "bad": bad}
+
+    def _read(self, row, samples, rng, bad):
+        total = sum(len(source.manifest) for source in self.sources)
+        for attempt in range(ATTEMPTS):
+            manifest, place = self._find((row + attempt) % total)
+            found = manifest.row(place)
+            try:
+                return found["path"], self._example(manifest, found, samples, rng)
+            except UserError as error:
+                bad.append(str(error))
+        raise UserError(f"{ATTEMPTS} rows in a row cannot be read, the last: {bad[-1]}; check the manifest's files")
+
+    def _find(self, row):
+        for source in self.sources:
+            if row < len(source.manifest):
+                return source.manifest, row
+            row -= len(source.manifest)
+        raise IndexError(row)
+
+    def _example(self, manifest, row, samples, rng):
+        """The waves of one row: a random crop of at most `samples`, the same for all columns."""
+        frames = min(row["frames"], samples * row["rate"] // self.rate)
+        start = row["start"] + int(rng.integers(row["frames"] - frames + 1))
+        crop = lambda path: audio.read(path, start=start, frames=frames, rate=self.rate)[0][:samples]
+        waves = {"speech": crop(row["path"])}
+        if "noisy" in self.columns:
+            if row.get("noisy"):
+                waves["noisy"] = crop(row["noisy"])
+            else:
+                waves["speech"], waves["noisy"] = self.mixer(waves["speech"], self.rate, manifest, row["speaker"], rng)
+        return waves
+
+
+def mixer(sources: tuple[Source, ...], columns: tuple[str, ...], *, noise: str, split: str | None, **ranges):
+    """The `Mixer` that these sources need for `columns`, or None; config section `mix` with noise rows of `split`."""
+    if "noisy" not in columns or all("noisy" in source.manifest.table.column_names for source in sources):
+        return None
+    if not noise:
+        raise UserError("the manifest has no column 'noisy' and no noise to mix; set --config.mix.noise=noise.parquet")
+    return Mixer(noise=read(Path(noise), split=split), **ranges)
+
+
+def batches(reader: Reader, *, first: int, last: int, workers: int) -> Iterator[dict[str, Any]]:
+    """Batches number `first` to `last` − 1, read ahead by `workers` processes (0: by a thread of this one)."""
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():  # grain's workers read an absl flag, which nobody parses in pytest or a notebook
+        flags.FLAGS.mark_as_parsed()
+    ahead = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
+    data = grain.MapDataset.range(first, last).map(reader).to_iter_dataset(ahead)
+    if workers:
+        options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
+        data = data.mp_prefetch(options)
+    return iter(data)

@@ -1,0 +1,180 @@
+"""The manifest: one Parquet row for each utterance, saying where its audio lies and what is known of it.
+
+| column | type | what it holds |
+|---|---|---|
+| path | string | sound file, absolute or relative to the manifest's folder |
+| start, frames | int64 | the crop that is the utterance, in the file's own samples |
+| rate | int32 | sample rate of the file in Hz |
+| speaker, text, split, kind | string or null | what is known; a row without a split belongs to every split |
+| noisy | string or null, optional | noisy recording of the same utterance, same start and frames |
+
+Any further column is kept as it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from jaxtyping import Float64, Int32, Int64
+
+from sfjax.errors import UserError
+
+NAMES = pa.dictionary(pa.int32(), pa.string())  # few distinct values over many rows
+REQUIRED = {"path": pa.string(), "start": pa.int64(), "frames": pa.int64(), "rate": pa.int32()}
+NULLABLE = {"speaker": NAMES, "text": pa.string(), "split": NAMES, "kind": NAMES}
+OPTIONAL = {"noisy": pa.string()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """Rows of a manifest as Arrow columns, which pickle as plain buffers; `folder` is where its paths start from."""
+
+    folder: str
+    table: pa.Table
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    def row(self, i: int) -> dict[str, Any]:
+        """Row `i` with every column, its paths made absolute; `IndexError` outside the manifest."""
+        values = {name: self.table.column(name)[i].as_py() for name in self.table.column_names}
+        for name in {"path", "noisy"} & values.keys():
+            if values[name] is not None:
+                values[name] = os.path.join(self.folder, values[name])
+        return values
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of all columns; `noisy` only if the file has it."""
+        return self.table.column_names
+
+    @property
+    def frames(self) -> Int64[np.ndarray, " rows"]:
+        """Length of each row in samples of its own file."""
+        return self.table.column("frames").to_numpy()
+
+    @property
+    def rates(self) -> Int32[np.ndarray, " rows"]:
+        """Sample rate of each row's file in Hz."""
+        return self.table.column("rate").to_numpy()
+
+    @property
+    def seconds(self) -> Float64[np.ndarray, " rows"]:
+        """Length of each row in seconds."""
+        return self.frames / self.rates
+
+    @property
+    def speakers(self) -> list[str]:
+        """The names of the speakers, sorted; rows without one add nothing."""
+        return sorted(pc.drop_null(pc.unique(self.table.column("speaker").cast(pa.string()))).to_pylist())
+
+    @property
+    def speaker_codes(self) -> Int32[np.ndarray, " rows"]:
+        """The speaker of each row as an index into `speakers`, −1 where it is not known."""
+        speakers = pa.array(self.speakers, pa.string())
+        codes = pc.index_in(self.table.column("speaker").cast(pa.string()), value_set=speakers)
+        return codes.fill_null(-1).to_numpy()
+
+
+def write(path: str | os.PathLike, rows: list[dict[str, Any]]) -> None:
+    """Writes rows as a manifest; the file appears whole or not at all.
+
+    `UserError` if there is no row, or if a row lacks a required column or holds a value of another type.
+    """
+    if not rows:
+        raise UserError(f"{path}: a manifest wants at least one row, got none; look at the rejects for the reason")
+    further = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in REQUIRED | NULLABLE]
+    columns = {}
+    for name in [*REQUIRED, *NULLABLE, *further]:
+        # Arrow cuts 0.5 down to an integer when told the type here; left to infer it, the cast that follows refuses
+        kind = pa.string() if name in {"path", "noisy", *NULLABLE} else None
+        try:
+            columns[name] = pa.array([row.get(name) for row in rows], kind)
+        except (pa.ArrowException, OverflowError) as error:
+            raise UserError(f"{path}: {name!r} wants {kind or 'one type'} ({_line(error)}); mend the rows") from None
+    table = _checked(pa.table(columns), path)
+    with replacing(path) as part:
+        pq.write_table(table, part, compression="zstd")
+
+
+def read(path: str | os.PathLike, *, split: str | None) -> Manifest:
+    """The rows of a manifest that belong to `split` (all of them when None), in the order of the file.
+
+    Raises `UserError` if the file is missing or no manifest, or if the split has no rows.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"{path}: expected a manifest, found no such file; make one with `sfjax prepare`")
+    try:
+        with pq.ParquetFile(path) as file:
+            table = file.read()
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path}: expected a Parquet file ({_line(error)}); make one with `sfjax prepare`") from None
+    table = _checked(table, path)
+    if split is not None:
+        splits = table.column("split").cast(pa.string())
+        kept = table.filter(pc.or_kleene(pc.equal(splits, split), pc.is_null(splits)))
+        if not kept.num_rows:
+            found = sorted((entry["values"], entry["counts"]) for entry in pc.value_counts(splits).to_pylist())
+            have = ", ".join(f"{name!r} ({count} rows)" for name, count in found)
+            raise UserError(f"{path}: no rows for split {split!r}, it has {have}; name one of these")
+        table = kept
+    return Manifest(os.path.abspath(os.path.dirname(path)), table)
+
+
+def _checked(table: pa.Table, path: str | os.PathLike) -> pa.Table:
+    """The table with the manifest's types; nullable columns that are missing are added."""
+    missing = [name for name in REQUIRED if name not in table.column_names]
+    if missing:
+        found = ", ".join(table.column_names)
+        raise UserError(f"{path}: a manifest wants {', '.join(missing)}, found only {found}; run `sfjax prepare`")
+    if not table.num_rows:
+        raise UserError(f"{path}: a manifest wants at least one row, found none; run `sfjax prepare` on some audio")
+    for name, kind in (REQUIRED | NULLABLE | OPTIONAL).items():
+        if name in table.column_names:
+            try:
+                column = _cast(table.column(name), kind)
+            except pa.ArrowException as error:
+                raise UserError(f"{path}: {name!r} wants {kind} ({_line(error)}); mend the column") from None
+            table = table.set_column(table.column_names.index(name), name, column)
+        elif name in NULLABLE:
+            table = table.append_column(name, pa.nulls(table.num_rows, pa.string()).dictionary_encode().cast(kind))
+    for name, least in {"path": None, "start": 0, "frames": 1, "rate": 1}.items():
+        column = table.column(name)
+        low = pc.equal(column, "") if least is None else pc.less(column, least)
+        bad = pc.sum(pc.or_kleene(pc.is_null(column), low)).as_py()
+        if bad:
+            wanted = "a name" if least is None else f"at least {least}"
+            raise UserError(f"{path}: {name!r} wants {wanted} in every row, {bad} rows have less; mend or drop them")
+    return table
+
+
+def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    if column.type == kind:
+        return column
+    return column.cast(pa.string()).dictionary_encode() if kind == NAMES else column.cast(kind)
+
+
+def _line(error: BaseException) -> str:
+    return str(error).splitlines()[0].rstrip(". ") if str(error) else type(error).__name__
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[Path]:
+    """A name to write to, which becomes `path` when the block ends well and is removed when it does not."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,102 @@
+"""Noisy speech mixed while it is read: levels on active samples, noise files, babble of several speakers."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float
+
+from sfjax import audio
+from sfjax.data.manifest import Manifest
+from sfjax.errors import UserError
+
+BLOCK = 0.02  # seconds over which a level is measured
+RANGE = 40.0  # dB below the loudest block at which a block no longer counts as active
+CEILING = 0.99  # the largest sample after mixing
+
+
+def active_level(wav: Float[np.ndarray, " samples"], rate: int) -> float:
+    """The root mean square of the active blocks of `wav` in dB of full scale; −inf for digital silence.
+
+    A block of 20 ms is active within 40 dB of the loudest. Clips padded with silence and clicks keep their own level.
+    """
+    size = max(1, int(BLOCK * rate))
+    blocks = wav[: max(len(wav) // size, 1) * size]
+    power = np.square(blocks, dtype=np.float64).reshape(-1, min(size, len(wav))).mean(axis=1)
+    if power.max() <= 0:
+        return -np.inf
+    return float(10 * np.log10(power[power > power.max() * 10 ** (-RANGE / 10)].mean()))
+
+
+def at_snr(
+    speech: Float[np.ndarray, " samples"],
+    noise: Float[np.ndarray, " samples"],
+    snr: float,
+    *,
+    speech_level: float,
+    noise_level: float,
+) -> Float[np.ndarray, " samples"]:
+    """`speech` plus `noise` scaled so that their given active levels (dB) differ by `snr` dB; silent noise adds none."""
+    if not np.isfinite([speech_level, noise_level]).all():
+        return speech.copy()
+    return speech + noise * np.float32(10 ** ((speech_level - snr - noise_level) / 20))
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixer:
+    """Makes the noisy recording of a clean one: noise files, or babble with probability `babble`, at a random SNR.
+
+    `snr` and `gain` are uniform ranges in dB; the gain moves speech and mixture alike. Babble is the sum of `talkers`
+    other speakers of the speech manifest at equal levels. `reach` is how many seconds of a noise file are read to
+    measure its level.
+    """
+
+    noise: Manifest
+    snr: tuple[float, float]
+    gain: tuple[float, float]
+    babble: float
+    talkers: int
+    reach: float
+
+    def __call__(
+        self, speech: Float[np.ndarray, " samples"], rate: int, talk: Manifest, speaker: str | None, rng
+    ) -> tuple[Float[np.ndarray, " samples"], Float[np.ndarray, " samples"]]:
+        """The clean wave and its mixture, both after the random gain, neither beyond full scale."""
+        if rng.random() < self.babble:
+            noise, level = self._babble(len(speech), rate, talk, speaker, rng)
+        else:
+            noise, level = self._clip(self.noise, int(rng.integers(len(self.noise))), len(speech), rate, rng)
+        noisy = at_snr(
+            speech, noise, rng.uniform(*self.snr), speech_level=active_level(speech, rate), noise_level=level
+        )
+        scale = 10 ** (rng.uniform(*self.gain) / 20)
+        peak = max(np.abs(noisy).max(), np.abs(speech).max()) * scale
+        scale = np.float32(scale * min(1.0, CEILING / max(peak, CEILING)))
+        return speech * scale, noisy * scale
+
+    def _clip(self, manifest, index, samples, rate, rng):
+        """A random crop of a file, repeated if it is short, and the active level of what was read around it."""
+        row = manifest.row(index)
+        wanted = -(-max(samples, int(self.reach * rate)) * row["rate"] // rate)
+        frames = min(wanted, row["frames"])
+        start = row["start"] + int(rng.integers(row["frames"] - frames + 1))
+        wav, _ = audio.read(row["path"], start=start, frames=frames, rate=rate)
+        level = active_level(wav, rate)
+        if len(wav) < samples:
+            wav = np.tile(wav, -(-samples // len(wav)))
+        cut = int(rng.integers(len(wav) - samples + 1))
+        return wav[cut : cut + samples], level
+
+    def _babble(self, samples, rate, talk, speaker, rng):
+        total, found = np.zeros(samples, np.float32), 0
+        for index in map(int, rng.integers(len(talk), size=4 * self.talkers)):
+            if found == self.talkers or (speaker is not None and talk.row(index)["speaker"] == speaker):
+                continue
+            wav, level = self._clip(talk, index, samples, rate, rng)
+            if np.isfinite(level):
+                total += wav * np.float32(10 ** (-level / 20))
+                found += 1
+        if found < self.talkers:
+            raise UserError(f"babble needs {self.talkers} speakers other than {speaker}, found {found}")
+        return total, active_level(total, rate)

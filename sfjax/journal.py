@@ -1,0 +1,110 @@
+"""What a run says while it goes: a progress line, JSON lines, TensorBoard scalars, pictures and audio."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tensorboardX import SummaryWriter
+
+from sfjax import audio, picture
+
+
+class Journal:
+    """Writes the record of a run from step `first` on; lines of later steps from an earlier start are dropped."""
+
+    def __init__(self, workdir: str | Path, *, first: int, out=sys.stderr, every: int):
+        self.folder, self.out, self.every = Path(workdir), out, every
+        self.path, self.bad_path = self.folder / "metrics.jsonl", self.folder / "bad_files.txt"
+        kept = [line for line in self._lines() if json.loads(line)["step"] <= first]
+        self.path.write_text("".join(kept))
+        self.lines = self.path.open("a", buffering=1)
+        self.board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=first + 1, flush_secs=10)
+        self.known = set(self.bad_path.read_text().splitlines()) if self.bad_path.exists() else set()
+        self._reset()
+
+    def _lines(self):
+        if not self.path.exists():
+            return
+        for line in self.path.read_text().splitlines(keepends=True):
+            if line.endswith("\n"):  # a killed run may leave half a line
+                yield line
+
+    def _reset(self):
+        self.since, self.seconds, self.waited, self.steps = time.perf_counter(), 0.0, 0.0, 0
+
+    def step(self, done: int, last: int, metrics: dict[str, float], seconds: float, waited: float) -> None:
+        """Records a step of `seconds` of audio that waited `waited` seconds for its data."""
+        self.seconds, self.waited, self.steps = self.seconds + seconds, self.waited + waited, self.steps + 1
+        if done % self.every and done != last:
+            self._write({"step": done, "loss": metrics["loss"]})
+            return
+        spent = time.perf_counter() - self.since
+        speed = {
+            "steps_per_second": self.steps / spent,
+            "audio_seconds_per_second": self.seconds / spent,
+            "data_wait_share": self.waited / spent,
+        }
+        self._write({"step": done, **metrics, **speed})
+        for name, value in (metrics | speed).items():
+            self.board.add_scalar(f"train/{name}", value, done)
+        left = (last - done) / speed["steps_per_second"] / 60
+        self._say(
+            f"step {done}/{last}  loss {metrics['loss']:.4f}  lr {metrics['learning_rate']:.2e}  "
+            f"{speed['steps_per_second']:.2f} steps/s  {speed['audio_seconds_per_second']:.0f} audio-s/s  "
+            f"{left:.0f} min left" + (f"  skipped {metrics['skipped']:.0f}" if metrics["skipped"] else "")
+        )
+        self._reset()
+
+    @contextlib.contextmanager
+    def pause(self):
+        """What happens in this context does not count as training time."""
+        began = time.perf_counter()
+        yield
+        self.since += time.perf_counter() - began
+
+    def valid(self, done: int, metrics: dict[str, float]) -> None:
+        """Records validation metrics."""
+        if metrics:
+            self._write({"step": done, **{f"valid_{name}": value for name, value in metrics.items()}})
+            for name, value in metrics.items():
+                self.board.add_scalar(f"valid/{name}", value, done)
+            self._say(f"step {done}  " + "  ".join(f"valid {name} {value:.4f}" for name, value in metrics.items()))
+
+    def pictures(self, done: int, shown: dict[str, Any], lengths: np.ndarray, spec: audio.MelSpec) -> None:
+        """Draws the condition, sample and target of a few items, and keeps the samples' audio."""
+        folder = self.folder / "samples"
+        folder.mkdir(exist_ok=True)
+        for i, samples in enumerate(lengths):
+            frames = spec.frames(int(samples))
+            panels = {name: shown[name][i, :frames] for name in ("condition", "sample", "target")}
+            image = picture.spectrograms(panels, spec, folder / f"{done:07d}_{i}.png")
+            audio.write(folder / f"{done:07d}_{i}.wav", shown["wave"][i, :samples], spec.sample_rate)
+            self.board.add_image(f"sample/{i}", image, done, dataformats="HWC")
+            self.board.add_audio(f"sample/{i}", shown["wave"][i, :samples], done, spec.sample_rate)
+
+    def bad_files(self, reasons: list[str]) -> None:
+        """Names each file that went bad, once."""
+        for reason in reasons:
+            if reason not in self.known:
+                self.known.add(reason)
+                with self.bad_path.open("a") as file:
+                    file.write(reason + "\n")
+                self._say(f"skipped {reason}")
+
+    def close(self, done: int, spent: float) -> None:
+        """Ends the record."""
+        self._say(f"saved step {done} in {self.folder} after {spent / 60:.1f} min")
+        self.lines.close()
+        self.board.close()
+
+    def _write(self, entry):
+        self.lines.write(json.dumps(entry) + "\n")
+
+    def _say(self, line):
+        print(line, file=self.out, flush=True)

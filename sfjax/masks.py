@@ -1,0 +1,58 @@
+"""Which frames are real, hidden or shown; samplers that run under `jit` on padded lengths."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int, Key
+
+
+def valid(lengths: Int[Array, "*batch"], frames: int) -> Bool[Array, "*batch frames"]:
+    """True on the first `lengths` of `frames` positions."""
+    return jnp.arange(frames) < lengths[..., None]
+
+
+def spans(
+    key: Key[Array, ""], length: Int[Array, ""], *, frames: int, fraction: tuple[float, float], shortest: int
+) -> Bool[Array, " frames"]:
+    """A random set of hidden spans: exactly round(r · length) of the first `length` frames, r uniform in `fraction`.
+
+    The hidden frames fall into spans of at least `shortest`, no two of which touch. The number of spans is uniform in
+    1..min(n // shortest, length − n + 1), and given it every arrangement is equally likely. A length too short for
+    one whole span gets one shorter span. Source: SpeechFlow 4.1; unlike overlapping samplers it keeps the fraction.
+    """
+    key_fraction, key_count, key_spans, key_gaps = jax.random.split(key, 4)
+    low, high = fraction
+    ratio = jax.random.uniform(key_fraction, minval=low, maxval=high)
+    hidden = jnp.round(ratio * length).astype(jnp.int32)
+    most = jnp.maximum(jnp.minimum(hidden // shortest, length - hidden + 1), 1)
+    count = jax.random.randint(key_count, (), 1, most + 1)
+    least = jnp.where(hidden < shortest, hidden, shortest)
+    slots = frames // shortest + 2  # spans, and gaps around them, at most
+    inside = _composition(key_spans, hidden - count * least, count, slots, frames)
+    between = _composition(key_gaps, length - hidden - (count - 1), count + 1, slots, frames)
+    order = jnp.arange(slots)
+    widths = jnp.where(order < count, inside + least, 0)
+    gaps = between + ((order > 0) & (order < count))
+    starts = jnp.cumsum(gaps) + jnp.cumsum(widths) - widths
+    edges = jnp.zeros(frames + 1, jnp.int32)
+    edges = edges.at[jnp.where(order < count, starts, frames)].add(jnp.where(order < count, 1, 0))
+    edges = edges.at[jnp.where(order < count, starts + widths, frames)].add(jnp.where(order < count, -1, 0))
+    return jnp.cumsum(edges)[:frames] > 0
+
+
+def _composition(key, total, parts, slots, frames):
+    """`total` units dealt into `parts` bins, every outcome equally likely: bars among stars, by random ranks."""
+    places = jnp.arange(frames + slots)
+    among = places < total + parts - 1
+    ranks = jnp.where(among, jax.random.uniform(key, places.shape), 2.0)
+    order = jnp.argsort(ranks)
+    bars = jnp.zeros(places.shape, bool).at[order].set(places < parts - 1)
+    part = jnp.cumsum(bars)
+    stars = (among & ~bars).astype(jnp.int32)
+    return jnp.zeros(slots, jnp.int32).at[jnp.minimum(part, slots - 1)].add(stars)
+
+
+def keep(key: Key[Array, ""], drop: float) -> Bool[Array, ""]:
+    """False with probability `drop`: whether an example keeps its condition."""
+    return jax.random.uniform(key) >= drop

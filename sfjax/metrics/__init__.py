@@ -1,0 +1,29 @@
+"""Objective scores of recordings against their references, computed in numpy."""
+
+import numpy as np
+from jaxtyping import Float
+
+from sfjax.metrics.composite import composite
+from sfjax.metrics.perceptual import Unscorable, estoi, pesq_nb, pesq_wb, scorable
+from sfjax.metrics.separation import si_sdr
+
+__all__ = ["Unscorable", "composite", "estoi", "pesq_nb", "pesq_wb", "score", "si_sdr"]
+
+
+def score(reference: Float[np.ndarray, " samples"], estimate: Float[np.ndarray, " _"], rate: int) -> dict[str, float]:
+    """Every score of one estimate: pesq_wb, pesq_nb, estoi, csig, cbak, covl and si_sdr (dB).
+
+    `rate` must be 16000 Hz, where all of them are defined. Raises `Unscorable` if any of them has no value.
+    """
+    reference, estimate = scorable(reference, estimate, rate, rates=(16_000,))
+    wide = pesq_wb(reference, estimate, rate)
+    measures = composite(reference, estimate, rate, pesq=wide)
+    return {
+        "pesq_wb": wide,
+        "pesq_nb": pesq_nb(reference, estimate, rate),
+        "estoi": estoi(reference, estimate, rate),
+        "csig": measures.csig,
+        "cbak": measures.cbak,
+        "covl": measures.covl,
+        "si_sdr": float(si_sdr(reference, estimate)),
+    }

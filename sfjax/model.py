@@ -1,0 +1,234 @@
+"""The vector field's network: a Transformer with U-Net skips and ALiBi, and the estimator around it (Linen).
+
+Layers are stacked: every parameter of the first and of the second half of the Transformer is one array with a leading
+layer axis, whether `unroll` scans over the layers or lays them out. Sharding tables, adapters and checkpoints see one
+tree.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from sfjax import masks
+
+INIT = nn.initializers.normal(0.02)  # Voicebox follows BERT here
+REMAT = {
+    "none": None,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
+
+
+def alibi_slopes(heads: int) -> Float[np.ndarray, " heads"]:
+    """The fixed slope of each head, 2^(−8k / heads) for k = 1..heads (ALiBi, arXiv 2108.12409)."""
+    return np.exp2(-8.0 * np.arange(1, heads + 1) / heads).astype(np.float32)
+
+
+def alibi(
+    queries: Int[Array, " queries"], keys: Int[Array, " keys"], *, heads: int, lead: int
+) -> Float[Array, "heads queries keys"]:
+    """−slope · |i − j| between positions; 0 where either is one of the first `lead`, which stand for no moment."""
+    distance = jnp.abs(queries[:, None] - keys[None, :])
+    placed = (queries[:, None] >= lead) & (keys[None, :] >= lead)
+    return -alibi_slopes(heads)[:, None, None] * jnp.where(placed, distance, 0).astype(jnp.float32)
+
+
+def attention(
+    query: Float[Array, "batch frames heads size"],
+    key: Float[Array, "batch frames heads size"],
+    value: Float[Array, "batch frames heads size"],
+    shown: Bool[Array, "batch frames"],
+    *,
+    lead: int,
+    block: int,
+) -> Float[Array, "batch frames heads size"]:
+    """Softmax attention with the ALiBi bias over the keys that are `shown`, softmax in float32.
+
+    Queries go in blocks of `block` (0: all at once), whose scores and bias are computed when they are used and again
+    in the backward pass, so that memory grows with block · frames and not with frames².
+    """
+    batch, frames, heads, size = query.shape
+    positions = jnp.arange(frames)
+    query = query * size**-0.5
+
+    def attend(rows, query):
+        scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
+        scores = scores + alibi(rows, positions, heads=heads, lead=lead)
+        weights = jax.nn.softmax(scores, where=shown[:, None, None, :], axis=-1).astype(value.dtype)
+        return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+
+    if not block or frames <= block:
+        return attend(positions, query)
+    count = -(-frames // block)
+    padded = jnp.pad(query, ((0, 0), (0, count * block - frames), (0, 0), (0, 0)))
+    pieces = padded.reshape(batch, count, block, heads, size).swapaxes(0, 1)
+    rows = jnp.arange(count * block).reshape(count, block)
+    out = jax.lax.map(lambda piece: jax.checkpoint(attend)(*piece), (rows, pieces))
+    return out.swapaxes(0, 1).reshape(batch, count * block, heads, size)[:, :frames]
+
+
+class Block(nn.Module):
+    """A pre-LayerNorm Transformer layer: attention, then a GELU network of `ffn` units; see `Transformer`."""
+
+    width: int
+    heads: int
+    ffn: int
+    dropout: float
+    attention_block: int
+    lead: int
+    skip: bool
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x, shown, kept, train):
+        dense = lambda size, name: nn.Dense(size, kernel_init=INIT, dtype=self.dtype, name=name)
+        entered = x
+        if self.skip:
+            x = dense(self.width, "skip")(jnp.concatenate([x, kept], axis=-1))
+        h = nn.LayerNorm(dtype=self.dtype, name="attention_norm")(x)
+        split = lambda name: dense(self.width, name)(h).reshape(*h.shape[:2], self.heads, -1)
+        h = attention(split("query"), split("key"), split("value"), shown, lead=self.lead, block=self.attention_block)
+        x = x + dense(self.width, "out")(h.reshape(x.shape))
+        h = nn.LayerNorm(dtype=self.dtype, name="ffn_norm")(x)
+        h = nn.gelu(dense(self.ffn, "up")(h), approximate=False)
+        h = nn.Dropout(self.dropout)(h, deterministic=not train)
+        return x + dense(self.width, "down")(h), entered
+
+
+class Transformer(nn.Module):
+    """Layers with U-Net skips: layer L − i + 1 takes in, beside the layer before it, what entered layer i (Voicebox 5.1).
+
+    `width`, `heads`, `ffn`, `layers` (even) size it, `dropout` acts inside the FFN; the first `lead` positions stand
+    for no moment in time. `attention_block` and `remat` (a key of `REMAT`) trade time for memory, `unroll` is how many
+    layers of a half are laid out in one scan step.
+    """
+
+    width: int
+    layers: int
+    heads: int
+    ffn: int
+    dropout: float
+    attention_block: int
+    remat: str
+    unroll: int
+    lead: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch frames width"], shown: Bool[Array, "batch frames"], *, train: bool
+    ) -> Float[Array, "batch frames width"]:
+        block = Block
+        if self.remat != "none":
+            block = nn.remat(Block, policy=REMAT[self.remat], prevent_cse=False, static_argnums=(4,))
+        half = self.layers // 2
+        sizes = dict(
+            width=self.width, heads=self.heads, ffn=self.ffn, dropout=self.dropout, lead=self.lead,
+            attention_block=self.attention_block, dtype=self.dtype,
+        )  # fmt: skip
+
+        def scanned(kept_axis):
+            return nn.scan(
+                block,
+                variable_axes={"params": 0},
+                split_rngs={"params": True, "dropout": True},
+                in_axes=(nn.broadcast, kept_axis, nn.broadcast),
+                length=half,
+                unroll=min(self.unroll, half),
+            )
+
+        x = x.astype(self.dtype)
+        x, kept = scanned(nn.broadcast)(**sizes, skip=False, name="early")(x, shown, None, train)
+        x, _ = scanned(0)(**sizes, skip=True, name="late")(x, shown, kept[::-1], train)
+        return nn.LayerNorm(dtype=self.dtype, name="norm")(x)
+
+
+class ConvPos(nn.Module):
+    """Convolutional position embedding: `depth` grouped convolutions, each with LayerNorm (no affine) and GELU.
+
+    Padded frames are zeroed before each, so that a padded input sees what it sees alone (data2vec 2.0's form).
+    """
+
+    width: int
+    kernel: int
+    groups: int
+    depth: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch frames width"], shown: Bool[Array, "batch frames"]
+    ) -> Float[Array, "batch frames width"]:
+        for i in range(self.depth):
+            x = jnp.where(shown[..., None], x, 0)
+            conv = nn.Conv(
+                self.width, (self.kernel,), feature_group_count=self.groups, kernel_init=INIT, dtype=self.dtype,
+                name=f"conv_{i}",
+            )  # fmt: skip
+            x = nn.LayerNorm(use_bias=False, use_scale=False, dtype=self.dtype)(conv(x))
+            x = nn.gelu(x, approximate=False)
+        return x
+
+
+def time_features(t: Float[Array, " batch"], width: int) -> Float[Array, "batch width"]:
+    """Sines, then cosines, of 1000 · t at geometrically falling frequencies, 1 down to 1/10000."""
+    half = width // 2
+    omega = np.power(10000.0, -np.arange(half) / (half - 1)).astype(np.float32)
+    angle = 1000.0 * t[:, None].astype(jnp.float32) * omega
+    return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
+
+
+class Estimator(nn.Module):
+    """The vector field v_t(x, condition) on Mel frames (SpeechFlow 3.2 and Figure 2); parameters are float32.
+
+    `mels` is the number of bands, `conv_*` size the position embedding; the rest as in `Transformer`. `dtype` is what
+    layers compute in; the result is float32.
+    """
+
+    mels: int
+    width: int
+    layers: int
+    heads: int
+    ffn: int
+    dropout: float
+    conv_kernel: int
+    conv_groups: int
+    conv_depth: int
+    attention_block: int
+    remat: str
+    unroll: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "batch frames mels"],
+        t: Float[Array, " batch"],
+        condition: Float[Array, "batch frames mels"],
+        lengths: Int[Array, " batch"],
+        *,
+        train: bool = False,
+    ) -> Float[Array, "batch frames mels"]:
+        """The field at `x` and time `t` in [0, 1]; frames from `lengths` on are padding and mean nothing."""
+        shown = masks.valid(lengths, x.shape[1])
+        h = jnp.concatenate([x, condition], axis=-1)
+        h = nn.Dense(self.width, kernel_init=INIT, dtype=self.dtype, name="input")(h)
+        h = h + ConvPos(self.width, self.conv_kernel, self.conv_groups, self.conv_depth, self.dtype, name="position")(
+            h, shown
+        )
+        scale = self.param("time_scale", nn.initializers.ones, ())
+        token = (scale * time_features(t, self.width)).astype(h.dtype)
+        h = jnp.concatenate([token[:, None], h], axis=1)
+        shown = jnp.pad(shown, ((0, 0), (1, 0)), constant_values=True)
+        h = Transformer(
+            self.width, self.layers, self.heads, self.ffn, self.dropout, self.attention_block, self.remat,
+            self.unroll, lead=1, dtype=self.dtype, name="transformer",
+        )(h, shown, train=train)  # fmt: skip
+        out = nn.Dense(self.mels, kernel_init=INIT, dtype=self.dtype, name="output")(h[:, 1:])
+        return out.astype(jnp.float32)

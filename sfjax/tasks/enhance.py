@@ -1,0 +1,35 @@
+"""Speech enhancement: clean speech from a noisy recording of it (SpeechFlow 4.2)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax.numpy as jnp
+from jaxtyping import Array, Int, Key
+
+from sfjax import masks
+
+
+@dataclasses.dataclass(frozen=True)
+class Enhance:
+    """Condition: the Mel of the noisy recording, whole, or with probability `drop` nothing."""
+
+    drop: float
+
+    columns = ("speech", "noisy")
+    phase = "noisy"
+
+    def condition(self, features: dict[str, Array]) -> dict[str, Array]:
+        """The frames of `noisy`."""
+        return {"condition": features["noisy"]}
+
+    def example(self, features: dict[str, Array], length: Int[Array, ""], key: Key[Array, ""]) -> dict[str, Array]:
+        """One training example; see `sfjax.tasks`."""
+        valid = masks.valid(length, len(features["speech"]))
+        condition = self.condition(features)["condition"] * masks.keep(key, self.drop)
+        return {
+            "target": features["speech"],
+            "condition": jnp.where(valid[:, None], condition, 0.0),
+            "weight": valid.astype(jnp.float32),
+            "length": length,
+        }

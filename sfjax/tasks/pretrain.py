@@ -1,0 +1,41 @@
+"""Generative pre-training: speech from itself with most of it hidden (SpeechFlow 3.2)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, Key
+
+from sfjax import masks
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretrain:
+    """Condition: the target with spans of at least `shortest` frames hidden, a share of `fraction` in all.
+
+    With probability `drop` everything is hidden. The loss counts the hidden frames only.
+    """
+
+    drop: float
+    fraction: tuple[float, float]
+    shortest: int
+
+    columns = ("speech",)
+    phase = "speech"
+
+    def condition(self, features: dict[str, Array]) -> dict[str, Array]:
+        """The frames of `speech`, with zeros where `hidden` [frames] is true."""
+        return {"condition": jnp.where(features["hidden"][:, None], 0.0, features["speech"])}
+
+    def example(self, features: dict[str, Array], length: Int[Array, ""], key: Key[Array, ""]) -> dict[str, Array]:
+        """One training example; see `sfjax.tasks`."""
+        key_span, key_drop = jax.random.split(key)
+        speech = features["speech"]
+        valid = masks.valid(length, len(speech))
+        hidden = masks.spans(key_span, length, frames=len(speech), fraction=self.fraction, shortest=self.shortest)
+        hidden = (hidden | ~masks.keep(key_drop, self.drop)) & valid
+        # the condition of padded frames is hidden too: what lies there depends on the batch
+        condition = self.condition({"speech": speech, "hidden": hidden | ~valid})["condition"]
+        return {"target": speech, "condition": condition, "weight": hidden.astype(jnp.float32), "length": length}

@@ -1,0 +1,338 @@
+"""The one loop: a config and a workdir in, checkpoints and curves out."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int, Key
+from ml_collections import ConfigDict
+
+from sfjax import audio, checkpoint, flow, optim, precision, sharding, tasks
+from sfjax.data import loader
+from sfjax.errors import UserError
+from sfjax.journal import Journal
+from sfjax.model import Estimator
+
+VALIDATION = 20231016  # the seed of validation noise: the same in every run, so that curves compare
+GOLDEN = 0.6180339887498949  # multiples of it spread evenly over [0, 1)
+
+
+class State(flax.struct.PyTreeNode):
+    """All that a run carries from step to step.
+
+    `step` counts batches, `skipped` those whose gradients were not finite, `streak` the last ones of these in a row.
+    """
+
+    step: Any  # typed Any because shapes, shardings and restore targets stand in the same tree
+    params: Any
+    ema: Any
+    opt_state: Any
+    skipped: Any
+    streak: Any
+
+
+def init(network: Estimator, tx: optax.GradientTransformation, key: Key[Array, ""]) -> State:
+    """A state with fresh parameters."""
+    frames = jnp.zeros((1, 8, network.mels))
+    params = network.init(key, frames, jnp.zeros(1), frames, jnp.full(1, 8))["params"]
+    return start(params, tx)
+
+
+def start(params: Any, tx: optax.GradientTransformation) -> State:
+    """A state at step 0 with the given parameters."""
+    zero = lambda: jnp.zeros((), jnp.int32)
+    ema = jax.tree.map(jnp.copy, params)
+    return State(zero(), params, ema, tx.init(params), zero(), zero())
+
+
+def objective(network: Estimator, task: Any, spec: audio.MelSpec) -> Callable:
+    """The error of a batch, as a function of parameters, waves and keys: log-Mel → task → flow-matching loss."""
+
+    def error(
+        params: Any,
+        waves: dict[str, Float[Array, "batch samples"]],
+        lengths: Int[Array, " batch"],
+        keys: Key[Array, " batch"],
+        t: Float[Array, " batch"],
+        dropout: Key[Array, ""] | None,
+    ) -> flow.Error:
+        features = {name: audio.log_mel(wav, spec, lengths) for name, wav in waves.items()}
+        keys = jax.vmap(functools.partial(jax.random.split, num=2))(keys)
+        example = jax.vmap(task.example)(features, (lengths + spec.hop - 1) // spec.hop, keys[:, 0])
+        target, weight, count = example.pop("target"), example.pop("weight"), example.pop("length")
+        x0 = jax.vmap(lambda key: flow.noise(key, target.shape[1], target.shape[2]))(keys[:, 1])
+        rngs = {} if dropout is None else {"dropout": dropout}
+
+        def field(x, t):
+            inputs = {"params": params}
+            return network.apply(inputs, x, t, lengths=count, train=dropout is not None, rngs=rngs, **example)
+
+        return flow.loss(field, target, weight, x0, t)
+
+    return error
+
+
+def step(
+    state: State,
+    waves: dict[str, Float[Array, "batch samples"]],
+    lengths: Int[Array, " batch"],
+    *,
+    seed: int,
+    error: Callable,
+    tx: optax.GradientTransformation,
+    rate: optax.Schedule,
+    decay: float,
+    pieces: int,
+) -> tuple[State, dict[str, Float[Array, ""]]]:
+    """One batch: the gradient of total error over total count, in `pieces` one after the other, and an update.
+
+    Masks, times and noise follow from (seed, step, example). A step without finite gradients changes nothing but the
+    counters.
+    """
+    now = jax.random.fold_in(jax.random.key(seed), state.step)
+    keys = jax.vmap(lambda i: jax.random.fold_in(now, i))(jnp.arange(len(lengths)))
+    keys, key_t = jnp.unstack(jax.vmap(jax.random.split)(keys), axis=1)
+    t = jax.vmap(jax.random.uniform)(key_t)
+    dropout = jax.random.split(jax.random.fold_in(now, len(lengths)), pieces)
+
+    def piece_error(params, piece):
+        found = error(params, *piece)
+        return found.total, found.count
+
+    def add(sums, piece):
+        (total, count), gradient = jax.value_and_grad(piece_error, has_aux=True)(state.params, piece)
+        return jax.tree.map(jnp.add, sums, (total, count, gradient)), None
+
+    batch = (waves, lengths, keys, t)
+    if pieces == 1:
+        (total, count), gradient = jax.value_and_grad(piece_error, has_aux=True)(state.params, (*batch, dropout[0]))
+    else:
+        cut = jax.tree.map(lambda x: x.reshape(pieces, -1, *x.shape[1:]), batch)
+        zeros = (jnp.zeros(()), jnp.zeros(()), jax.tree.map(jnp.zeros_like, state.params))
+        (total, count, gradient), _ = jax.lax.scan(add, zeros, (*cut, dropout))
+    gradient = jax.tree.map(lambda g: g / count, gradient)
+    norm = optax.tree.norm(gradient)
+    finite = jnp.isfinite(norm) & jnp.isfinite(total)
+
+    gradient = jax.tree.map(lambda g: jnp.where(finite, g, 0.0), gradient)
+    updates, opt_state = tx.update(gradient, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    ema = optim.average(state.ema, params, state.step - state.skipped, decay)
+    old = (state.params, state.ema, state.opt_state)
+    params, ema, opt_state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), (params, ema, opt_state), old)
+    bad = (~finite).astype(jnp.int32)
+    metrics = {
+        "loss": total / count,
+        "gradient_norm": norm,
+        "learning_rate": rate(state.step - state.skipped),
+        "skipped": state.skipped + bad,
+        "streak": (state.streak + 1) * bad,
+    }
+    return State(state.step + 1, params, ema, opt_state, state.skipped + bad, (state.streak + 1) * bad), metrics
+
+
+def run(config: ConfigDict, workdir: str | Path, *, out=sys.stderr) -> State:
+    """Trains by `config` in `workdir`, or goes on from its newest checkpoint; returns the last state.
+
+    SIGINT and SIGTERM end the run after the step under way, saved. Raises `UserError` for whatever a user can put
+    right, before anything is compiled where that is possible.
+    """
+    # What is trained, on what
+    spec = audio.MelSpec(**config.mel)
+    task = tasks.make(**config.task)
+    network = Estimator(**config.model, mels=config.mel.bands, dtype=precision.compute_dtype(config.precision))
+    tx = optim.adam(**config.optim)
+    rate = optim.schedule(**{name: config.optim[name] for name in ("peak", "end", "warmup", "updates")})
+    error = objective(network, task, spec)
+    read, read_valid = _readers(config, task, spec)
+    checkpoint.write_config(workdir, config.to_dict())
+
+    # Where it lives
+    mesh = sharding.mesh(**config.mesh)
+    shapes = jax.eval_shape(lambda key: init(network, tx, key), jax.random.key(config.seed))
+    places = sharding.shardings(shapes, mesh)
+    like = jax.tree.map(lambda s, p: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=p), shapes, places)
+    across, whole = sharding.batch(mesh), sharding.replicated(mesh)
+    train_step = jax.jit(
+        functools.partial(
+            step, seed=config.seed, error=error, tx=tx, rate=rate, decay=config.ema, pieces=config.accumulate
+        ),
+        in_shardings=(places, across, across),
+        out_shardings=(places, whole),
+        donate_argnums=0,
+    )
+
+    with checkpoint.Checkpoints(workdir, keep=config.run.keep) as saved, _Interrupt() as interrupt:
+        # Resume this workdir, or start from another's parameters, or from scratch
+        state = _first_state(config, saved, like, network, tx)
+        first, last = int(state.step), config.optim.updates
+        journal = Journal(workdir, first=first, out=out, every=config.run.log)
+        validate = Validation(config, network, task, spec, error, read_valid, across)
+        batches = loader.batches(read, first=first, last=last, workers=config.run.workers)
+        pending, bad, seen, began = None, 0, 0, time.perf_counter()
+
+        for number in range(first, last):
+            waited = time.perf_counter()
+            batch = next(batches)
+            waited = time.perf_counter() - waited
+            with jax.transfer_guard("disallow"):  # one crossing in, one out
+                on_device = jax.device_put((batch["waves"], batch["lengths"]), across)
+                state, metrics = train_step(state, *on_device)
+                if pending is not None:  # the step before, read while this one runs
+                    _after(journal, pending, last, config.run.max_streak)
+            pending = (number, metrics, batch["names"], float(batch["lengths"].sum()) / spec.sample_rate, waited)
+
+            bad, seen = bad + len(batch["bad"]), seen + len(batch["names"])
+            journal.bad_files(batch["bad"])
+            if bad > max(config.run.max_bad * seen, config.run.max_bad * 1000):
+                raise UserError(
+                    f"{bad} of {seen} files were bad, more than run.max_bad={config.run.max_bad}; they are listed "
+                    f"in {journal.bad_path}; run `sfjax prepare` again or raise the limit"
+                )
+            done = number + 1
+            leaving = interrupt.asked or done == last or done == config.run.stop
+            if done % config.run.validate == 0 or done == last:
+                with journal.pause():
+                    journal.valid(done, validate(state, journal, done))
+            if done % config.run.save == 0 or leaving:
+                saved.save(done, state)
+            if leaving:
+                break
+        if pending is not None:
+            _after(journal, pending, last, config.run.max_streak)
+        saved.wait()
+        journal.close(int(state.step), time.perf_counter() - began)
+    if interrupt.asked:
+        raise KeyboardInterrupt
+    return state
+
+
+def _readers(config, task, spec):
+    """The readers of training and of validation batches; the latter is None where there is nothing to validate on."""
+    shared = dict(columns=task.columns, rate=spec.sample_rate, share=(jax.process_index(), jax.process_count()))
+
+    def reader(manifests, split):
+        found = loader.sources(manifests, split=split)
+        plan = loader.Plan(
+            tuple(source.manifest.seconds for source in found), tuple(source.weight for source in found),
+            config.data.buckets, config.data.seconds, config.data.multiple, config.seed,
+        )  # fmt: skip
+        mix = loader.mixer(found, task.columns, split=split, **config.mix)
+        return loader.Reader(found, plan, mixer=mix, **shared)
+
+    train = reader(config.data.train, config.data.split)
+    if not config.run.valid_batches:
+        return train, None
+    return train, reader(config.data.valid or config.data.train, config.data.valid_split)
+
+
+def _first_state(config, saved, like, network, tx):
+    if saved.latest is not None:
+        return saved.restore(saved.latest, like)
+    places = jax.tree.map(lambda leaf: leaf.sharding, like)
+    if not config.init_from:
+        create = jax.jit(lambda key: init(network, tx, key), out_shardings=places)
+        return create(jax.random.key(config.seed))
+    params, _ = checkpoint.params(config.init_from, ema=True)
+    here, there = (jax.tree.map(lambda leaf: leaf.shape, tree) for tree in (like.params, params))
+    if here != there:
+        raise UserError(f"{config.init_from} holds another network than --config.model describes; use its size")
+    return jax.jit(lambda params: start(params, tx), out_shardings=places)(jax.device_put(params, places.params))
+
+
+def _after(journal, pending, last, max_streak):
+    """Reads the metrics of a step that is done, and ends the run if it has stopped learning."""
+    number, metrics, names, seconds, waited = pending
+    metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
+    journal.step(number + 1, last, metrics, seconds, waited)
+    if metrics["streak"] >= max_streak:
+        raise UserError(
+            f"no finite gradient in {max_streak} steps, the last {number + 1}, on {', '.join(names[:4])} …; lower the "
+            "learning rate or look at these files"
+        )
+
+
+class Validation:
+    """The error on fixed batches with fixed noise and times, for raw and averaged parameters, and pictures of it."""
+
+    def __init__(self, config, network, task, spec, error, reader, across):
+        self.config, self.spec, self.task, self.across = config, spec, task, across
+        self.batches = []
+        if reader is not None:
+            found = loader.batches(reader, first=0, last=config.run.valid_batches, workers=0)
+            self.batches = [(batch["waves"], batch["lengths"]) for batch in found]
+        self.error = jax.jit(functools.partial(_valid_error, error))
+        self.sample = jax.jit(functools.partial(_sample, network, task, spec, config.sample.to_dict()))
+
+    def __call__(self, state: State, journal: Journal, done: int) -> dict[str, float]:
+        """Validation losses of `state`, {"loss", "loss_ema"}; pictures and audio go to the journal."""
+        found = {}
+        for name, params in (("loss", state.params), ("loss_ema", state.ema)) if self.batches else ():
+            totals = [
+                jax.device_get(self.error(params, *jax.device_put((*batch, np.int32(number)), self.places)))
+                for number, batch in enumerate(self.batches)
+            ]
+            found[name] = float(sum(e.total for e in totals) / sum(e.count for e in totals))
+        if self.batches and self.config.run.pictures:
+            waves, lengths = self.batches[0]
+            few = slice(0, self.config.run.pictures)
+            item = ({name: wav[few] for name, wav in waves.items()}, lengths[few])
+            shown = jax.device_get(self.sample(state.ema, *jax.device_put(item)))
+            journal.pictures(done, shown, item[1], self.spec)
+        return found
+
+    @property
+    def places(self):
+        return self.across, self.across, sharding.replicated(self.across.mesh)
+
+
+def _valid_error(error, params, waves, lengths, number):
+    examples = number * len(lengths) + jnp.arange(len(lengths))
+    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(VALIDATION), i))(examples)
+    t = jnp.mod((examples + 0.5) * GOLDEN, 1.0).astype(jnp.float32)
+    return error(params, waves, lengths, keys, t, None)
+
+
+def _sample(network, task, spec, options, params, waves, lengths):
+    """What the model makes of a few examples: Mels of condition, sample and target, and the sample as a wave."""
+    features = {name: audio.log_mel(wav, spec, lengths) for name, wav in waves.items()}
+    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(VALIDATION), i))(jnp.arange(len(lengths)))
+    example = jax.vmap(task.example)(features, (lengths + spec.hop - 1) // spec.hop, keys)
+    target, _, count = example.pop("target"), example.pop("weight"), example.pop("length")
+    apply = lambda x, t, inputs, lengths: network.apply({"params": params}, x, t, lengths=lengths, **inputs)
+    x0 = jax.vmap(lambda key: flow.noise(key, target.shape[1], target.shape[2]))(keys)
+    x1 = flow.sample(apply, x0, example, count, **options)
+    wave = audio.borrow_phase(x1, audio.stft(waves[task.phase], spec, lengths), spec)
+    return {"condition": example["condition"], "sample": x1, "target": target, "wave": wave}
+
+
+class _Interrupt(contextlib.AbstractContextManager):
+    """Turns the first SIGINT or SIGTERM into a request to leave after the step; a second one ends at once."""
+
+    def __enter__(self):
+        self.asked = False
+        try:
+            self.before = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # not the main thread: a notebook's or a test's own business
+            self.before = {}
+        return self
+
+    def _ask(self, number, _):
+        self.asked = True
+        signal.signal(number, self.before[number])
+
+    def __exit__(self, *_):
+        for number, handler in self.before.items():
+            signal.signal(number, handler)

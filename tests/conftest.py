@@ -1,0 +1,111 @@
+"""Shape checks on every public border, quick compilation, and the audio that tests are made of."""
+
+import atexit
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from jaxtyping import install_import_hook
+
+jax.config.update("jax_disable_most_optimizations", True)  # halves the time of the suite
+
+cache = tempfile.mkdtemp()  # a run started twice is compiled once
+atexit.register(shutil.rmtree, cache, ignore_errors=True)
+jax.config.update("jax_compilation_cache_dir", cache)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+install_import_hook("sfjax", "beartype.beartype")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path | None:
+    """The folder of real speech and noise that SFJAX_DATA names, or None."""
+    return Path(os.environ["SFJAX_DATA"]) if os.environ.get("SFJAX_DATA") else None
+
+
+@pytest.fixture(scope="session")
+def spec():
+    """The project's one Mel specification."""
+    from sfjax import audio
+    from sfjax.configs import default
+
+    return audio.MelSpec(**default.get_config("tiny").mel)
+
+
+@pytest.fixture(scope="session")
+def voice():
+    """A function from seconds and seed to a voice-like wave at 16 kHz: gliding harmonics, syllables, breath."""
+
+    def make(seconds: float, seed: int) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        time = np.arange(round(seconds * 16_000)) / 16_000
+        pitch = 120 + 60 * rng.random() + 20 * np.sin(2 * np.pi * 0.7 * time + rng.random())
+        phase = 2 * np.pi * np.cumsum(pitch) / 16_000
+        tone = sum(np.sin(k * phase) * np.exp(-k / 8) for k in range(1, 30))
+        syllables = np.clip(np.sin(2 * np.pi * 3.1 * time + rng.random()), 0, None) ** 0.5
+        wav = syllables * tone + 0.05 * (1 - syllables) * rng.standard_normal(len(time))
+        return (0.1 * wav / np.abs(wav).max()).astype(np.float32)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory, voice):
+    """A folder with twelve voice-like files of 1 to 3 s, four noises and manifests of both with two splits."""
+    import soundfile
+
+    from sfjax.data import manifest
+
+    folder = tmp_path_factory.mktemp("corpus")
+    rng = np.random.default_rng(0)
+    rows: dict[str, list] = {"speech": [], "noise": []}
+    for i in range(16):
+        kind = "speech" if i < 12 else "noise"
+        wav = voice(1 + 2 * rng.random(), i) if kind == "speech" else 0.05 * rng.standard_normal(32_000)
+        name = f"{kind}_{i}.flac"
+        soundfile.write(folder / name, wav, 16_000)
+        split = "valid" if i % 4 == 3 else "train"
+        rows[kind].append(
+            dict(
+                path=name, start=0, frames=len(wav), rate=16_000, speaker=f"s{i % 6}", text=None, split=split, kind=kind
+            )
+        )
+    for kind, found in rows.items():
+        manifest.write(folder / f"{kind}.parquet", found)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def toy_config(corpus):
+    """A function from a config's name and overrides to a run of seconds on the toy corpus."""
+    import importlib
+
+    def make(name: str, **overrides):
+        config = importlib.import_module(f"sfjax.configs.{name}").get_config("tiny")
+        config.update_from_flattened_dict(
+            {
+                "model.width": 32, "model.ffn": 64, "model.layers": 2, "model.unroll": 1, "model.attention_block": 0,
+                "data.train": f"{corpus}/speech.parquet", "data.buckets": (1.0, 2.0), "data.seconds": 4.0,
+                "mix.noise": f"{corpus}/noise.parquet", "optim.peak": 1e-3, "optim.warmup": 2, "optim.updates": 6,
+                "ema": 0.9, "run.workers": 0, "run.log": 1, "run.validate": 4, "run.valid_batches": 1, "run.pictures": 0,
+                "run.save": 100, "sample.steps": 2, "infer.seconds": 2.0, "infer.overlap": 0.5,
+            }
+            | overrides
+        )  # fmt: skip
+        return config
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def enhancer(toy_config, tmp_path_factory):
+    """The folder of a finished toy run of enhancement."""
+    from sfjax import train
+
+    folder = tmp_path_factory.mktemp("enhancer")
+    train.run(toy_config("enhance"), folder)
+    return folder

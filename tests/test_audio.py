@@ -1,0 +1,153 @@
+"""The one acoustic feature and its way back."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import soundfile
+
+from sfjax import audio, metrics
+from sfjax.errors import UserError
+
+
+def test_log_mel_is_librosas(spec, voice):
+    import librosa
+
+    wav = voice(1.5, 0)
+    padded = np.pad(np.pad(wav, (0, -len(wav) % 160)), 432, mode="reflect")
+    magnitude = np.abs(librosa.stft(padded, n_fft=1024, hop_length=160, win_length=640, center=False))
+    bank = librosa.filters.mel(sr=16_000, n_fft=1024, n_mels=80, fmin=0, fmax=8000)
+    expected = (np.log(np.maximum(bank @ magnitude, 1e-5)).T + 5.8843) / 2.2615
+    assert np.abs(audio.log_mel(jnp.array([wav]), spec)[0] - expected).max() <= 1e-4
+
+
+@pytest.mark.parametrize("samples, frames", [(16_000, 100), (16_001, 101), (1600, 10), (1599, 10)])
+def test_there_is_one_frame_for_each_started_hop(spec, samples, frames):
+    assert audio.log_mel(jnp.ones((1, samples)), spec).shape == (1, frames, 80)
+    assert spec.frames(samples) == frames
+
+
+def test_the_filterbank_is_well_conditioned_and_has_no_empty_band(spec):
+    bank = audio.filterbank(spec)
+    values = np.linalg.svd(bank, compute_uv=False)
+    assert bank.shape == (80, 513) and (bank.sum(axis=1) > 0).all()
+    assert values[0] / values[-1] < 5
+
+
+def test_a_padded_wave_has_the_frames_it_has_alone(spec, voice):
+    wav = voice(0.777, 1)
+    alone = audio.log_mel(jnp.array([wav]), spec)[0]
+    padded = audio.log_mel(jnp.array([np.pad(wav, (0, 5000))]), spec, jnp.array([len(wav)]))[0]
+    np.testing.assert_array_equal(padded[: len(alone)], alone)
+
+
+def test_a_wave_shorter_than_the_reflection_is_framed(spec):
+    wav = jnp.zeros((1, 8000)).at[0, :200].set(0.1)
+    assert np.isfinite(audio.log_mel(wav, spec, jnp.array([200]))).all()
+
+
+def test_the_gradient_of_silence_is_finite(spec):
+    gradient = jax.grad(lambda wav: audio.log_mel(wav, spec).sum())(jnp.zeros((1, 1600)))
+    assert np.isfinite(gradient).all()
+
+
+def test_istft_undoes_stft_to_the_last_sample(spec, voice):
+    wav = voice(1.0, 2)
+    back = audio.istft(audio.stft(jnp.array([wav]), spec), spec)[0]
+    np.testing.assert_allclose(back, wav, atol=1e-6)
+
+
+def test_reading_a_crop_equals_cutting_the_whole(tmp_path, voice):
+    wav = voice(1.0, 3)
+    for suffix, tolerance in ((".wav", 0), (".flac", 0), (".ogg", 1e-4)):
+        path = tmp_path / f"a{suffix}"
+        soundfile.write(path, wav, 16_000)
+        whole, rate = audio.read(path)
+        crop, _ = audio.read(path, start=5000, frames=3000)
+        assert rate == 16_000 and crop.shape == (3000,)
+        np.testing.assert_allclose(crop, whole[5000:8000], atol=tolerance)
+
+
+@pytest.mark.parametrize("suffix", audio.SUFFIXES)
+def test_every_container_is_written_and_read(tmp_path, voice, suffix):
+    wav = voice(1.0, 4)
+    audio.write(tmp_path / f"a{suffix}", wav, 16_000)
+    back, rate = audio.read(tmp_path / f"a{suffix}")
+    lag = np.argmax(np.correlate(back, wav, "full")) - len(wav) + 1
+    overlap = min(len(back) - lag, len(wav))
+    assert rate == 16_000
+    assert np.corrcoef(back[lag : lag + overlap], wav[:overlap])[0, 1] > 0.98
+
+
+def test_channels_are_averaged(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.tile([0.1, 0.3, 0.5], (100, 1)), 16_000, subtype="FLOAT")
+    np.testing.assert_allclose(audio.read(tmp_path / "a.wav")[0], 0.3, atol=1e-7)
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 44_100, 48_000])
+def test_streaming_equals_reading_the_whole(tmp_path, voice, rate):
+    wav = audio.resample(voice(2.3, 5), 16_000, rate)
+    soundfile.write(tmp_path / "a.wav", wav, rate, subtype="FLOAT")
+    streamed = np.concatenate(list(audio.blocks(tmp_path / "a.wav", rate=16_000, seconds=0.37)))
+    whole, _ = audio.read(tmp_path / "a.wav", rate=16_000)
+    assert len(streamed) == len(whole)
+    np.testing.assert_allclose(streamed, whole, atol=2e-4)  # the stream's filter is truncated at its ends
+
+
+def test_a_written_file_keeps_length_rate_and_encoding_of_its_model(tmp_path, voice):
+    like = audio.Info(44_103, 44_100, 2, "FLAC", "PCM_24")
+    with audio.Writer(tmp_path / "a.flac", rate=16_000, like=like) as out:
+        for piece in np.split(voice(1.0, 6), 4):
+            out.write(piece)
+        out.write(np.zeros(0, np.float32), last=True)
+    assert audio.probe(tmp_path / "a.flac") == like._replace(channels=1)
+
+
+def test_a_failed_write_leaves_nothing(tmp_path):
+    like = audio.Info(100, 16_000, 1, "WAV", "PCM_16")
+    with pytest.raises(RuntimeError), audio.Writer(tmp_path / "a.wav", rate=16_000, like=like) as out:
+        out.write(np.zeros(50, np.float32))
+        raise RuntimeError
+    assert not list(tmp_path.iterdir())
+
+
+def test_unreadable_files_are_one_line_errors(tmp_path):
+    (tmp_path / "empty.wav").touch()
+    (tmp_path / "text.wav").write_text("not sound")
+    for path in (tmp_path / "none.wav", tmp_path, tmp_path / "empty.wav", tmp_path / "text.wav"):
+        with pytest.raises(UserError) as error:
+            audio.read(path)
+        assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_statistics_of_real_speech_are_the_specified_ones(spec, real_data, voice):
+    if real_data is None:  # generated voices have their own figures
+        mel = np.asarray(audio.log_mel(jnp.stack([voice(2.0, i) for i in range(4)]), spec))
+        expected = (-0.1, 1.1)
+    else:
+        files = sorted((real_data / "pairs/vbd/clean").glob("*.flac"))
+        mel = np.concatenate([np.asarray(audio.log_mel(jnp.array([audio.read(f)[0]]), spec))[0] for f in files])
+        expected = (-5.890, 2.237)
+    found = mel * spec.std + spec.mean if real_data else mel
+    assert found.mean() == pytest.approx(expected[0], abs=0.02 if real_data else 0.5)
+    assert found.std() == pytest.approx(expected[1], abs=0.02 if real_data else 0.5)
+
+
+def test_borrowed_phase_reaches_its_upper_bound(spec, real_data, voice):
+    def bound(clean, noisy):
+        wave = audio.borrow_phase(audio.log_mel(jnp.array([clean]), spec), audio.stft(jnp.array([noisy]), spec), spec)
+        return np.asarray(wave)[0, : len(clean)]
+
+    if real_data is None:
+        clean = voice(3.0, 7)
+        noisy = clean + 0.01 * np.random.default_rng(0).standard_normal(len(clean)).astype(np.float32)
+        before, after = metrics.estoi(clean, noisy, 16_000), metrics.estoi(clean, bound(clean, noisy), 16_000)
+        assert after > before + 0.05
+        return
+    scores = []
+    for path in sorted((real_data / "pairs/vbd/clean").glob("*.flac")):
+        clean, noisy = audio.read(path)[0], audio.read(real_data / "pairs/vbd/noisy" / path.name)[0]
+        scores.append(metrics.score(clean, bound(clean, noisy), 16_000))
+    expected = {"pesq_wb": 3.458, "pesq_nb": 3.844, "estoi": 0.939, "csig": 4.93, "cbak": 3.80, "covl": 4.28}
+    for name, value in expected.items():
+        assert np.mean([score[name] for score in scores]) == pytest.approx(value, abs=0.03), name

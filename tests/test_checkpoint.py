@@ -1,0 +1,97 @@
+"""Checkpoints are whole, checked, and belong to their config."""
+
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sfjax import checkpoint, train
+from sfjax.errors import UserError
+
+
+def test_a_digest_notices_every_bit_and_every_swap():
+    leaf = jax.random.normal(jax.random.key(0), (37, 5))
+    before = checkpoint.digests({"a": leaf})["a"]
+    for bit in range(32):
+        flipped = (
+            jax.lax.bitcast_convert_type(leaf, jnp.uint32)
+            .at[11, 3]
+            .set(jax.lax.bitcast_convert_type(leaf, jnp.uint32)[11, 3] ^ jnp.uint32(1 << bit))
+        )
+        assert checkpoint.digests({"a": jax.lax.bitcast_convert_type(flipped, jnp.float32)})["a"] != before
+    swapped = leaf.at[0].set(leaf[1]).at[1].set(leaf[0])
+    assert checkpoint.digests({"a": swapped})["a"] != before
+
+
+def test_parameters_come_back_as_they_were_saved(enhancer):
+    params, step = checkpoint.params(enhancer, ema=True)
+    raw, _ = checkpoint.params(enhancer, ema=False)
+    assert step == 6 and jax.tree.structure(params) == jax.tree.structure(raw)
+    assert any((a != b).any() for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(raw), strict=True))
+
+
+def damage(folder):
+    """Flips bytes in the middle of the largest array file of the only checkpoint."""
+    files = [path for path in (folder / "checkpoints/6/state").rglob("*") if path.is_file()]
+    path = max(files, key=lambda path: path.stat().st_size)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("hurt", ["flip", "cut", "missing"])
+def test_a_damaged_checkpoint_is_named(enhancer, toy_config, tmp_path, hurt):
+    copy = tmp_path / "copy"
+    shutil.copytree(enhancer, copy)
+    if hurt == "flip":
+        damage(copy)
+    elif hurt == "cut":
+        for path in (copy / "checkpoints/6/state/d").iterdir() if (copy / "checkpoints/6/state/d").is_dir() else ():
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        for path in (copy / "checkpoints/6/state/ocdbt.process_0/d").iterdir():
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    else:
+        shutil.rmtree(copy / "checkpoints/6/state")
+    with pytest.raises(UserError, match="checkpoints/6.*damaged"):
+        train.run(toy_config("enhance"), copy)
+
+
+def test_a_workdir_of_another_config_is_refused_and_named(enhancer, toy_config):
+    before = (enhancer / "config.json").read_text()
+    with pytest.raises(UserError, match=r"another config \(optim.peak: 0.001 there, 0.5 here\)"):
+        train.run(toy_config("enhance", **{"optim.peak": 0.5}), enhancer)
+    assert (enhancer / "config.json").read_text() == before
+    checkpoint.write_config(enhancer, toy_config("enhance", **{"run.log": 7}).to_dict())
+    assert json.loads((enhancer / "config.json").read_text())["run"]["log"] == 7
+
+
+def test_a_config_comes_back_with_its_tuples(enhancer, toy_config):
+    found = checkpoint.read_config(enhancer)
+    assert found["data"]["buckets"] == (1.0, 2.0)
+    assert {**found, "run": None} == {**toy_config("enhance").to_dict(), "run": None}
+
+
+def test_a_folder_without_a_run_is_named(tmp_path):
+    with pytest.raises(UserError, match="expected a run"):
+        checkpoint.params(tmp_path, ema=True)
+    with pytest.raises(UserError, match="config.json"):
+        checkpoint.read_config(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(UserError, match="no finished checkpoint"):
+        checkpoint.params(tmp_path, ema=True)
+
+
+def test_another_networks_parameters_are_refused(enhancer, toy_config, tmp_path):
+    with pytest.raises(UserError, match="another network"):
+        train.run(toy_config("enhance", **{"init_from": str(enhancer), "model.width": 64}), tmp_path)
+
+
+def test_numpy_and_device_digests_agree(enhancer):
+    params, _ = checkpoint.params(enhancer, ema=True)
+    one = checkpoint.digests(params)
+    two = checkpoint.digests(jax.device_put(params))
+    assert {name: int(value) for name, value in one.items()} == {name: int(value) for name, value in two.items()}
+    assert len(np.unique([int(value) for value in one.values()])) > 1

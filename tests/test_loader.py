@@ -1,0 +1,154 @@
+"""The order of the data is a function of (seed, step), whoever reads it."""
+
+import itertools
+import shutil
+
+import numpy as np
+import pytest
+
+from sfjax.data import loader, manifest
+from sfjax.errors import UserError
+
+
+def plan(lengths=None, weights=(1.0,), **changes):
+    rng = np.random.default_rng(0)
+    lengths = (rng.uniform(1, 20, 100),) if lengths is None else lengths
+    options = dict(buckets=(4.0, 8.0, 16.0), seconds=64.0, multiple=1, seed=0) | changes
+    return loader.Plan(tuple(lengths), tuple(weights), **options)
+
+
+def reader(corpus, columns=("speech",), share=(0, 1), **changes):
+    sources = loader.sources(f"{corpus}/speech.parquet", split="train")
+    mix = loader.mixer(
+        sources, columns, noise=f"{corpus}/noise.parquet", split="train", snr=(0.0, 5.0), gain=(-3.0, 3.0), babble=0.0,
+        talkers=2, reach=2.0,
+    )  # fmt: skip
+    options = dict(buckets=(1.0, 2.0), seconds=4.0, multiple=2, seed=0) | changes
+    order = loader.Plan((sources[0].manifest.seconds,), (1.0,), **options)
+    return loader.Reader(sources, order, columns, mix, 16_000, share)
+
+
+def same(one, two):
+    assert one["names"] == two["names"]
+    np.testing.assert_array_equal(one["lengths"], two["lengths"])
+    for column, wav in one["waves"].items():
+        np.testing.assert_array_equal(wav, two["waves"][column])
+
+
+def test_an_epoch_holds_every_row_and_the_next_one_is_in_another_order():
+    order = plan()
+    size = sum(order.counts)
+    epochs = [[order[step] for step in range(e * size, (e + 1) * size)] for e in range(2)]
+    for epoch in epochs:
+        assert set(np.concatenate([rows for _, rows in epoch])) == set(range(100))
+    assert not all(np.array_equal(a[1], b[1]) for a, b in zip(*epochs, strict=True))
+
+
+def test_a_batch_has_one_length_and_as_many_seconds_as_fit():
+    order = plan()
+    seconds = order.lengths[0]
+    for step in range(sum(order.counts)):
+        bucket, rows = order[step]
+        assert len(rows) == int(64 / order.buckets[bucket])
+        longest = order.buckets[bucket]
+        shorter = order.buckets[bucket - 1] if bucket else 0
+        assert all(shorter < seconds[row] <= longest or (seconds[row] > 16 and bucket == 2) for row in rows)
+
+
+def test_weights_are_kept_over_an_epoch():
+    order = plan([np.full(30, 3.0), np.full(50, 3.0)], weights=(10.0, 4.0), multiple=4)
+    rows = np.concatenate([order[step][1] for step in range(sum(order.counts))])
+    assert (rows < 30).sum() / (rows >= 30).sum() == pytest.approx(300 / 200, rel=0.04)
+    assert len(rows) % 4 == 0
+
+
+def test_any_step_is_the_same_without_the_steps_before():
+    assert all(np.array_equal(plan()[step][1], plan()[step][1]) for step in (0, 3, 50, 1))
+
+
+@pytest.mark.parametrize("columns", [("speech",), ("speech", "noisy")])
+def test_workers_and_processes_change_no_batch(corpus, columns):
+    whole = list(itertools.islice(loader.batches(reader(corpus, columns), first=0, last=4, workers=0), 4))
+    for other in (
+        loader.batches(reader(corpus, columns), first=0, last=4, workers=2),
+        map(reader(corpus, columns), range(4)),
+    ):
+        for one, two in zip(whole, other, strict=True):
+            same(one, two)
+    for step, batch in enumerate(whole):
+        halves = [reader(corpus, columns, share=(i, 2))(step) for i in range(2)]
+        assert batch["names"] == halves[0]["names"] + halves[1]["names"]
+        for column, wav in batch["waves"].items():
+            np.testing.assert_array_equal(wav, np.concatenate([half["waves"][column] for half in halves]))
+
+
+def test_a_later_start_goes_on_with_the_very_next_batch(corpus):
+    whole = list(loader.batches(reader(corpus), first=0, last=5, workers=0))
+    for one, two in zip(whole[3:], loader.batches(reader(corpus), first=3, last=5, workers=0), strict=True):
+        same(one, two)
+
+
+def test_a_crop_is_a_piece_of_its_file_and_its_mixture_holds_it(corpus):
+    import soundfile
+
+    for step in range(3):
+        batch = reader(corpus, ("speech", "noisy"))(step)
+        for i, name in enumerate(batch["names"]):
+            speech = batch["waves"]["speech"][i, : batch["lengths"][i]]
+            whole, _ = soundfile.read(name, dtype="float32")
+            lag = np.argmax(np.correlate(whole, speech, "valid"))
+            scale = np.linalg.norm(speech) / np.linalg.norm(whole[lag : lag + len(speech)])
+            np.testing.assert_allclose(speech, scale * whole[lag : lag + len(speech)], atol=1e-5)
+            assert not batch["waves"]["noisy"][i, batch["lengths"][i] :].any()
+
+
+def test_pairs_are_read_where_the_manifest_has_them(tmp_path, voice):
+    import soundfile
+
+    rows = []
+    for i in range(4):
+        clean = voice(1.5, i)
+        soundfile.write(tmp_path / f"c{i}.wav", clean, 16_000, subtype="FLOAT")
+        soundfile.write(tmp_path / f"n{i}.wav", clean + 0.25, 16_000, subtype="FLOAT")
+        rows.append(dict(path=f"c{i}.wav", noisy=f"n{i}.wav", start=0, frames=len(clean), rate=16_000))
+    manifest.write(tmp_path / "pairs.parquet", rows)
+    sources = loader.sources(str(tmp_path / "pairs.parquet"), split=None)
+    assert loader.mixer(sources, ("speech", "noisy"), noise="", split=None) is None
+    order = loader.Plan((sources[0].manifest.seconds,), (1.0,), (1.0,), 4.0, 1, 0)
+    batch = loader.Reader(sources, order, ("speech", "noisy"), None, 16_000, (0, 1))(0)
+    np.testing.assert_allclose(batch["waves"]["noisy"] - batch["waves"]["speech"], 0.25, atol=1e-6)
+
+
+def test_a_file_that_goes_bad_is_replaced_by_the_next_and_named(corpus, tmp_path):
+    copy = tmp_path / "corpus"
+    shutil.copytree(corpus, copy)
+    (copy / "speech_0.flac").write_bytes(b"")
+    before, after = reader(corpus), reader(copy)
+    named = 0
+    for step in range(sum(before.plan.counts)):  # an epoch
+        one, two = before(step), after(step)
+        for i, name in enumerate(one["names"]):
+            hit = name.endswith("speech_0.flac")
+            assert two["names"][i].rsplit("/")[-1] == ("speech_1.flac" if hit else name.rsplit("/")[-1])
+            named += hit
+        assert len(two["bad"]) == sum(name.endswith("speech_0.flac") for name in one["names"])
+        assert all("speech_0.flac" in reason for reason in two["bad"])
+        same(two, after(step))
+    assert named
+
+
+def test_a_folder_that_is_gone_is_an_error(corpus, tmp_path):
+    copy = tmp_path / "corpus"
+    shutil.copytree(corpus, copy)
+    gone = reader(copy)
+    for path in copy.glob("*.flac"):
+        path.unlink()
+    with pytest.raises(UserError, match="cannot be read"):
+        gone(0)
+
+
+def test_weights_are_read_from_the_list_of_manifests(corpus):
+    found = loader.sources(f"{corpus}/speech.parquet:10, {corpus}/noise.parquet", split=None)
+    assert [source.weight for source in found] == [10.0, 1.0]
+    with pytest.raises(UserError, match="no manifest"):
+        loader.sources("", split=None)

@@ -1,0 +1,167 @@
+"""The network: its size, its biases, and that an example does not see its batch."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sfjax import model
+from sfjax.configs import default
+
+TOY = dict(
+    mels=8, width=32, layers=4, heads=4, ffn=64, dropout=0.1, conv_kernel=5, conv_groups=4, conv_depth=2,
+    attention_block=0, remat="none", unroll=2, dtype=jnp.float32,
+)  # fmt: skip
+
+
+def inputs(batch, frames, seed=0):
+    x, condition = jax.random.normal(jax.random.key(seed), (2, batch, frames, 8))
+    return x, jnp.linspace(0.1, 0.9, batch), condition
+
+
+def build(**changes):
+    network = model.Estimator(**TOY | changes)
+    params = jax.jit(network.init)(jax.random.key(0), *inputs(1, 10), jnp.array([10]))
+    # larger weights than at the start, so that every part of the network speaks
+    return network, jax.tree.map(lambda p: p + 0.1 * jax.random.normal(jax.random.key(1), p.shape), params)
+
+
+def count(size, **changes):
+    config = dict(default.get_config(size).model) | changes
+    network = model.Estimator(**config, mels=80, dtype=jnp.float32)
+    x = jnp.zeros((1, 8, 80))
+    shapes = jax.eval_shape(network.init, jax.random.key(0), x, jnp.zeros(1), x, jnp.array([8]))
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
+
+
+def test_the_large_network_has_the_papers_parameters():
+    assert count("large") == 329_704_529
+    assert count("large", conv_kernel=31) == 331_801_681
+
+
+def test_the_small_network_has_about_15_million_parameters():
+    assert 13e6 < count("small") < 17e6
+
+
+def test_alibi_slopes_and_bias():
+    expected = [0.70710678, 0.5, 0.35355339, 0.25, 0.1767767, 0.125, 0.08838835, 0.0625]
+    np.testing.assert_allclose(model.alibi_slopes(16)[:8], expected, rtol=1e-6)
+    bias = model.alibi(jnp.arange(6), jnp.arange(6), heads=2, lead=1)
+    assert bias.dtype == jnp.float32
+    np.testing.assert_array_equal(bias[:, 0], 0)
+    np.testing.assert_array_equal(bias[:, :, 0], 0)
+    np.testing.assert_allclose(bias[1, 1:, 1:], -(2.0**-8) * np.abs(np.subtract.outer(range(5), range(5))))
+
+
+def test_attention_equals_jaxs_own():
+    query, key, value = jax.random.normal(jax.random.key(0), (3, 2, 37, 4, 8))
+    shown = jnp.arange(37) < jnp.array([[37], [20]])
+    bias = model.alibi(jnp.arange(37), jnp.arange(37), heads=4, lead=1)[None]
+    expected = jax.nn.dot_product_attention(query, key, value, bias=bias, mask=shown[:, None, None])
+    for block in (0, 8, 37, 64):
+        found = model.attention(query, key, value, shown, lead=1, block=block)
+        np.testing.assert_allclose(found, expected, atol=2e-6)
+
+
+def test_blocks_of_queries_keep_no_square_of_scores():
+    def peak(frames, block):
+        x = jax.ShapeDtypeStruct((1, frames, 4, 8), jnp.float32)
+        shown = jax.ShapeDtypeStruct((1, frames), bool)
+        loss = lambda q, shown: model.attention(q, q, q, shown, lead=1, block=block).sum()
+        return jax.jit(jax.grad(loss)).lower(x, shown).compile().memory_analysis().temp_size_in_bytes
+
+    assert peak(2048, 0) > 4 * 2048**2 * 4
+    assert peak(2048, 128) < 4 * 2048**2 * 4 / 2
+
+
+def test_an_example_is_the_same_alone_padded_and_in_any_batch():
+    network, params = build()
+    x, t, condition = inputs(3, 40)
+    lengths = jnp.array([40, 23, 9])
+    apply = jax.jit(network.apply)
+    together = apply(params, x, t, condition, lengths)
+    for i, n in enumerate(lengths):
+        alone = apply(params, x[i : i + 1, :n], t[i : i + 1], condition[i : i + 1, :n], lengths[i : i + 1])
+        np.testing.assert_allclose(together[i, :n], alone[0], atol=1e-5)
+    order = jnp.array([2, 0, 1])
+    turned = apply(params, x[order], t[order], condition[order], lengths[order])
+    np.testing.assert_allclose(turned[1, :40], together[0], atol=1e-5)
+    spoiled = apply(params, x.at[1, 23:].set(7.0), t, condition.at[1, 23:].set(-3.0), lengths)
+    np.testing.assert_allclose(spoiled[1, :23], together[1, :23], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"unroll": 1}, {"remat": "dots"}, {"remat": "full", "unroll": 1}, {"attention_block": 16}]
+)
+def test_memory_options_change_no_value_and_no_gradient(changes):
+    network, params = build()
+    other = model.Estimator(**TOY | changes)
+    arguments = (*inputs(2, 30), jnp.array([30, 21]))
+    # eager gradients of a scan are the same mathematics in another order of sums
+    loss = lambda network: jax.jit(jax.value_and_grad(lambda p: (network.apply(p, *arguments) ** 2).mean()))(params)
+    (value, gradient), (value2, gradient2) = loss(network), loss(other)
+    assert float(value) == pytest.approx(float(value2), rel=1e-5)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * float(jnp.abs(a).max()) + 1e-8), gradient, gradient2
+    )
+
+
+def test_skips_join_the_outer_layers():
+    # silencing the skip of the last layer cuts what entered the first one: the output must notice
+    network, params = build()
+    arguments = (*inputs(1, 20), jnp.array([20]))
+    kernel = params["params"]["transformer"]["late"]["skip"]["kernel"]
+    assert kernel.shape == (2, 64, 32)
+    cut = jax.tree.map(lambda p: p, params)
+    cut["params"]["transformer"]["late"]["skip"]["kernel"] = kernel.at[1, 32:].set(0.0)
+    apply = jax.jit(network.apply)
+    assert np.abs(apply(params, *arguments) - apply(cut, *arguments)).max() > 1e-3
+
+
+def test_kept_inputs_are_popped_newest_first():
+    # Early layer i adds the unit vector i and nothing else; late layer j alone passes its skip input on. What comes out
+    # then tells which early layer's input that was.
+    trunk = model.Transformer(
+        width=32, layers=6, heads=4, ffn=64, dropout=0.0, attention_block=0, remat="none", unroll=3, lead=0,
+        dtype=jnp.float32,
+    )  # fmt: skip
+    x = jax.random.normal(jax.random.key(0), (1, 1, 32))
+    shown = jnp.ones((1, 1), bool)
+    init, apply = functools.partial(trunk.init, train=False), jax.jit(functools.partial(trunk.apply, train=False))
+    params = jax.tree.map(jnp.zeros_like, jax.eval_shape(init, jax.random.key(0), x, shown))["params"]
+    params["early"]["down"]["bias"] = jnp.eye(3, 32)
+    params["norm"]["scale"] = jnp.ones(32)
+    for late in range(3):
+        passed = jnp.zeros((3, 64, 32)).at[late, 32:].set(jnp.eye(32))
+        params["late"]["skip"]["kernel"] = passed.at[late + 1 :, :32].set(jnp.eye(32))
+        entered = x + jnp.eye(3, 32)[: 2 - late].sum(axis=0)
+        expected = (entered - entered.mean()) / entered.std()
+        np.testing.assert_allclose(apply({"params": params}, x, shown), expected, atol=1e-4)
+
+
+def test_time_features_are_sines_of_geometric_frequencies():
+    found = model.time_features(jnp.array([0.0, 0.25]), 1024)
+    np.testing.assert_allclose(found[0, :512], 0, atol=1e-7)
+    np.testing.assert_allclose(found[0, 512:], 1, atol=1e-7)
+    np.testing.assert_allclose(found[1, [0, 511]], [np.sin(250.0), np.sin(0.025)], atol=1e-4)
+
+
+def test_dropout_acts_in_training_alone():
+    network, params = build()
+    arguments = (*inputs(1, 20), jnp.array([20]))
+    apply = jax.jit(network.apply, static_argnames="train")
+    still = [apply(params, *arguments) for _ in range(2)]
+    np.testing.assert_array_equal(*still)
+    moved = apply(params, *arguments, train=True, rngs={"dropout": jax.random.key(0)})
+    assert np.abs(moved - still[0]).max() > 1e-3
+
+
+def test_bf16_computes_near_float32_and_returns_float32():
+    network, params = build()
+    arguments = (*inputs(2, 30), jnp.array([30, 21]))
+    low = jax.jit(model.Estimator(**TOY | {"dtype": jnp.bfloat16}).apply)(params, *arguments)
+    exact = jax.jit(network.apply)(params, *arguments)
+    assert low.dtype == jnp.float32
+    assert np.abs(low - exact).max() < 0.05 * np.abs(exact).max() + 0.05

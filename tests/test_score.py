@@ -1,0 +1,301 @@
+import csv
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from sfjax.errors import UserError
+from sfjax.evaluate import Report, pair_files, score_arrays, score_files
+
+RATE = 16_000
+ALONE = dict(workers=1, progress=False)  # to start a worker takes a second
+
+
+def tone(*, seconds: float = 0.5, rate: int = RATE) -> np.ndarray:
+    return (0.3 * np.sin(2 * np.pi * 440 * np.arange(int(seconds * rate)) / rate)).astype(np.float32)
+
+
+def save(path: Path, wave: np.ndarray, *, rate: int = RATE) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, wave, rate)
+    return path
+
+
+# Scorers for the workers, which import them from here.
+
+
+def facts(reference: np.ndarray, estimate: np.ndarray, rate: int) -> dict[str, float]:
+    return {"first": estimate[0], "samples": len(reference), "rate": rate}
+
+
+def moody(reference: np.ndarray, estimate: np.ndarray, rate: int) -> dict[str, float]:
+    """Scores an estimate by its first sample, which can also ask for an accident."""
+    mood = int(estimate[0])
+    if mood == -1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if mood == -2:
+        os._exit(7)
+    if mood == -3:
+        raise RuntimeError("two\nlines")
+    return {"mood": np.nan if mood == -4 else mood}
+
+
+def leaves_a_file(reference: np.ndarray, estimate: np.ndarray, rate: int) -> dict[str, float]:
+    Path(os.environ["SCORED"], str(int(estimate[0]))).touch()
+    return {"zero": 0.0}
+
+
+def moods(*values: int) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    # Longer than a pipe's buffer, so that a worker that dies could leave the sender stuck.
+    return [(f"item {k}", np.zeros(50_000), np.full(50_000, float(value))) for k, value in enumerate(values)]
+
+
+# Workers
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_crash_costs_one_item_and_no_other(workers, capfd):
+    report = score_arrays(moods(5, -1, 6, -2, 7, 8), rate=RATE, workers=workers, progress=False, scorer=moody)
+    assert report.rows == [{"name": f"item {k}", "mood": mood} for k, mood in ((0, 5), (2, 6), (4, 7), (5, 8))]
+    assert report.failed == [
+        {"name": "item 1", "reason": "the scorer crashed (SIGKILL)"},
+        {"name": "item 3", "reason": "the scorer crashed (exit code 7)"},
+    ]
+    assert capfd.readouterr() == ("", "")
+    assert multiprocessing.active_children() == []
+
+
+def test_an_error_or_a_score_that_is_no_number_costs_one_item():
+    report = score_arrays(moods(-3, 1, -4), rate=RATE, **ALONE, scorer=moody)
+    assert report.rows == [{"name": "item 1", "mood": 1}]
+    assert report.failed == [
+        {"name": "item 0", "reason": "RuntimeError: two lines"},
+        {"name": "item 2", "reason": "mood is nan"},
+    ]
+
+
+def test_a_generator_is_read_no_faster_than_its_items_are_scored(tmp_path, monkeypatch):
+    monkeypatch.setenv("SCORED", str(tmp_path))
+    lead = []
+
+    def items():
+        for k in range(6):
+            lead.append(k - len(list(tmp_path.iterdir())))
+            yield f"item {k}", np.zeros(10), np.full(10, float(k))
+
+    assert len(score_arrays(items(), rate=RATE, **ALONE, scorer=leaves_a_file).rows) == 6
+    assert max(lead) == 0
+
+
+def test_an_error_of_the_callers_generator_is_raised_and_leaves_no_process():
+    def items():
+        yield from moods(1, 2)
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        score_arrays(items(), rate=RATE, **ALONE, scorer=moody)
+    assert multiprocessing.active_children() == []
+
+
+def test_a_script_without_a_main_guard_is_told_so(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent("""
+        import numpy as np, sys
+        from sfjax.errors import UserError
+        from sfjax.evaluate import score_arrays
+        try:
+            score_arrays([("a", np.zeros(9), np.zeros(9))], rate=16000, workers=1, progress=False)
+        except UserError as error:
+            sys.exit(str(error))
+        """)
+    )
+    root = Path(__file__).parent.parent
+    done = subprocess.run([sys.executable, script], env={**os.environ, "PYTHONPATH": str(root)}, capture_output=True)
+    assert done.returncode == 1
+    assert b'cannot start (exit code 1); a script must call this under if __name__ == "__main__"' in done.stderr
+
+
+def test_no_workers_are_refused_before_anything_is_read():
+    with pytest.raises(UserError, match="at least 1 worker, got 0"):
+        score_arrays(iter(()), rate=RATE, workers=0, progress=False)
+
+
+def test_progress_counts_on_standard_error(capfd):
+    score_arrays(moods(1, 2), rate=RATE, workers=1, progress=True, scorer=moody)
+    assert capfd.readouterr() == ("", "\r1 scored\r2 scored\n")
+
+
+# Files
+
+
+def test_two_files_are_one_pair(tmp_path):
+    reference, estimate = save(tmp_path / "a.wav", tone()), save(tmp_path / "b.flac", tone())
+    assert pair_files(reference, estimate) == [("a", reference, estimate)]
+
+
+def test_folders_pair_by_the_path_below_them_whatever_the_suffix(tmp_path):
+    clean, system = tmp_path / "clean", tmp_path / "system"
+    for name in ("x.wav", "deep/x.flac", "deep/only.wav", "deep/v1.2.wav"):
+        save(clean / name, tone())
+    for name in ("x.flac", "deep/x.wav", "deep/v1.2.flac", "extra.wav"):
+        save(system / name, tone())
+    for folder in (clean, system):
+        (folder / "notes.txt").touch()
+        (folder / "._x.wav").touch()
+    assert pair_files(clean, system) == [
+        ("deep/only", clean / "deep/only.wav", system / "deep/only.wav"),
+        ("deep/v1.2", clean / "deep/v1.2.wav", system / "deep/v1.2.flac"),
+        ("deep/x", clean / "deep/x.flac", system / "deep/x.wav"),
+        ("x", clean / "x.wav", system / "x.flac"),
+    ]
+
+
+def test_folders_without_a_pair_are_refused_in_one_line(tmp_path):
+    save(tmp_path / "clean" / "a.wav", tone())
+    save(tmp_path / "system" / "b.wav", tone())
+    with pytest.raises(UserError, match="none of the 1 recordings in .*system is named like one of the 1 in .*clean"):
+        pair_files(tmp_path / "clean", tmp_path / "system")
+
+
+def test_what_cannot_be_paired_is_refused(tmp_path):
+    clean = tmp_path / "clean"
+    file = save(clean / "a.wav", tone())
+    with pytest.raises(UserError, match="missing does not exist"):
+        pair_files(clean, tmp_path / "missing")
+    with pytest.raises(UserError, match="a file and a folder"):
+        pair_files(file, clean)
+    save(clean / "a.flac", tone())
+    with pytest.raises(UserError, match="a.flac and .*a.wav have the same name"):
+        pair_files(clean, clean)
+
+
+def test_files_are_scored_at_16_khz_in_their_order(tmp_path):
+    slow = save(tmp_path / "slow.wav", tone(seconds=2, rate=48_000), rate=48_000)
+    fast = save(tmp_path / "fast.wav", tone(seconds=1, rate=8_000), rate=8_000)
+    report = score_files([("b", slow, slow), ("a", fast, fast)], **ALONE, scorer=facts)
+    assert all(type(row["first"]) is float for row in report.rows)  # JSON knows no float32
+    assert [(row["name"], row["samples"], row["rate"]) for row in report.rows] == [
+        ("b", 32_000, RATE),
+        ("a", RATE, RATE),
+    ]
+
+
+def test_every_file_without_a_score_is_listed_with_its_reason(tmp_path):
+    rng = np.random.default_rng(0)
+    noise = (0.1 * rng.standard_normal(RATE)).astype(np.float32)
+    clean, system = tmp_path / "clean", tmp_path / "system"
+    for name in ("good", "missing", "text", "cut"):
+        save(clean / f"{name}.wav", noise)
+    save(system / "good.wav", noise)
+    save(system / "cut.wav", noise[:-1])
+    (system / "text.wav").write_text("no sound")
+    report = score_files(pair_files(clean, system), **ALONE)
+    assert [row["name"] for row in report.rows] == ["good"]
+    assert report.rows[0]["pesq_wb"] == pytest.approx(4.643888, abs=1e-6) and report.rows[0]["si_sdr"] == 100
+    reasons = {item["name"]: item["reason"] for item in report.failed}
+    assert list(reasons) == ["cut", "missing", "text"]
+    assert "the reference has 16000 samples, the estimate 15999" in reasons["cut"]
+    assert reasons["missing"].startswith("no estimate: expected") and "missing.wav" in reasons["missing"]
+    assert "text.wav" in reasons["text"] and "\n" not in reasons["text"]
+
+
+@pytest.mark.skipif("SFJAX_DATA" not in os.environ, reason="SFJAX_DATA names no folder of recordings")
+def test_a_folder_of_real_recordings_has_the_known_mean():
+    folder = Path(os.environ.get("SFJAX_DATA", "")) / "pairs" / "vbd"
+    report = score_files(pair_files(folder / "clean", folder / "noisy"), workers=2, progress=False)
+    assert [row["name"] for row in report.rows] == [f"p287_00{k}" for k in range(1, 7)] and not report.failed
+    assert [report.mean[name] for name in ("pesq_wb", "pesq_nb", "estoi")] == pytest.approx(
+        [1.413, 1.974, 0.611], abs=1e-3
+    )
+
+
+# Reports
+
+TWO = Report(
+    rows=[{"name": "a, b", "pesq_wb": 1.5, "si_sdr": 10.0}, {"name": "c", "pesq_wb": 2.5, "si_sdr": 10.0}],
+    failed=[{"name": "d", "reason": "the scorer crashed"}],
+)
+
+
+def test_the_interval_of_a_mean_is_that_of_the_normal_law_for_many_items():
+    values = np.random.default_rng(0).normal(3, 2, size=400)
+    report = Report(rows=[{"name": str(k), "value": value} for k, value in enumerate(values)], failed=[])
+    low, high = report.interval["value"]
+    error = values.std() / np.sqrt(400)
+    # The 2.5 % quantile of 1000 draws has itself a deviation of .085 standard errors: three of those. 90 % is .31 away.
+    assert (low, high) == pytest.approx((values.mean() - 1.96 * error, values.mean() + 1.96 * error), abs=0.25 * error)
+    assert Report(rows=report.rows, failed=[]).interval == report.interval
+
+
+def test_metrics_are_drawn_together_and_each_has_its_own_mean():
+    assert TWO.mean == {"pesq_wb": 2.0, "si_sdr": 10.0}
+    # A quarter of the draws hold the first item twice, a quarter the second: the interval reaches both values.
+    assert TWO.interval == {"pesq_wb": (1.5, 2.5), "si_sdr": (10.0, 10.0)}
+
+
+def test_the_table_shows_means_half_intervals_counts_and_failures():
+    assert TWO.table().splitlines() == [
+        "      pesq_wb          si_sdr",
+        "2.000 ± 0.500  10.000 ± 0.000",
+        "2 scored, 1 failed",
+        "failed: d: the scorer crashed",
+    ]
+
+
+def test_a_report_without_scores_still_says_why(tmp_path):
+    report = Report(rows=[], failed=TWO.failed)
+    assert report.table() == "0 scored, 1 failed\nfailed: d: the scorer crashed"
+    assert report.to_json() == {"n": 0, "failed": TWO.failed, "mean": {}, "interval": {}, "rows": []}
+    report.write(tmp_path / "report.csv")
+    assert (tmp_path / "report.csv").read_text() == "name,reason\nd,the scorer crashed\n"
+
+
+def test_json_reports_hold_everything_and_replace_older_ones_whole(tmp_path):
+    path = tmp_path / "new" / "report.json"
+    path.parent.mkdir()
+    path.write_text("older and longer" * 1000)
+    TWO.write(path)
+    assert json.loads(path.read_text()) == {
+        "n": 2,
+        "failed": [{"name": "d", "reason": "the scorer crashed"}],
+        "mean": {"pesq_wb": 2.0, "si_sdr": 10.0},
+        "interval": {"pesq_wb": [1.5, 2.5], "si_sdr": [10.0, 10.0]},
+        "rows": TWO.rows,
+    }
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_an_older_report_survives_a_write_that_fails(tmp_path):
+    path = tmp_path / "report.json"
+    TWO.write(path)
+    before = path.read_text()
+    # A name that cannot be encoded fails in the middle of the file.
+    with pytest.raises(UnicodeEncodeError):
+        Report(rows=[{"name": "\udcff", "pesq_wb": 1.0}], failed=[]).write(path)
+    assert path.read_text() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_csv_reports_have_a_line_for_every_item(tmp_path):
+    TWO.write(tmp_path / "made" / "report.csv")
+    with open(tmp_path / "made" / "report.csv", newline="") as file:
+        assert list(csv.DictReader(file)) == [
+            {"name": "a, b", "pesq_wb": "1.5", "si_sdr": "10.0", "reason": ""},
+            {"name": "c", "pesq_wb": "2.5", "si_sdr": "10.0", "reason": ""},
+            {"name": "d", "pesq_wb": "", "si_sdr": "", "reason": "the scorer crashed"},
+        ]
+
+
+@pytest.mark.parametrize("name", ["report.txt", "report"])
+def test_other_kinds_of_report_are_refused(tmp_path, name):
+    with pytest.raises(UserError, match=r"written as .json or .csv"):
+        TWO.write(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,173 @@
+"""The loop: resuming, accumulating, skipping, and what the loss may depend on."""
+
+import functools
+import io
+import json
+import os
+import shutil
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from sfjax import optim, tasks, train
+from sfjax.errors import UserError
+from sfjax.model import Estimator
+
+
+def losses(folder):
+    entries = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return {(entry["step"], name): entry[name] for entry in entries for name in ("loss", "valid_loss") if name in entry}
+
+
+def equal(one, two):
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(one), jax.device_get(two))
+
+
+@pytest.fixture(scope="module")
+def whole(toy_config, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    return train.run(toy_config("pretrain"), folder), folder
+
+
+@pytest.mark.parametrize("stop", [1, 3, 4])
+def test_a_stopped_and_resumed_run_equals_one_never_stopped(whole, toy_config, tmp_path, stop):
+    state, folder = whole
+    train.run(toy_config("pretrain", **{"run.stop": stop}), tmp_path)
+    equal(train.run(toy_config("pretrain"), tmp_path), state)
+    assert losses(tmp_path) == losses(folder)
+
+
+def test_an_interrupted_run_is_saved_and_goes_on(whole, toy_config, tmp_path):
+    class Interrupting(io.StringIO):
+        def write(self, text):
+            if "step 2/" in text:
+                os.kill(os.getpid(), signal.SIGINT)
+            return super().write(text)
+
+    with pytest.raises(KeyboardInterrupt):
+        train.run(toy_config("pretrain"), tmp_path, out=Interrupting())
+    assert max(int(path.name) for path in (tmp_path / "checkpoints").iterdir()) < 6
+    equal(train.run(toy_config("pretrain"), tmp_path), whole[0])
+
+
+def test_a_finished_run_started_again_does_nothing(whole, toy_config, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(whole[1], copy)
+    equal(train.run(toy_config("pretrain"), copy), whole[0])
+
+
+def test_fine_tuning_starts_from_the_averaged_parameters(whole, toy_config, tmp_path):
+    config = toy_config("enhance", **{"init_from": str(whole[1]), "optim.peak": 0.0, "optim.updates": 1})
+    equal(train.run(config, tmp_path).params, whole[0].ema)
+
+
+def test_the_record_has_scalars_pictures_and_audio(toy_config, tmp_path):
+    train.run(toy_config("enhance", **{"run.pictures": 2, "optim.updates": 2}), tmp_path)
+    assert {path.name for path in (tmp_path / "samples").iterdir()} == {
+        f"0000002_{i}.{suffix}" for i in range(2) for suffix in ("png", "wav")
+    }
+    entry = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
+    assert {"loss", "gradient_norm", "learning_rate", "skipped", "steps_per_second", "audio_seconds_per_second"} <= set(
+        entry
+    )
+    assert list((tmp_path / "tensorboard").iterdir())
+
+
+# One step
+
+SPEC_KEYS = ("peak", "end", "warmup", "updates")
+
+
+@pytest.fixture(scope="module")
+def parts(toy_config, spec):
+    config = toy_config("pretrain", **{"optim.warmup": 0, "model.dropout": 0.0})
+    network = Estimator(**config.model, mels=80, dtype=jnp.float32)
+    tx = optax.chain(optax.clip_by_global_norm(0.2), optax.sgd(0.1))  # Adam would hide the size of a gradient
+    task = tasks.make(**config.task)
+    error = train.objective(network, task, spec)
+    rate = optim.schedule(**{name: config.optim[name] for name in SPEC_KEYS})
+    state = jax.jit(lambda key: train.init(network, tx, key))(jax.random.key(0))
+    step = lambda pieces: jax.jit(
+        functools.partial(train.step, seed=0, error=error, tx=tx, rate=rate, decay=0.9, pieces=pieces)
+    )
+    return state, step, error
+
+
+@pytest.fixture(scope="module")
+def batch(voice):
+    lengths = np.array([16_000, 9_999, 12_345, 16_000], np.int32)
+    waves = np.zeros((4, 16_000), np.float32)
+    for i, length in enumerate(lengths):
+        waves[i, :length] = voice(1.0, i)[:length]
+    return {"speech": jnp.asarray(waves)}, jnp.asarray(lengths)
+
+
+def test_accumulating_pieces_equals_the_whole_batch(parts, batch):
+    state, step, _ = parts
+    one, metrics = step(1)(state, *batch)
+    two, metrics2 = step(2)(state, *batch)
+    assert float(metrics["loss"]) == pytest.approx(float(metrics2["loss"]), rel=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), one.params, two.params)
+    assert any(np.abs(a - b).max() > 1e-6 for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(state.params)))
+
+
+def test_the_loss_does_not_depend_on_padding_or_batch_order(parts, batch):
+    state, _, error = parts
+    waves, lengths = batch
+    keys, t = jax.random.split(jax.random.key(1), 4), jnp.array([0.1, 0.4, 0.6, 0.9])
+    loss = jax.jit(lambda wav, lengths, keys, t: error(state.params, {"speech": wav}, lengths, keys, t, None))
+    plain = loss(waves["speech"], lengths, keys, t)
+    order = jnp.array([2, 0, 3, 1])
+    turned = loss(waves["speech"][order], lengths[order], keys[order], t[order])
+    assert float(plain.total) == pytest.approx(float(turned.total), rel=1e-5)
+    # masks are drawn on the padded size, so padding is compared example by example with nothing hidden to draw
+    junk = waves["speech"].at[1, 10_080:].set(0.5)
+    spoiled = loss(junk, lengths, keys, t)
+    assert float(plain.total) == pytest.approx(float(spoiled.total), rel=1e-5)
+    assert float(plain.count) == float(turned.count) == float(spoiled.count)
+
+
+def test_a_step_without_finite_gradients_changes_only_the_counters(parts, batch):
+    state, step, _ = parts
+    waves, lengths = batch
+    bad, metrics = step(1)(state, {"speech": waves["speech"].at[0, 0].set(jnp.nan)}, lengths)
+    equal((bad.params, bad.ema, bad.opt_state), (state.params, state.ema, state.opt_state))
+    assert (int(bad.step), int(bad.skipped), int(bad.streak)) == (1, 1, 1)
+    good, _ = step(1)(bad, *batch)
+    assert (int(good.skipped), int(good.streak)) == (1, 0)
+
+
+def test_a_run_that_stops_learning_ends_with_its_files_named(toy_config, tmp_path, monkeypatch):
+    monkeypatch.setattr(train.flow, "SIGMA", float("nan"))
+    with pytest.raises(UserError, match=r"no finite gradient in 3 steps.*speech_"):
+        train.run(toy_config("pretrain", **{"run.max_streak": 3, "run.validate": 100}), tmp_path)
+
+
+def test_too_many_bad_files_end_the_run(toy_config, corpus, tmp_path):
+    copy = tmp_path / "corpus"
+    shutil.copytree(corpus, copy)
+    for i in (0, 1, 2, 4):
+        (copy / f"speech_{i}.flac").write_bytes(b"")
+    config = toy_config("pretrain", **{"data.train": f"{copy}/speech.parquet", "run.max_bad": 0.001})
+    with pytest.raises(UserError, match="more than run.max_bad"):
+        train.run(config, tmp_path / "run")
+    named = (tmp_path / "run/bad_files.txt").read_text().splitlines()
+    assert len(named) == len(set(named)) >= 2 and all("not readable as sound" in line for line in named)
+
+
+def test_one_program_is_compiled_for_each_bucket(toy_config, tmp_path, caplog):
+    with jax.log_compiles():
+        train.run(toy_config("pretrain", **{"run.valid_batches": 0, "data.buckets": (1.5, 3.0)}), tmp_path)
+    compiled = [record.message[:40] for record in caplog.records if "Compiling jit(step)" in record.message]
+    assert len(compiled) == 2
+
+
+def test_the_loss_falls(toy_config, tmp_path):
+    config = toy_config("enhance", **{"optim.updates": 60, "optim.peak": 3e-3, "run.validate": 60, "run.log": 60})
+    train.run(config, tmp_path)
+    found = [value for (step, name), value in sorted(losses(tmp_path).items()) if name == "loss"]
+    assert np.mean(found[-10:]) < 0.75 * np.mean(found[:10])
