@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import os
+import runpy
 import sys
 from pathlib import Path
+from typing import Any
 
 from sfjax.errors import UserError
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one verb; 0 if all went well, 2 for what the user can put right, 130 if interrupted."""
-    arguments, rest = _parser().parse_known_args(argv)
-    if rest and arguments.verb is not train:
-        _parser().error(f"unrecognized arguments: {' '.join(rest)}")
     try:
+        arguments, rest = _parser().parse_known_args(argv)
+        if rest and arguments.verb is not train:
+            raise UserError(f"unrecognized arguments: {' '.join(rest)}; see `sfjax {arguments.verb.__name__} --help`")
         return arguments.verb(arguments, rest) or 0
     except UserError as error:
         return _say(str(error))
@@ -89,15 +92,28 @@ def _config(spec: str, overrides: list[str]):
         if not packaged.is_file():
             raise UserError(f"{file}: no such config; give one of configs/*.py, as in configs/enhance.py:small")
         file = str(packaged)
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", flag_values=values)
     try:
-        left = values(["sfjax train", f"--config={file}{colon}{size}", *overrides])
-        config = values.config
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, SyntaxError) as error:
+        config = runpy.run_path(file)["get_config"](*[size] if colon else [])
+    except Exception as error:  # a config is a program of the user's
+        raise UserError(f"config {spec}: {error} ({type(error).__name__}); mend it or take another") from None
+    before, values, words = config.to_dict(), flags.FlagValues(), ["sfjax train", *overrides]
+    try:
+        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=words)
+        left = values(words)
+    except (AttributeError, KeyError) as error:
+        name: Any = error
+        while isinstance(name, Exception):  # one wraps the other
+            name = name.args[0]
+        name = name.replace("\n", "; ")
+        raise UserError(f"config {spec} has no field {name}; see configs/default.py for every field") from None
+    except (flags.Error, TypeError, ValueError) as error:
         raise UserError(f"config {spec}: {error}; see configs/default.py for every field") from None
     if left[1:]:
         raise UserError(f"unexpected {left[1]!r}; overrides look like --config.optim.peak=1e-4")
+    for name, value in values["config"].override_values.items():  # flags do not check what is in a tuple
+        old = functools.reduce(dict.get, name.split("."), before)
+        if isinstance(old, tuple) and not all(isinstance(item, int | float) for item in value):
+            raise UserError(f"config {spec}: {name} wants numbers as in {old}, got {value}")
     return config
 
 
@@ -178,8 +194,13 @@ def quickstart(arguments, _):
 # The flags
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise UserError(f"{message}; see `{self.prog} --help`")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="sfjax", description="SpeechFlow in JAX: pre-train on speech, fine-tune, enhance recordings, score them."
     )
     verbs = parser.add_subparsers(required=True, metavar="VERB")

@@ -236,29 +236,41 @@ def stft(
     return jnp.fft.rfft(frames * _hann(spec), n=spec.n_fft)
 
 
-def istft(spectrum: Complex[Array, "batch frames bins"], spec: MelSpec) -> Float[Array, "batch samples"]:
-    """The wave of frames · hop samples whose `stft` is closest to `spectrum` in least squares."""
+def istft(
+    spectrum: Complex[Array, "batch frames bins"], spec: MelSpec, lengths: Int[Array, " batch"] | None = None
+) -> Float[Array, "batch samples"]:
+    """The wave of frames · hop samples whose `stft` is closest to `spectrum` in least squares.
+
+    With `lengths`, in samples, the frames behind the end of each wave have no part in it.
+    """
     frames = jnp.fft.irfft(spectrum, n=spec.n_fft)[..., : spec.window] * _hann(spec)
-    batch, count, _ = frames.shape
+    ends = jnp.full(len(frames), frames.shape[1]) if lengths is None else (lengths + spec.hop - 1) // spec.hop
+    shown = (jnp.arange(frames.shape[1]) < ends[:, None])[..., None]
+    frames = jnp.where(shown, frames, 0.0)
+    count = frames.shape[1]
     parts = spec.window // spec.hop
     margin = (spec.window - spec.hop) // 2
-    weight = jnp.broadcast_to(_hann(spec) ** 2, (1, count, spec.window))
+    weight = jnp.where(shown, _hann(spec) ** 2, 0.0)
 
     def overlap_add(pieces):
         hops = pieces.reshape(len(pieces), count, parts, spec.hop)
-        total = sum(jnp.pad(hops[:, :, i], ((0, 0), (i, parts - 1 - i), (0, 0))) for i in range(parts))
+        shifted = [jnp.pad(hops[:, :, i], ((0, 0), (i, parts - 1 - i), (0, 0))) for i in range(parts)]
+        total = jnp.sum(jnp.stack(shifted), axis=0)
         return total.reshape(len(pieces), -1)[:, margin : margin + count * spec.hop]
 
-    return overlap_add(frames) / overlap_add(weight)
+    return overlap_add(frames) / jnp.maximum(overlap_add(weight), TINY)
 
 
 def borrow_phase(
-    mel: Float[Array, "batch frames mels"], noisy: Complex[Array, "batch frames bins"], spec: MelSpec
+    mel: Float[Array, "batch frames mels"],
+    noisy: Complex[Array, "batch frames bins"],
+    spec: MelSpec,
+    lengths: Int[Array, " batch"] | None = None,
 ) -> Float[Array, "batch samples"]:
     """A wave from normalised log-Mel frames and the phase of `noisy`, through the filterbank's pseudo-inverse (A.2)."""
     inverse = jnp.asarray(_pseudo_inverse(spec))
     magnitude = jnp.maximum(jnp.einsum("bfm,km->bfk", jnp.exp(mel * spec.std + spec.mean), inverse), 0.0)
-    return istft(magnitude * noisy / jnp.sqrt(_power(noisy) + TINY), spec)
+    return istft(magnitude * noisy / jnp.sqrt(_power(noisy) + TINY), spec, lengths)
 
 
 def _power(spectrum):

@@ -199,7 +199,7 @@ def evaluate(
     from sfjax.data.manifest import read
 
     rows = read(manifest, split=split)
-    if "noisy" not in rows.table.column_names:
+    if "noisy" not in rows.columns:
         raise UserError(f"{manifest}: expected a column 'noisy', found none; make it with `sfjax prepare pairs`")
     treat = {"noisy": lambda clean, noisy: noisy, "bound": _bound(model)}.get(
         system, lambda clean, noisy: model.enhance(noisy, RATE, seed=seed, **options)
@@ -212,7 +212,7 @@ def evaluate(
             row = rows.row(i)
             crop = dict(start=row["start"], frames=row["frames"], rate=RATE)
             clean, noisy = (audio.read(row[column], **crop)[0] for column in ("path", "noisy"))
-            yield Path(row["noisy"]).stem, clean, treat(clean, noisy)
+            yield Path(row["noisy"]).stem, clean, np.asarray(treat(clean, noisy))
 
     return score_arrays(items(), rate=RATE, workers=workers, progress=progress)
 
@@ -224,9 +224,9 @@ def _bound(model: Any) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
         from sfjax import audio
         from sfjax.configs import default
 
-        clean, noisy = jnp.asarray(clean), jnp.asarray(noisy)
         spec = model.spec if model is not None else audio.MelSpec(**default.get_config("tiny").mel)
-        wave = audio.borrow_phase(audio.log_mel(clean[None], spec), audio.stft(noisy[None], spec), spec)
+        spectrum = audio.stft(jnp.asarray(noisy)[None], spec)
+        wave = audio.borrow_phase(audio.log_mel(jnp.asarray(clean)[None], spec), spectrum, spec)
         return np.asarray(wave)[0, : len(clean)]
 
     return bound
@@ -291,7 +291,7 @@ def _outcomes(
 ) -> Iterator[tuple[int, dict[str, float] | str]]:
     """The number of each job with its scores, or with the reason why it has none, as they arrive."""
     waiting = enumerate(jobs)
-    busy: dict[multiprocessing.connection.Connection, _Worker] = {}
+    busy: dict[Any, _Worker] = {}  # by pipe
     try:
         while True:
             while len(busy) < workers and (following := next(waiting, None)):
@@ -302,7 +302,7 @@ def _outcomes(
             for pipe in multiprocessing.connection.wait(list(busy)):
                 worker = busy[pipe]
                 try:
-                    outcome = pipe.recv()
+                    outcome = worker.pipe.recv()
                 except (EOFError, OSError):
                     yield worker.number, _epitaph(worker)
                     busy.pop(pipe).stop()
@@ -322,7 +322,7 @@ def _outcomes(
 
 def _epitaph(worker: _Worker) -> str:
     worker.process.join()
-    code = worker.process.exitcode
+    code = worker.process.exitcode or 0
     if not worker.started:
         raise UserError(
             f"the scoring processes cannot start (exit code {code}); a script must call this under "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -101,9 +102,22 @@ def times(steps: int, sway: float) -> Float[np.ndarray, " times"]:
     """
     u = np.linspace(0.0, 1.0, steps + 1)
     warped = u + sway * (np.cos(np.pi / 2 * u) - 1 + u)
-    if np.any(np.diff(warped) <= 0):
+    if not np.all(np.diff(warped) > 0):
         raise UserError(f"sway {sway} folds the time axis; choose between -1 and 1.75")
     return warped
+
+
+def check(*, solver: str, steps: int, sway: float, tolerance: float, guidance: float = 0.0) -> None:
+    """`UserError` if options of sampling, as in config section `sample`, cannot work."""
+    if solver not in SOLVERS and solver not in ADAPTIVE:
+        raise UserError(f"unknown solver {solver!r}; choose from {', '.join([*SOLVERS, *ADAPTIVE])}")
+    if steps < 1:
+        raise UserError(f"a solver wants at least 1 step, got {steps}; take 16")
+    if not 0 < tolerance < math.inf:
+        raise UserError(f"the tolerance wants to be above 0, got {tolerance}; take 1e-3")
+    if not math.isfinite(guidance):
+        raise UserError(f"guidance wants a number, got {guidance}; take 0 for none")
+    times(steps, sway)
 
 
 def solve(
@@ -121,21 +135,20 @@ def solve(
     Fixed-step solvers stop at `times(steps, sway)`. `dopri5` chooses its steps by `tolerance`, each example its own, so
     that it does not depend on its batch; `args` is a tree whose leaves have the batch axis. The state stays float32.
     """
+    check(solver=solver, steps=steps, sway=sway, tolerance=tolerance)
     options = dict(saveat=diffrax.SaveAt(t1=True), throw=False, adjoint=diffrax.DirectAdjoint())
     if solver in SOLVERS:
         grid = times(steps, sway).astype(np.float32)
-        solution = diffrax.diffeqsolve(
+        solution: Any = diffrax.diffeqsolve(
             diffrax.ODETerm(field), SOLVERS[solver](), 0.0, 1.0, None, x0, args,
             stepsize_controller=diffrax.StepTo(jnp.asarray(grid)), max_steps=steps, **options,
         )  # fmt: skip
         return solution.ys[0]
-    if solver not in ADAPTIVE:
-        raise UserError(f"unknown solver {solver!r}; choose from {', '.join([*SOLVERS, *ADAPTIVE])}")
 
     def alone(x0, args):
         single = lambda t, x, args: field(t, x[None], jax.tree.map(lambda a: a[None], args))[0]
         controller = diffrax.PIDController(rtol=tolerance, atol=tolerance)
-        solution = diffrax.diffeqsolve(
+        solution: Any = diffrax.diffeqsolve(
             diffrax.ODETerm(single), ADAPTIVE[solver](), 0.0, 1.0, 1 / steps, x0, args,
             stepsize_controller=controller, max_steps=1024, **options,
         )  # fmt: skip

@@ -54,7 +54,7 @@ class Model:
     name: str
 
     def enhance(
-        self, noisy: Float[np.ndarray, " samples"], sample_rate: int, *, seed: int = 0, **options: Any
+        self, noisy: Float[np.ndarray, "..."], sample_rate: int, *, seed: int = 0, **options: Any
     ) -> Float[np.ndarray, " samples"]:
         """Clean speech from a noisy recording at any rate in Hz; same rate and length.
 
@@ -117,7 +117,9 @@ class Model:
         unknown = set(changes) - set(self.options)
         if unknown:
             raise UserError(f"unknown option {sorted(unknown)[0]!r}; choose from {', '.join(self.options)}")
-        return self.options | {name: value for name, value in changes.items() if value is not None}
+        options = self.options | {name: value for name, value in changes.items() if value is not None}
+        flow.check(**options)
+        return options
 
     def _chunks(self, jobs) -> Iterator[tuple[Job, Chunk]]:
         size, overlap = (round(self.chunking[name] * self.spec.sample_rate) for name in ("seconds", "overlap"))
@@ -168,7 +170,7 @@ def _enhance(
     x0 = jax.vmap(lambda f: flow.noise(key, spectrum.shape[1], spec.bands, f))(first)
     apply = lambda x, t, inputs, lengths: network.apply({"params": params}, x, t, lengths=lengths, **inputs)
     x1 = flow.sample(apply, x0, inputs, count, **dict(options))
-    return audio.borrow_phase(x1, spectrum, spec)
+    return audio.borrow_phase(x1, spectrum, spec, lengths)
 
 
 def _cut(blocks: Iterable[np.ndarray], size: int, overlap: int, least: int) -> Iterator[Chunk]:

@@ -32,7 +32,8 @@ def mesh(*, data: int, fsdp: int, tensor: int) -> Mesh:
     """The devices as a data × fsdp × tensor mesh; one size may be −1, which takes the devices that are left."""
     sizes, devices = [data, fsdp, tensor], jax.devices()
     known = int(np.prod([size for size in sizes if size != -1]))
-    if sizes.count(-1) > 1 or (sizes.count(-1) == 0 and known != len(devices)) or len(devices) % known:
+    wrong = sizes.count(-1) > 1 or (sizes.count(-1) == 0 and known != len(devices))
+    if wrong or min(size for size in sizes if size != -1) < 1 or len(devices) % known:
         asked = " × ".join(f"{axis} {size}" for axis, size in zip(AXES, sizes, strict=True))
         raise UserError(f"the mesh {asked} does not divide {len(devices)} devices; set one axis to -1 for the rest")
     shape = [len(devices) // known if size == -1 else size for size in sizes]

@@ -11,13 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import flax
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key
-from ml_collections import ConfigDict
 
 from sfjax import audio, checkpoint, flow, optim, precision, sharding, tasks
 from sfjax.data import loader
@@ -143,8 +142,8 @@ def step(
     return State(state.step + 1, params, ema, opt_state, state.skipped + bad, (state.streak + 1) * bad), metrics
 
 
-def run(config: ConfigDict, workdir: str | Path, *, out=sys.stderr) -> State:
-    """Trains by `config` in `workdir`, or goes on from its newest checkpoint; returns the last state.
+def run(config: Any, workdir: str | Path, *, out=sys.stderr) -> State:
+    """Trains by `config`, a ConfigDict as of `configs/default.py`, in `workdir`, or goes on from its newest checkpoint; returns the last state.
 
     SIGINT and SIGTERM end the run after the step under way, saved. Raises `UserError` for whatever a user can put
     right, before anything is compiled where that is possible.
@@ -157,10 +156,11 @@ def run(config: ConfigDict, workdir: str | Path, *, out=sys.stderr) -> State:
     rate = optim.schedule(**{name: config.optim[name] for name in ("peak", "end", "warmup", "updates")})
     error = objective(network, task, spec)
     read, read_valid = _readers(config, task, spec)
-    checkpoint.write_config(workdir, config.to_dict())
+    flow.check(**config.sample)
 
     # Where it lives
     mesh = sharding.mesh(**config.mesh)
+    checkpoint.write_config(workdir, config.to_dict())
     shapes = jax.eval_shape(lambda key: init(network, tx, key), jax.random.key(config.seed))
     places = sharding.shardings(shapes, mesh)
     like = jax.tree.map(lambda s, p: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=p), shapes, places)
@@ -314,7 +314,7 @@ def _sample(network, task, spec, options, params, waves, lengths):
     apply = lambda x, t, inputs, lengths: network.apply({"params": params}, x, t, lengths=lengths, **inputs)
     x0 = jax.vmap(lambda key: flow.noise(key, target.shape[1], target.shape[2]))(keys)
     x1 = flow.sample(apply, x0, example, count, **options)
-    wave = audio.borrow_phase(x1, audio.stft(waves[task.phase], spec, lengths), spec)
+    wave = audio.borrow_phase(x1, audio.stft(waves[task.phase], spec, lengths), spec, lengths)
     return {"condition": example["condition"], "sample": x1, "target": target, "wave": wave}
 
 

@@ -169,6 +169,8 @@ class Reader:
         if "noisy" in self.columns:
             if row.get("noisy"):
                 waves["noisy"] = crop(row["noisy"])
+            elif self.mixer is None:
+                raise UserError(f"{row['path']}: its row has no noisy recording, others have; prepare the pairs again")
             else:
                 waves["speech"], waves["noisy"] = self.mixer(waves["speech"], self.rate, manifest, row["speaker"], rng)
         return waves
@@ -176,7 +178,7 @@ class Reader:
 
 def mixer(sources: tuple[Source, ...], columns: tuple[str, ...], *, noise: str, split: str | None, **ranges):
     """The `Mixer` that these sources need for `columns`, or None; config section `mix` with noise rows of `split`."""
-    if "noisy" not in columns or all("noisy" in source.manifest.table.column_names for source in sources):
+    if "noisy" not in columns or all("noisy" in source.manifest.columns for source in sources):
         return None
     if not noise:
         raise UserError("the manifest has no column 'noisy' and no noise to mix; set --config.mix.noise=noise.parquet")

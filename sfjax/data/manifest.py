@@ -22,12 +22,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute as compute
 import pyarrow.parquet as pq
 from jaxtyping import Float64, Int32, Int64
 
 from sfjax.errors import UserError
 
+pc: Any = compute  # made at import, where a type checker sees nothing
 NAMES = pa.dictionary(pa.int32(), pa.string())  # few distinct values over many rows
 REQUIRED = {"path": pa.string(), "start": pa.int64(), "frames": pa.int64(), "rate": pa.int32()}
 NULLABLE = {"speaker": NAMES, "text": pa.string(), "split": NAMES, "kind": NAMES}

@@ -13,6 +13,8 @@ All see one example: `features` are [frames, mels] arrays by column, `length` it
 
 from __future__ import annotations
 
+import dataclasses
+
 from sfjax.errors import UserError
 from sfjax.tasks.enhance import Enhance
 from sfjax.tasks.pretrain import Pretrain
@@ -24,4 +26,9 @@ def make(*, name: str, **hyperparameters):
     """The task called `name` in config section `task`, from that section's other fields."""
     if name not in TASKS:
         raise UserError(f"unknown task {name!r}; choose from {', '.join(TASKS)}")
+    wanted = {field.name for field in dataclasses.fields(TASKS[name])}
+    if wanted != hyperparameters.keys():
+        raise UserError(
+            f"task {name!r} wants {', '.join(sorted(wanted))}, got {', '.join(hyperparameters)}; take configs/{name}.py"
+        )
     return TASKS[name](**hyperparameters)

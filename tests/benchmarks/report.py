@@ -1,0 +1,60 @@
+"""What every benchmark reports alike: the machine it ran on, a table for the eye, a file for the record."""
+
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+SETTINGS = ("GLIBC_TUNABLES", "XLA_FLAGS", "OMP_NUM_THREADS", "JAX_PLATFORMS")  # that change speed or memory
+
+
+def machine() -> dict[str, Any]:
+    """Facts that a figure means nothing without; the load average is that of the last minute."""
+    return {
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": cores(),
+        "python": platform.python_version(),
+        "jax": importlib.metadata.version("jax"),
+        "sfjax": importlib.metadata.version("sfjax"),
+        "load_average": round(os.getloadavg()[0], 2),
+        "settings": {name: os.environ[name] for name in SETTINGS if name in os.environ},
+    }
+
+
+def cores() -> int:
+    """The number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Rows as aligned columns under their keys; numbers with four digits, None as a dash."""
+    names = list(rows[0])
+    cells = [names, *([_cell(row[name]) for name in names] for row in rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(names))]
+    texts = [not isinstance(rows[0][name], int | float) for name in names]
+    return "\n".join(
+        "  ".join(cell.ljust(w) if text else cell.rjust(w) for cell, w, text in zip(line, widths, texts, strict=True))
+        for line in cells
+    )
+
+
+def _cell(value: Any) -> str:
+    return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def write(path: Path | None, found: dict[str, Any]) -> None:
+    """Writes what was found as JSON, unless there is no path; NaN is an error."""
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(found, indent=1, allow_nan=False) + "\n")

@@ -1,0 +1,269 @@
+"""How fast training, sampling, the log-Mel and the loader are, in seconds of audio per second.
+
+    python tests/benchmarks/speed.py --sizes tiny small --rounds 5 -o speed.json
+
+Every case is timed once in each round, in turn, so that a change of the machine's load meets them all; reported are
+medians over the rounds. Compile times include tracing and are those of a first start: no compilation cache is used.
+A train step is all of `sfjax.train.step` from waves to the averaged parameters; sampling is 32 evaluations with
+guidance from wave to wave. The loader is timed from its first batch on, without the start of its process. If PyTorch
+is installed, the same train step in it (`torch_step.py`) takes its turn in each round, and the ratio is printed.
+"""
+
+import argparse
+import collections
+import functools
+import importlib.util
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import material
+import numpy as np
+import report
+from sfjax.configs import default, enhance
+
+from sfjax import audio, flow, optim, precision, tasks, train
+from sfjax.data import loader
+from sfjax.model import Estimator
+
+AIM = 1000  # seconds of audio per second that one process should load
+
+
+class Case(NamedTuple):
+    """Something to time: `run` returns the seconds of audio it handled and the seconds it took."""
+
+    name: str
+    run: Callable[[], tuple[float, float]]
+    compile_seconds: float | None
+
+
+class Parts(NamedTuple):
+    """What a config describes."""
+
+    config: Any
+    network: Estimator
+    task: Any
+    spec: audio.MelSpec
+
+
+def parts(size: str, steps: int) -> Parts:
+    """Enhancement of a size, sampled in `steps` steps."""
+    config = enhance.get_config(size)
+    config.sample.steps = steps
+    network = Estimator(**config.model, mels=config.mel.bands, dtype=precision.compute_dtype(config.precision))
+    return Parts(config, network, tasks.make(**config.task), audio.MelSpec(**config.mel))
+
+
+def waves(count: int, seconds: float) -> dict[str, np.ndarray]:
+    """`count` generated recordings: speech, and the same with noise."""
+    speech = np.stack([material.voice(seconds, i) for i in range(count)])
+    return {"speech": speech, "noisy": speech + np.stack([material.noise(seconds, i) for i in range(count)])}
+
+
+def compiled(function: Callable, *arguments: Any, donate: tuple[int, ...] = ()) -> tuple[Callable, float]:
+    """The program of a function for such arguments, and the seconds that tracing and compiling it took."""
+    began = time.perf_counter()
+    program = jax.jit(function, donate_argnums=donate).lower(*arguments).compile()
+    return program, time.perf_counter() - began
+
+
+def timed(name: str, run: Callable[[], Any], audio_seconds: float, compile_seconds: float | None) -> Case:
+    """The case of a function that returns when its work is done."""
+
+    def clocked():
+        began = time.perf_counter()
+        run()
+        return audio_seconds, time.perf_counter() - began
+
+    return Case(name, clocked, compile_seconds)
+
+
+def train_case(size: str, made: Parts, waves: dict[str, np.ndarray]) -> Case:
+    """`sfjax.train.step`, jitted and donated as `sfjax.train.run` does."""
+    config, batch = made.config, waves["speech"]
+    tx = optim.adam(**config.optim)
+    rate = optim.schedule(**{name: config.optim[name] for name in ("peak", "end", "warmup", "updates")})
+    step = functools.partial(
+        train.step, seed=0, error=train.objective(made.network, made.task, made.spec), tx=tx, rate=rate,
+        decay=config.ema, pieces=config.accumulate,
+    )  # fmt: skip
+    state = jax.jit(lambda key: train.init(made.network, tx, key))(jax.random.key(0))
+    given = jax.device_put((waves, np.full(len(batch), batch.shape[1], np.int32)))
+    program, spent = compiled(step, state, *given, donate=(0,))
+
+    def run():
+        nonlocal state
+        state, _ = jax.block_until_ready(program(state, *given))
+
+    return timed(f"{size} train step", run, batch.size / made.spec.sample_rate, spent)
+
+
+def sample_case(size: str, made: Parts, noisy: np.ndarray) -> Case:
+    """Noisy waves to clean ones by guided sampling, as `sfjax.infer` does it."""
+    network, task, spec = made.network, made.task, made.spec
+    options = made.config.sample.to_dict()
+    frames = spec.frames(noisy.shape[1])
+
+    def enhanced(params, noisy):
+        inputs = jax.vmap(task.condition)({"noisy": audio.log_mel(noisy, spec)})
+        x0 = jax.vmap(lambda key: flow.noise(key, frames, spec.bands))(jax.random.split(jax.random.key(0), len(noisy)))
+        apply = lambda x, t, inputs, lengths: network.apply({"params": params}, x, t, lengths=lengths, **inputs)
+        x1 = flow.sample(apply, x0, inputs, jnp.full(len(noisy), frames), **options)
+        return audio.borrow_phase(x1, audio.stft(noisy, spec), spec)
+
+    state = jax.jit(lambda key: train.init(network, optim.adam(**made.config.optim), key))(jax.random.key(0))
+    given = jax.device_put((state.params, noisy))
+    program, spent = compiled(enhanced, *given)
+    run = lambda: jax.block_until_ready(program(*given))
+    evaluations = flow.STAGES[options["solver"]] * options["steps"]
+    return timed(f"{size} sampling, {evaluations} evaluations", run, noisy.size / spec.sample_rate, spent)
+
+
+def mel_case(wav: np.ndarray) -> Case:
+    """`sfjax.audio.log_mel`."""
+    spec = audio.MelSpec(**default.get_config("tiny").mel)
+    wav = jax.device_put(wav)
+    program, spent = compiled(functools.partial(audio.log_mel, spec=spec), wav)
+    return timed("log-Mel", lambda: jax.block_until_ready(program(wav)), wav.size / spec.sample_rate, spent)
+
+
+def torch_case(size: str, made: Parts, waves: dict[str, np.ndarray]) -> tuple[Case, float]:
+    """The train step in PyTorch, and the largest difference of the two networks' outputs on the same input."""
+    import torch
+    import torch_step
+
+    torch.set_num_threads(report.cores())
+    frames, bands = made.spec.frames(waves["speech"].shape[1]), made.spec.bands
+    x, condition = np.random.default_rng(0).standard_normal((2, 1, frames, bands)).astype(np.float32)
+    t = np.full(1, 0.3, np.float32)
+    params = made.network.init(jax.random.key(0), x, t, condition, np.full(1, frames))["params"]
+    twin = torch_step.copied(torch_step.Estimator(mels=bands, frames=frames, **made.config.model), params).eval()
+    with torch.no_grad():
+        theirs = twin(*map(torch.tensor, (x, t, condition))).numpy()
+    ours = np.asarray(made.network.apply({"params": params}, x, t, condition, np.full(1, frames)))
+    device = "cuda" if jax.default_backend() == "gpu" and torch.cuda.is_available() else "cpu"
+    run = torch_step.step(twin, made.config, made.spec, waves, device)
+    seconds = waves["speech"].size / made.spec.sample_rate
+    return timed(f"{size} train step in torch", run, seconds, None), float(np.abs(ours - theirs).max())
+
+
+def loader_cases(folder: Path, *, batches: int, files: int, longest: float) -> Iterator[Case]:
+    """Crops of a quarter of the longest file, the same with noise mixed in, and whole files; by a thread, a process."""
+    speech, noise = material.corpus(folder, count=files, seconds=(0.75 * longest, longest))
+    found = loader.sources(str(speech), split=None)
+    config = default.get_config("tiny")
+    config.mix.noise = str(noise)
+    mixer = loader.mixer(found, ("speech", "noisy"), split=None, **config.mix)
+    kinds = (
+        ("crops", longest / 4, ("speech",), None),
+        ("crops with noise", longest / 4, ("speech", "noisy"), mixer),
+        ("whole files", longest, ("speech",), None),
+    )
+    for name, bucket, columns, mix in kinds:
+        plan = loader.Plan((found[0].manifest.seconds,), (1.0,), (bucket,), 4 * longest, 1, 0)
+        reader = loader.Reader(found, plan, columns, mix, material.RATE, (0, 1))
+        for workers in (0, 1):
+            yield loader_case(f"loader: {name}, {workers} workers", reader, batches, workers)
+
+
+def loader_case(name: str, reader: loader.Reader, batches: int, workers: int) -> Case:
+    """Batches after the first, which waits for the process to start."""
+
+    def run():
+        stream = loader.batches(reader, first=0, last=batches + 1, workers=workers)
+        next(stream)
+        began = time.perf_counter()
+        samples = sum(int(next(stream)["lengths"].sum()) for _ in range(batches))
+        spent = time.perf_counter() - began
+        collections.deque(stream, maxlen=0)  # the end: the process is gone before another case runs
+        return samples / reader.rate, spent
+
+    return Case(name, run, None)
+
+
+def in_turn(cases: list[Case], rounds: int) -> dict[str, list[tuple[float, float]]]:
+    """Seconds of audio and seconds taken of every case in every round, after one round that is not counted."""
+    found: dict[str, list[tuple[float, float]]] = {case.name: [] for case in cases}
+    for number in range(rounds + 1):
+        for case in cases:
+            measured = case.run()
+            if number:
+                found[case.name].append(measured)
+    return found
+
+
+def summary(case: Case, measured: list[tuple[float, float]]) -> dict[str, Any]:
+    """One line of the table."""
+    spent = [seconds for _, seconds in measured]
+    return {
+        "case": case.name,
+        "audio_seconds_per_second": statistics.median(audio / seconds for audio, seconds in measured),
+        "audio_seconds": measured[0][0],
+        "seconds": statistics.median(spent),
+        "fastest": min(spent),
+        "slowest": max(spent),
+        "compile_seconds": case.compile_seconds,
+    }
+
+
+def flags(argv: list[str] | None) -> argparse.Namespace:
+    """The command line; `--quick` shrinks whatever was not given."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", nargs="+", choices=default.SIZES, default=["tiny", "small"])
+    parser.add_argument("--rounds", type=int, help="times that every case is timed; default 5")
+    parser.add_argument("--quick", action="store_true", help="seconds instead of minutes; the figures mean little")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE.json")
+    found = parser.parse_args(argv)
+    found.sizes = ["tiny"] if found.quick else found.sizes
+    found.rounds = found.rounds or (1 if found.quick else 5)
+    return found
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measures, prints and writes."""
+    given = flags(argv)
+    seconds, batch, sampled = (0.5, 2, 1) if given.quick else (4.0, 8, 2)
+    load = dict(batches=2, files=3, longest=2.0) if given.quick else dict(batches=40, files=16, longest=16.0)
+    with_torch = importlib.util.find_spec("torch") is not None
+    data = waves(batch, seconds)
+    cases, differences = [mel_case(data["noisy"])], {}
+    for size in given.sizes:
+        made = parts(size, steps=1 if given.quick else 16)
+        cases += [train_case(size, made, data), sample_case(size, made, data["noisy"][:sampled])]
+        if with_torch:
+            case, differences[size] = torch_case(size, made, data)
+            cases.append(case)
+    with tempfile.TemporaryDirectory() as folder:
+        cases += loader_cases(Path(folder), **load)
+        measured = in_turn(cases, given.rounds)
+    rows = [summary(case, measured[case.name]) for case in cases]
+    ratios = {size: _ratio(measured, size) for size in differences}
+    facts = report.machine() | {"device": jax.devices()[0].device_kind}
+    print(", ".join(f"{name}: {value}" for name, value in facts.items()))
+    print(report.table(rows))
+    for size, ratio in ratios.items():
+        print(
+            f"{size}: torch takes {ratio:.2f} times as long as JAX for a train step; "
+            f"the networks' outputs differ by {differences[size]:.1e} at most"
+        )
+    if not with_torch:
+        print("torch is not installed: nothing to compare the train step with")
+    slow = [row["case"] for row in rows if row["case"].startswith("loader") and row["audio_seconds_per_second"] < AIM]
+    print(f"loader below the aim of {AIM} audio-s/s: {'; '.join(slow) or 'none'}")
+    found = {"machine": facts, "rounds": given.rounds, "quick": given.quick, "cases": rows}
+    report.write(given.output, found | {"torch_over_jax": ratios, "torch_output_difference": differences})
+
+
+def _ratio(measured: dict[str, list[tuple[float, float]]], size: str) -> float:
+    pairs = zip(measured[f"{size} train step in torch"], measured[f"{size} train step"], strict=True)
+    return statistics.median(theirs / ours for (_, theirs), (_, ours) in pairs)
+
+
+if __name__ == "__main__":
+    jax.config.update("jax_enable_compilation_cache", False)
+    main()
