@@ -151,6 +151,8 @@ def _sampling(arguments) -> dict:
 def score(arguments, _):
     from sfjax import evaluate
 
+    if arguments.output is not None:
+        evaluate.check_output(arguments.output)
     pairs = evaluate.pair_files(arguments.reference, arguments.estimate)
     return _report(evaluate.score_files(pairs, workers=arguments.workers, progress=_is_terminal()), arguments.output)
 
@@ -160,6 +162,8 @@ def evaluate(arguments, _):
 
     if arguments.system == "model" and arguments.model is None:
         raise UserError("expected --model RUN to evaluate; or --system noisy or --system bound")
+    if arguments.output is not None:
+        evaluate.check_output(arguments.output)
     model = None
     if arguments.model is not None:
         from sfjax import infer
@@ -176,7 +180,9 @@ def _report(report, output: Path | None) -> int:
     print(report.table())
     if output is not None:
         report.write(output)
-    return 0 if report.rows else 2
+    if not report.failed:
+        return 0
+    return _say(f"{len(report.failed)} of {len(report.failed) + len(report.rows)} could not be scored, as said above")
 
 
 def _is_terminal() -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +23,8 @@ from jaxtyping import Array, Complex, Float, Int
 from sfjax.errors import UserError
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
+SLOPPY = 1024  # bytes that a WAV may lack of what its header states before it is called cut short
+PIPED = 2**31 - 2**16  # stated bytes from which on a WAV was written to a pipe, its length not known
 TINY = 1e-14  # inside the square root of a magnitude, so that its gradient is finite at silence
 
 
@@ -75,6 +78,8 @@ def blocks(path: str | os.PathLike, *, rate: int, seconds: float) -> Iterator[Fl
     Their total length is ceil(frames · rate / file rate). Raises `UserError` as `read` does.
     """
     with _open(path) as file:
+        if not file.frames:
+            raise UserError(f"{path}: expected at least one sample, found 0; the file is empty or cut short")
         own = file.samplerate
         stream = None if own == rate else soxr.ResampleStream(own, rate, 1, dtype="float32")
         left = -(-file.frames * rate // own)
@@ -100,15 +105,21 @@ class Writer:
     """Writes mono pieces at `rate` Hz into a sound file like `like`: its rate, length, container and encoding.
 
     The file appears under its own name only when everything was written; until then it is `<name>.part`, which is
-    removed if writing fails.
+    removed if writing fails. Raises `UserError` if the disk or the encoding refuses.
     """
 
     def __init__(self, path: str | os.PathLike, *, rate: int, like: Info):
-        self.path, self.left = Path(path), like.frames
+        self.path, self.left, self.frames = Path(path), like.frames, like.frames
         self.part = self.path.with_name(self.path.name + ".part")
         self.stream = None if rate == like.rate else soxr.ResampleStream(rate, like.rate, 1, dtype="float32")
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.file = soundfile.SoundFile(self.part, "w", like.rate, channels=1, format=like.format, subtype=like.subtype)
+        try:
+            self.file = soundfile.SoundFile(
+                self.part, "w", like.rate, channels=1, format=like.format, subtype=like.subtype
+            )
+        except soundfile.LibsndfileError as error:
+            self.part.unlink(missing_ok=True)
+            raise self._refusal(error.error_string) from None
 
     def write(self, piece: Float[np.ndarray, " samples"], *, last: bool = False) -> None:
         """Appends a piece; with `last` the end is cut or filled with zeros to the length of `like`."""
@@ -118,7 +129,10 @@ class Writer:
         if last and len(piece) < self.left:
             piece = np.concatenate([piece, np.zeros(self.left - len(piece), np.float32)])
         self.left -= len(piece)
-        self.file.write(piece)
+        try:
+            self.file.write(piece)
+        except soundfile.LibsndfileError as error:
+            raise self._refusal(error.error_string) from None
 
     def __enter__(self) -> Writer:
         return self
@@ -126,11 +140,25 @@ class Writer:
     def __exit__(self, kind, value, trace) -> None:
         try:
             self.file.close()
+            if kind is None:
+                self._read_back()
+                os.replace(self.part, self.path)
+        except soundfile.LibsndfileError as error:
+            if kind is None:
+                raise self._refusal(error.error_string) from None
         finally:
-            if kind is not None:
-                self.part.unlink(missing_ok=True)
-        if kind is None:
-            os.replace(self.part, self.path)
+            self.part.unlink(missing_ok=True)
+
+    def _read_back(self) -> None:
+        """Finds out if samples are missing: libsndfile says nothing when the disk refuses what it held until the end."""
+        with soundfile.SoundFile(self.part) as file:
+            found = sum(len(file.read(2**18, dtype="float32")) for _ in range(0, self.frames, 2**18))
+        if found != self.frames:
+            raise self._refusal("its end is missing")
+
+    def _refusal(self, why: str) -> UserError:
+        why = why.strip().rstrip(".")
+        return UserError(f"{self.path}: could not be written ({why}); free space, or choose another folder or format")
 
 
 def write(path: str | os.PathLike, wav: Float[np.ndarray, " samples"], rate: int) -> None:
@@ -152,7 +180,8 @@ def resample(wav: Float[np.ndarray, " samples"], rate: int, to: int) -> Float[np
 
 def _open(path: str | os.PathLike) -> soundfile.SoundFile:
     if not Path(path).is_file():
-        raise UserError(f"{path}: expected a sound file, found {'a folder' if Path(path).is_dir() else 'nothing'}")
+        found = "a folder" if Path(path).is_dir() else "nothing"
+        raise UserError(f"{path}: expected a sound file, found {found}; check the path")
     try:
         file = soundfile.SoundFile(path)
     except (soundfile.LibsndfileError, PermissionError, TypeError) as error:
@@ -163,6 +192,10 @@ def _open(path: str | os.PathLike) -> soundfile.SoundFile:
     if file.frames > 2**48:  # as libsndfile says of a FLAC that was written to a pipe
         file.close()
         raise UserError(f"{path}: does not state its length; write it again to a file")
+    cut = re.search(r"^data : (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)  # in the log of a WAV
+    if cut and int(cut[2]) + SLOPPY < int(cut[1]) < PIPED:
+        file.close()
+        raise UserError(f"{path}: states {cut[1]} bytes of sound, holds {cut[2]}; it is cut short, copy it again")
     return file
 
 

@@ -43,7 +43,7 @@ class Checkpoints:
     def __init__(self, workdir: str | os.PathLike, *, keep: int):
         self.folder = Path(workdir).absolute() / "checkpoints"
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, cleanup_tmp_directories=True)
-        self.manager = ocp.CheckpointManager(self.folder, options=options)
+        self.manager, self.saving = ocp.CheckpointManager(self.folder, options=options), 0
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -58,19 +58,25 @@ class Checkpoints:
 
     def save(self, step: int, state: Any) -> None:
         """Starts writing `state`; it becomes a checkpoint only when it is whole. `UserError` if the disk refuses."""
+        self.wait()
+        self.saving = step
         sums = {name: int(value) for name, value in jax.device_get(digests(state)).items()}
         args = ocp.args.Composite(state=ocp.args.StandardSave(state), digests=ocp.args.JsonSave(sums))
         try:
             self.manager.save(step, args=args)
         except Exception as error:
-            raise _failed(self.folder, step, error) from error
+            raise self._failed(error) from error
 
     def wait(self) -> None:
         """Waits for the save under way; `UserError` if it failed."""
         try:
             self.manager.wait_until_finished()
         except Exception as error:
-            raise _failed(self.folder, "the last step", error) from error
+            raise self._failed(error) from error
+
+    def _failed(self, error):
+        why = f"step {self.saving} was not saved ({_line(error)})"
+        return UserError(f"{self.folder}: {why}; free space, the same command goes on from the checkpoint before")
 
     def restore(self, step: int, like: Any) -> Any:
         """The state saved at `step`, in the shapes and shardings of `like`; `UserError` if any part is damaged."""
@@ -92,7 +98,10 @@ def params(workdir: str | os.PathLike, *, ema: bool, step: int | None = None) ->
         if step not in steps:
             raise UserError(f"{workdir}: no checkpoint of step {step}; there are {sorted(steps)}")
         name = "ema" if ema else "params"
-        tree = {name: manager.item_metadata(step)["state"].tree[name]}
+        try:
+            tree = {name: manager.item_metadata(step)["state"].tree[name]}
+        except Exception as error:
+            raise _damaged(folder, step, error) from error
         like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
         restore_args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), like)
         items = {
@@ -106,10 +115,7 @@ def _restore(manager, folder, step, items):
     try:
         found = manager.restore(step, args=ocp.args.Composite(**items))
     except Exception as error:
-        raise UserError(
-            f"{folder / str(step)}: the checkpoint is damaged or of another model ({_line(error)}); remove that folder "
-            "to go on from the one before"
-        ) from error
+        raise _damaged(folder, step, error) from error
     have = jax.device_get(digests(found["state"]))
     wrong = [name for name, value in have.items() if found["digests"].get(name) != int(value)]
     if wrong:
@@ -120,8 +126,11 @@ def _restore(manager, folder, step, items):
     return found["state"]
 
 
-def _failed(folder, step, error):
-    return UserError(f"{folder}: step {step} was not saved ({_line(error)}); free space or choose another workdir")
+def _damaged(folder, step, error):
+    return UserError(
+        f"{folder / str(step)}: the checkpoint is damaged or of another model ({_line(error)}); remove that folder to "
+        "go on from the one before"
+    )
 
 
 def _line(error):

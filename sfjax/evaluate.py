@@ -14,7 +14,6 @@ import json
 import math
 import multiprocessing
 import multiprocessing.connection
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -81,21 +80,14 @@ class Report:
     def write(self, path: Path) -> None:
         """Writes the report as JSON, or its items as CSV, as the suffix says; the file appears whole or not at all.
 
-        Raises `UserError` for any other suffix.
+        Raises `UserError` for any other suffix, or if the disk refuses.
         """
-        if path.suffix not in (".json", ".csv"):
-            raise UserError(f"{path}: a report is written as .json or .csv, not {path.suffix or 'without a suffix'}")
+        from sfjax.data.manifest import replacing
+
+        check_output(path)
         text = self._csv() if path.suffix == ".csv" else json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.part")
-        try:
-            with open(part, "w", encoding="utf-8", newline="") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+        with replacing(path) as part:
+            part.write_text(text, encoding="utf-8", newline="")
 
     @property
     def _metrics(self) -> list[str]:
@@ -111,6 +103,12 @@ class Report:
         writer.writeheader()
         writer.writerows([*self.rows, *self.failed])
         return text.getvalue()
+
+
+def check_output(path: Path) -> None:
+    """`UserError` if a report cannot be written under this name."""
+    if path.suffix not in (".json", ".csv"):
+        raise UserError(f"{path}: a report is written as .json or .csv, not {path.suffix or 'without a suffix'}")
 
 
 def pair_files(reference: Path, estimate: Path) -> list[tuple[str, Path, Path]]:

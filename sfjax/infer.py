@@ -127,6 +127,8 @@ class Model:
         for job in jobs:
             try:
                 for chunk in _cut(job.blocks(), size, overlap, self.spec.window):
+                    if job.failure:
+                        break
                     job.overlap = overlap
                     yield job, chunk
             except UserError as error:
@@ -184,10 +186,10 @@ def _cut(blocks: Iterable[np.ndarray], size: int, overlap: int, least: int) -> I
             buffer, first = buffer[size - overlap :], first + size - overlap
     if first + len(buffer) < least:
         raise UserError(
-            f"expected at least {least} samples at the model's rate, got {first + len(buffer)}; it is too short"
+            f"expected at least {least} samples at the model's rate, got {first + len(buffer)}; leave it out"
         )
     if peak == 0:
-        raise UserError("expected speech, found digital silence; there is nothing to enhance")
+        raise UserError("expected speech, found digital silence; leave it out")
     yield Chunk(first, buffer, True)
 
 
@@ -216,7 +218,10 @@ class Job:
             wave = np.concatenate([faded, wave[self.overlap :]])
         if not chunk.last:
             wave, self.tail = wave[: -self.overlap], wave[-self.overlap :]
-        self.put(wave, chunk.last)
+        try:
+            self.put(wave, chunk.last)
+        except UserError as error:
+            self.fail(str(error))
 
     def put(self, wave: np.ndarray, last: bool) -> None:
         """Hands finished samples on."""
@@ -225,6 +230,7 @@ class Job:
     def fail(self, reason: str) -> None:
         """Ends the job without a result."""
         self.failure = f"{self.name}: {reason}" if self.name not in reason else reason
+        self.abandon()
 
     def abandon(self) -> None:
         """Leaves nothing half-written behind."""

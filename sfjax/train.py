@@ -174,13 +174,16 @@ def run(config: Any, workdir: str | Path, *, out=sys.stderr) -> State:
         donate_argnums=0,
     )
 
-    with checkpoint.Checkpoints(workdir, keep=config.run.keep) as saved, _Interrupt() as interrupt:
+    with contextlib.ExitStack() as stack:
+        saved = stack.enter_context(checkpoint.Checkpoints(workdir, keep=config.run.keep))
+        interrupt = stack.enter_context(_Interrupt())
         # Resume this workdir, or start from another's parameters, or from scratch
         state = _first_state(config, saved, like, network, tx)
         first, last = int(state.step), config.optim.updates
         journal = Journal(workdir, first=first, out=out, every=config.run.log)
         validate = Validation(config, network, task, spec, error, read_valid, across)
-        batches = loader.batches(read, first=first, last=last, workers=config.run.workers)
+        reading = loader.batches(read, first=first, last=last, workers=config.run.workers)
+        batches = stack.enter_context(contextlib.closing(reading))
         pending, bad, seen, began = None, 0, 0, time.perf_counter()
 
         for number in range(first, last):
@@ -310,10 +313,11 @@ def _sample(network, task, spec, options, params, waves, lengths):
     features = {name: audio.log_mel(wav, spec, lengths) for name, wav in waves.items()}
     keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(VALIDATION), i))(jnp.arange(len(lengths)))
     example = jax.vmap(task.example)(features, (lengths + spec.hop - 1) // spec.hop, keys)
-    target, _, count = example.pop("target"), example.pop("weight"), example.pop("length")
+    target, weight, count = example.pop("target"), example.pop("weight"), example.pop("length")
     apply = lambda x, t, inputs, lengths: network.apply({"params": params}, x, t, lengths=lengths, **inputs)
     x0 = jax.vmap(lambda key: flow.noise(key, target.shape[1], target.shape[2]))(keys)
     x1 = flow.sample(apply, x0, example, count, **options)
+    x1 = jnp.where(weight[..., None] > 0, x1, target)  # what was shown is pasted back
     wave = audio.borrow_phase(x1, audio.stft(waves[task.phase], spec, lengths), spec, lengths)
     return {"condition": example["condition"], "sample": x1, "target": target, "wave": wave}
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -185,7 +184,7 @@ def mixer(sources: tuple[Source, ...], columns: tuple[str, ...], *, noise: str, 
     return Mixer(noise=read(Path(noise), split=split), **ranges)
 
 
-def batches(reader: Reader, *, first: int, last: int, workers: int) -> Iterator[dict[str, Any]]:
+def batches(reader: Reader, *, first: int, last: int, workers: int) -> grain.DatasetIterator[dict[str, Any]]:
     """Batches number `first` to `last` − 1, read ahead by `workers` processes (0: by a thread of this one)."""
     from absl import flags
 

@@ -170,12 +170,20 @@ def _line(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
-    """A name to write to, which becomes `path` when the block ends well and is removed when it does not."""
+    """A name to write to, which becomes `path` when the block ends well and is removed when it does not.
+
+    `UserError` if the disk refuses.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield part
+        with open(part, "rb") as written:
+            os.fsync(written.fileno())
         os.replace(part, path)
+    except OSError as error:
+        why = error.strerror or _line(error)
+        raise UserError(f"{path}: could not be written ({why}); free space or choose another place") from None
     finally:
         part.unlink(missing_ok=True)

@@ -325,7 +325,7 @@ def _prepare(
     stats_path = dest.with_name(f"{dest.stem}.stats.json")
     with manifest.replacing(stats_path) as part:
         part.write_text(json.dumps(stats, indent=2) + "\n", encoding="utf-8")
-    manifest.write(dest, rows)  # last: where there is a manifest, its statistics are beside it
+        manifest.write(dest, rows)  # inside: if it fails, the statistics of an earlier manifest stay with it
     return Summary(dest, stats_path, rejects_path, len(rows), stats["hours"], stats["speakers"], len(rejects), mixed)
 
 

@@ -42,7 +42,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     names = list(rows[0])
     cells = [names, *([_cell(row[name]) for name in names] for row in rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(names))]
-    texts = [not isinstance(rows[0][name], int | float) for name in names]
+    texts = [any(isinstance(row[name], str) for row in rows) for name in names]
     return "\n".join(
         "  ".join(cell.ljust(w) if text else cell.rjust(w) for cell, w, text in zip(line, widths, texts, strict=True))
         for line in cells

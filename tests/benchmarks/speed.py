@@ -139,13 +139,13 @@ def torch_case(size: str, made: Parts, waves: dict[str, np.ndarray]) -> tuple[Ca
 
     torch.set_num_threads(report.cores())
     frames, bands = made.spec.frames(waves["speech"].shape[1]), made.spec.bands
-    x, condition = np.random.default_rng(0).standard_normal((2, 1, frames, bands)).astype(np.float32)
-    t = np.full(1, 0.3, np.float32)
-    params = made.network.init(jax.random.key(0), x, t, condition, np.full(1, frames))["params"]
+    x, condition = jax.random.normal(jax.random.key(1), (2, 1, frames, bands))
+    given = (x, jnp.full(1, 0.3), condition)
+    params = made.network.init(jax.random.key(0), *given, jnp.full(1, frames))["params"]
     twin = torch_step.copied(torch_step.Estimator(mels=bands, frames=frames, **made.config.model), params).eval()
     with torch.no_grad():
-        theirs = twin(*map(torch.tensor, (x, t, condition))).numpy()
-    ours = np.asarray(made.network.apply({"params": params}, x, t, condition, np.full(1, frames)))
+        theirs = twin(*(torch.tensor(np.asarray(value)) for value in given)).numpy()
+    ours = np.asarray(made.network.apply({"params": params}, *given, jnp.full(1, frames)))
     device = "cuda" if jax.default_backend() == "gpu" and torch.cuda.is_available() else "cpu"
     run = torch_step.step(twin, made.config, made.spec, waves, device)
     seconds = waves["speech"].size / made.spec.sample_rate
@@ -168,7 +168,7 @@ def loader_cases(folder: Path, *, batches: int, files: int, longest: float) -> I
         plan = loader.Plan((found[0].manifest.seconds,), (1.0,), (bucket,), 4 * longest, 1, 0)
         reader = loader.Reader(found, plan, columns, mix, material.RATE, (0, 1))
         for workers in (0, 1):
-            yield loader_case(f"loader: {name}, {workers} workers", reader, batches, workers)
+            yield loader_case(f"loader: {name}, {'a process' if workers else 'a thread'}", reader, batches, workers)
 
 
 def loader_case(name: str, reader: loader.Reader, batches: int, workers: int) -> Case:
