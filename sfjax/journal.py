@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tensorboardX import SummaryWriter
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from sfjax import audio, picture
 
@@ -24,7 +26,7 @@ class Journal:
         kept = [line for line in self._lines() if json.loads(line)["step"] <= first]
         self.path.write_text("".join(kept))
         self.lines = self.path.open("a", buffering=1)
-        self.board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=first + 1, flush_secs=10)
+        self.board = Board(self.folder / "tensorboard", first=first)
         self.known = set(self.bad_path.read_text().splitlines()) if self.bad_path.exists() else set()
         self._reset()
 
@@ -51,8 +53,7 @@ class Journal:
             "data_wait_share": self.waited / spent,
         }
         self._write({"step": done, **metrics, **speed})
-        for name, value in (metrics | speed).items():
-            self.board.add_scalar(f"train/{name}", value, done)
+        self.board.write(done, *(summary.scalar(f"train/{name}", value) for name, value in (metrics | speed).items()))
         left = (last - done) / speed["steps_per_second"] / 60
         self._say(
             f"step {done}/{last}  loss {metrics['loss']:.4f}  lr {metrics['learning_rate']:.2e}  "
@@ -72,8 +73,7 @@ class Journal:
         """Records validation metrics."""
         if metrics:
             self._write({"step": done, **{f"valid_{name}": value for name, value in metrics.items()}})
-            for name, value in metrics.items():
-                self.board.add_scalar(f"valid/{name}", value, done)
+            self.board.write(done, *(summary.scalar(f"valid/{name}", value) for name, value in metrics.items()))
             self._say(f"step {done}  " + "  ".join(f"valid {name} {value:.4f}" for name, value in metrics.items()))
 
     def pictures(self, done: int, shown: dict[str, Any], lengths: np.ndarray, spec: audio.MelSpec) -> None:
@@ -84,9 +84,10 @@ class Journal:
             frames = spec.frames(int(samples))
             panels = {name: shown[name][i, :frames] for name in ("condition", "sample", "target")}
             image = picture.spectrograms(panels, spec, folder / f"{done:07d}_{i}.png")
-            audio.write(folder / f"{done:07d}_{i}.wav", shown["wave"][i, :samples], spec.sample_rate)
-            self.board.add_image(f"sample/{i}", image, done, dataformats="HWC")
-            self.board.add_audio(f"sample/{i}", shown["wave"][i, :samples], done, spec.sample_rate)
+            wave = np.clip(shown["wave"][i, :samples], -1.0, 1.0)
+            audio.write(folder / f"{done:07d}_{i}.wav", wave, spec.sample_rate)
+            drawn = summary.image(f"sample/{i}", image, dataformats="HWC")
+            self.board.write(done, drawn, summary.audio(f"sample/{i}", wave, spec.sample_rate))
 
     def bad_files(self, reasons: list[str]) -> None:
         """Names each file that went bad, once."""
@@ -108,3 +109,25 @@ class Journal:
 
     def _say(self, line):
         print(line, file=self.out, flush=True)
+
+
+class Board:
+    """A TensorBoard event file; events of steps after `first` from an earlier start are hidden.
+
+    The caller's thread writes it: tensorboardX's own dies on a full disk, and the run would then wait for it forever.
+    """
+
+    def __init__(self, folder: Path, *, first: int):
+        folder.mkdir(exist_ok=True)
+        self.events = EventsWriter(str(folder / "events"))
+        self.events.write_event(Event(step=first + 1, session_log=SessionLog(status=SessionLog.START)))
+
+    def write(self, step: int, *summaries: Any) -> None:
+        """Writes summaries of a step, at once."""
+        for each in summaries:
+            self.events.write_event(Event(step=step, summary=each, wall_time=time.time()))
+        self.events.flush()
+
+    def close(self) -> None:
+        """Ends the file."""
+        self.events.close()

@@ -138,12 +138,11 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 def main(argv: list[str] | None = None) -> None:
     """Measures, prints and writes."""
-    given = flags(argv)
+    given, facts = flags(argv), report.machine()
     with tempfile.TemporaryDirectory() as folder:
         found = measure(given, Path(folder))
-    facts = report.machine()
     options = {name: getattr(given, name) for name in ("solver", "steps", "guidance", "quick")}
-    print(", ".join(f"{name}: {value}" for name, value in (facts | options).items()))
+    print(report.heading(facts | options))
     print(report.table([{"recording": name, **found[name]} for name in ("long", "short")]))
     print(
         f"SI-SDR of the two over 0 to {found['compared_seconds'][1]:g} s: {found['si_sdr_db']:.1f} dB; behind that "

@@ -12,7 +12,7 @@ SETTINGS = ("GLIBC_TUNABLES", "XLA_FLAGS", "OMP_NUM_THREADS", "JAX_PLATFORMS")  
 
 
 def machine() -> dict[str, Any]:
-    """Facts that a figure means nothing without; the load average is that of the last minute."""
+    """Facts that a figure means nothing without; the load average is of the minute before, so ask before measuring."""
     return {
         "platform": platform.platform(),
         "processor": _processor(),
@@ -23,6 +23,13 @@ def machine() -> dict[str, Any]:
         "load_average": round(os.getloadavg()[0], 2),
         "settings": {name: os.environ[name] for name in SETTINGS if name in os.environ},
     }
+
+
+def heading(facts: dict[str, Any]) -> str:
+    """Facts as a line, and a warning if the machine had other work to do."""
+    line = ", ".join(f"{name}: {value}" for name, value in facts.items())
+    busy = facts["load_average"] > 0.5 * facts["cores"]
+    return line + ("\nthe machine was busy before this began: speeds and ratios mean little" if busy else "")
 
 
 def cores() -> int:

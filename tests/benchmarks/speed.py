@@ -214,12 +214,12 @@ def summary(case: Case, measured: list[tuple[float, float]]) -> dict[str, Any]:
 def flags(argv: list[str] | None) -> argparse.Namespace:
     """The command line; `--quick` shrinks whatever was not given."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", nargs="+", choices=default.SIZES, default=["tiny", "small"])
+    parser.add_argument("--sizes", nargs="+", choices=default.SIZES, help="default: tiny and small")
     parser.add_argument("--rounds", type=int, help="times that every case is timed; default 5")
     parser.add_argument("--quick", action="store_true", help="seconds instead of minutes; the figures mean little")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE.json")
     found = parser.parse_args(argv)
-    found.sizes = ["tiny"] if found.quick else found.sizes
+    found.sizes = found.sizes or (["tiny"] if found.quick else ["tiny", "small"])
     found.rounds = found.rounds or (1 if found.quick else 5)
     return found
 
@@ -227,6 +227,7 @@ def flags(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Measures, prints and writes."""
     given = flags(argv)
+    facts = report.machine() | {"device": jax.devices()[0].device_kind}
     seconds, batch, sampled = (0.5, 2, 1) if given.quick else (4.0, 8, 2)
     load = dict(batches=2, files=3, longest=2.0) if given.quick else dict(batches=40, files=16, longest=16.0)
     with_torch = importlib.util.find_spec("torch") is not None
@@ -243,8 +244,7 @@ def main(argv: list[str] | None = None) -> None:
         measured = in_turn(cases, given.rounds)
     rows = [summary(case, measured[case.name]) for case in cases]
     ratios = {size: _ratio(measured, size) for size in differences}
-    facts = report.machine() | {"device": jax.devices()[0].device_kind}
-    print(", ".join(f"{name}: {value}" for name, value in facts.items()))
+    print(report.heading(facts))
     print(report.table(rows))
     for size, ratio in ratios.items():
         print(

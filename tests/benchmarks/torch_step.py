@@ -7,6 +7,7 @@ advantage: the ALiBi bias is made once and kept, and there is no padding to mask
 from collections.abc import Callable
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import torch
 from torch import nn
@@ -59,7 +60,7 @@ class Estimator(nn.Module):
         half = lambda skip: nn.ModuleList(Block(width, heads, ffn, dropout, skip) for _ in range(layers // 2))
         norm = nn.LayerNorm(width, EPS)
         self.transformer = nn.ModuleDict({"early": half(False), "late": half(True), "norm": norm})
-        places = np.arange(frames + 1)
+        places = jnp.arange(frames + 1)
         bias = np.asarray(model.alibi(places, places, heads=heads, lead=1))
         self.register_buffer("bias", torch.tensor(bias)[None])
 

@@ -1,0 +1,48 @@
+"""What the README says can be pasted can be pasted."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from sfjax import __main__ as cli
+
+ROOT = Path(__file__).parents[1]
+BLOCKS = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+COMMANDS = [
+    shlex.split(part)
+    for block in BLOCKS
+    for line in block.replace("\\\n", " ").splitlines()
+    for part in line.split("&&")
+    if part.strip().startswith("sfjax ")
+]
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_command_of_the_readme_parses(words):
+    arguments, rest = cli._parser().parse_known_args(words[1:])
+    assert not rest or arguments.verb is cli.train
+    if arguments.verb is cli.train:
+        cli._config(arguments.config, rest)
+
+
+def test_every_verb_is_in_the_readme():
+    text = (ROOT / "README.md").read_text()
+    verbs = {action.dest: action for action in cli._parser()._actions if action.choices}
+    names = next(iter(verbs.values())).choices
+    assert names and all(f"`sfjax {name}" in text for name in names)
+
+
+def test_continuous_integration_runs_the_readmes_test_command():
+    script = (ROOT / ".ci/run").read_text()
+    install, test = re.search(r"(pip install '\.\[test\]') && (python -m pytest)\n", "\n".join(BLOCKS)).groups()
+    assert test in script and install.removeprefix("pip install ") in script
+
+
+@pytest.mark.slow
+def test_the_quickstart_goes_the_whole_way(tmp_path):
+    assert cli.main(["quickstart", "-o", str(tmp_path)]) == 0
+    assert (tmp_path / "spectrograms.png").stat().st_size > 10_000
+    assert len(list((tmp_path / "enhanced").iterdir())) == 6
+    assert (tmp_path / "noisy.json").exists() and (tmp_path / "enhanced.json").exists()
