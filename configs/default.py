@@ -108,7 +108,7 @@ def get_config(size: str = "large") -> ConfigDict:
     config.infer = ConfigDict()
     config.infer.seconds = 16.0  # of a chunk: the longest that training saw
     config.infer.overlap = 2.0  # seconds that are cross-faded
-    config.infer.batch = 8  # chunks done at once, at most
+    config.infer.batch = 4  # chunks done at once, at most; memory grows with it
 
     # What may change between two starts of one run
     config.run = ConfigDict()

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import argparse
 import functools
+import logging
 import os
 import runpy
 import sys
 from pathlib import Path
 from typing import Any
 
+import absl.logging
+
 from sfjax.errors import UserError
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one verb; 0 if all went well, 2 for what the user can put right, 130 if interrupted."""
+    _quiet()
     try:
         arguments, rest = _parser().parse_known_args(argv)
         if rest and arguments.verb is not train:
@@ -28,6 +32,23 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         _say("interrupted; what was finished is kept, the same command goes on or starts again")
         return 130
+
+
+def _quiet() -> None:
+    """Drops what orbax and TensorStore print, with tracebacks, of errors that they raise as well, and grain at exit."""
+    for logger in (absl.logging.get_absl_logger(), logging.getLogger("asyncio")):
+        logger.addFilter(_is_not_of_orbax)
+    sys.unraisablehook = _unraisable
+    sys.warnoptions.append("ignore:resource_tracker")  # grain leaves shared memory to that process, which frees it
+
+
+def _is_not_of_orbax(record) -> bool:
+    return not {"orbax", "asyncio"} & {*Path(record.pathname).parts}
+
+
+def _unraisable(found, before=sys.unraisablehook) -> None:
+    if str(found.exc_value) != "Event loop is closed":
+        before(found)
 
 
 def _say(line: str) -> int:
@@ -139,7 +160,7 @@ def _targets(files: list[Path], folder: Path) -> list[tuple[Path, Path]]:
         twin = next((other for other, there in pairs[:i] if there == target), None)
         if twin:
             raise UserError(f"{twin} and {file} would both be written to {target}; enhance them in two calls")
-        if target.exists() and target.samefile(file):
+        if os.path.exists(file) and os.path.exists(target) and target.samefile(file):
             raise UserError(f"{file} would be overwritten by its own result; choose another folder than {folder}")
     return pairs
 

@@ -150,7 +150,7 @@ class Writer:
             self.part.unlink(missing_ok=True)
 
     def _read_back(self) -> None:
-        """Finds out if samples are missing: libsndfile says nothing when the disk refuses what it held until the end."""
+        """Finds missing samples: libsndfile says nothing when the disk refuses what it held back until the end."""
         with soundfile.SoundFile(self.part) as file:
             found = sum(len(file.read(2**18, dtype="float32")) for _ in range(0, self.frames, 2**18))
         if found != self.frames:
@@ -179,8 +179,8 @@ def resample(wav: Float[np.ndarray, " samples"], rate: int, to: int) -> Float[np
 
 
 def _open(path: str | os.PathLike) -> soundfile.SoundFile:
-    if not Path(path).is_file():
-        found = "a folder" if Path(path).is_dir() else "nothing"
+    if not os.path.isfile(path):
+        found = "a folder" if os.path.isdir(path) else "nothing"
         raise UserError(f"{path}: expected a sound file, found {found}; check the path")
     try:
         file = soundfile.SoundFile(path)

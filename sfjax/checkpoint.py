@@ -134,7 +134,10 @@ def _damaged(folder, step, error):
 
 
 def _line(error):
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200] if str(error).strip() else ''}"
+    line = " ".join(str(error).split())
+    if len(line) > 200:  # TensorStore names every layer; what happened stands at the end
+        line = f"{line[:80]} … {line[-110:]}"
+    return f"{type(error).__name__}: {line}"
 
 
 def write_config(workdir: str | os.PathLike, config: Any) -> None:

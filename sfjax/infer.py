@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
@@ -54,7 +54,7 @@ class Model:
     name: str
 
     def enhance(
-        self, noisy: Float[np.ndarray, "..."], sample_rate: int, *, seed: int = 0, **options: Any
+        self, noisy: Float[np.ndarray, ...], sample_rate: int, *, seed: int = 0, **options: Any
     ) -> Float[np.ndarray, " samples"]:
         """Clean speech from a noisy recording at any rate in Hz; same rate and length.
 
@@ -82,7 +82,8 @@ class Model:
     ) -> dict[Path, str]:
         """Enhances each file into another with its rate, length and encoding; what failed, with the reason.
 
-        The memory is that of one batch of chunks. `progress` hears of each piece's seconds as it is done.
+        The memory is that of one batch of chunks. Several channels become one, which is said on standard error.
+        `progress` hears of each piece's seconds as it is done.
         """
         failed: dict[Path, str] = {}
         jobs = []
@@ -91,6 +92,10 @@ class Model:
                 jobs.append(FileJob(source, target, self.spec.sample_rate))
             except UserError as error:
                 failed[source] = str(error)
+        if mixed := [job for job in jobs if job.channels > 1]:
+            example = f"as {mixed[0].source}, which has {mixed[0].channels}"
+            print(f"{len(mixed)} of {len(pairs)} files have several channels, {example}: their average is enhanced",
+                  file=sys.stderr)  # fmt: skip
         jobs.sort(key=lambda job: job.seconds)  # alike lengths share a batch
         try:
             self.run(jobs, seed=seed, progress=progress, **options)
@@ -241,7 +246,7 @@ class FileJob(Job):
 
     def __init__(self, source: Path, target: Path, rate: int):
         info = audio.probe(source)
-        self.source, self.seconds, self.done = source, info.frames / info.rate, False
+        self.source, self.seconds, self.channels, self.done = source, info.frames / info.rate, info.channels, False
         self.open = functools.cache(lambda: audio.Writer(target, rate=rate, like=info))
         super().__init__(str(source), lambda: audio.blocks(source, rate=rate, seconds=10.0), lambda wave: None)
 

@@ -120,13 +120,16 @@ class Board:
     def __init__(self, folder: Path, *, first: int):
         folder.mkdir(exist_ok=True)
         self.events = EventsWriter(str(folder / "events"))
-        self.events.write_event(Event(step=first + 1, session_log=SessionLog(status=SessionLog.START)))
+        self.events.write_event(self._event(first + 1, session_log=SessionLog(status=SessionLog.START)))
 
     def write(self, step: int, *summaries: Any) -> None:
         """Writes summaries of a step, at once."""
         for each in summaries:
-            self.events.write_event(Event(step=step, summary=each, wall_time=time.time()))
+            self.events.write_event(self._event(step, summary=each))
         self.events.flush()
+
+    def _event(self, step, **content):
+        return Event(step=step, wall_time=time.time(), **content)
 
     def close(self) -> None:
         """Ends the file."""

@@ -3,8 +3,6 @@
 import importlib
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -124,9 +122,8 @@ def test_curves_of_a_run_are_drawn(script, enhancer, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_memory_is_measured_and_a_long_file_begins_like_its_beginning(tmp_path):
-    command = [FOLDER / "memory.py", "--quick", "-o", tmp_path / "memory.json"]  # a script: pytest itself is too large
-    subprocess.run([sys.executable, *map(str, command)], check=True)
+def test_memory_is_measured_and_a_long_file_begins_like_its_beginning(script, tmp_path):
+    script("memory").main(["--quick", "-o", str(tmp_path / "memory.json")])
     found = result(tmp_path / "memory.json")
     assert 0.1 < found["short"]["peak_gib"] < 2 and found["si_sdr_db"] >= 40
 

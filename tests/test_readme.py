@@ -36,7 +36,7 @@ def test_every_verb_is_in_the_readme():
 
 def test_continuous_integration_runs_the_readmes_test_command():
     script = (ROOT / ".ci/run").read_text()
-    install, test = re.search(r"(pip install '\.\[test\]') && (python -m pytest)\n", "\n".join(BLOCKS)).groups()
+    install, test = re.search(r"(pip install -e '\.\[test\]') && (python -m pytest)\n", "\n".join(BLOCKS)).groups()
     assert test in script and install.removeprefix("pip install ") in script
 
 

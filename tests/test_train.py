@@ -161,7 +161,10 @@ def test_too_many_bad_files_end_the_run(toy_config, corpus, tmp_path):
 
 def test_one_program_is_compiled_for_each_bucket(toy_config, tmp_path, caplog):
     with jax.log_compiles():
-        train.run(toy_config("pretrain", **{"run.valid_batches": 0, "data.buckets": (2.0, 3.0), "optim.updates": 12}), tmp_path)
+        train.run(
+            toy_config("pretrain", **{"run.valid_batches": 0, "data.buckets": (2.0, 3.0), "optim.updates": 12}),
+            tmp_path,
+        )
     compiled = [record.message[:40] for record in caplog.records if "Compiling jit(step)" in record.message]
     assert len(compiled) == 2
 

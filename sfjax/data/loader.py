@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -194,5 +195,9 @@ def batches(reader: Reader, *, first: int, last: int, workers: int) -> grain.Dat
     data = grain.MapDataset.range(first, last).map(reader).to_iter_dataset(ahead)
     if workers:
         options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
-        data = data.mp_prefetch(options)
+        data = data.mp_prefetch(options, worker_init_fn=_leave_interrupts_to_the_parent)
     return iter(data)
+
+
+def _leave_interrupts_to_the_parent(worker: int, workers: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

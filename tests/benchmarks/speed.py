@@ -10,7 +10,6 @@ is installed, the same train step in it (`torch_step.py`) takes its turn in each
 """
 
 import argparse
-import collections
 import functools
 import importlib.util
 import statistics
@@ -25,9 +24,9 @@ import jax.numpy as jnp
 import material
 import numpy as np
 import report
-from sfjax.configs import default, enhance
 
 from sfjax import audio, flow, optim, precision, tasks, train
+from sfjax.configs import default, enhance
 from sfjax.data import loader
 from sfjax.model import Estimator
 
@@ -110,11 +109,12 @@ def sample_case(size: str, made: Parts, noisy: np.ndarray) -> Case:
     frames = spec.frames(noisy.shape[1])
 
     def enhanced(params, noisy):
-        inputs = jax.vmap(task.condition)({"noisy": audio.log_mel(noisy, spec)})
+        lengths = jnp.full(len(noisy), noisy.shape[1])
+        inputs = jax.vmap(task.condition)({"noisy": audio.log_mel(noisy, spec, lengths)})
         x0 = jax.vmap(lambda key: flow.noise(key, frames, spec.bands))(jax.random.split(jax.random.key(0), len(noisy)))
         apply = lambda x, t, inputs, lengths: network.apply({"params": params}, x, t, lengths=lengths, **inputs)
         x1 = flow.sample(apply, x0, inputs, jnp.full(len(noisy), frames), **options)
-        return audio.borrow_phase(x1, audio.stft(noisy, spec), spec)
+        return audio.borrow_phase(x1, audio.stft(noisy, spec, lengths), spec, lengths)
 
     state = jax.jit(lambda key: train.init(network, optim.adam(**made.config.optim), key))(jax.random.key(0))
     given = jax.device_put((state.params, noisy))
@@ -180,7 +180,7 @@ def loader_case(name: str, reader: loader.Reader, batches: int, workers: int) ->
         began = time.perf_counter()
         samples = sum(int(next(stream)["lengths"].sum()) for _ in range(batches))
         spent = time.perf_counter() - began
-        collections.deque(stream, maxlen=0)  # the end: the process is gone before another case runs
+        stream.close()  # the process is gone before another case runs
         return samples / reader.rate, spent
 
     return Case(name, run, None)

@@ -113,7 +113,7 @@ class Programs(NamedTuple):
 def programs(model: infer.Model, options: dict[str, Any]) -> Programs:
     """The jitted functions of this module for a model."""
     spec = model.spec
-    wave = lambda mel, noisy, length: audio.borrow_phase(mel, audio.stft(noisy, spec, length), spec)
+    wave = lambda mel, noisy, length: audio.borrow_phase(mel, audio.stft(noisy, spec, length), spec, length)
     functions = (
         lambda wav, length: audio.log_mel(wav, spec, length),
         functools.partial(sampled, model, options),

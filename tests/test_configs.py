@@ -1,0 +1,81 @@
+"""Configs build at every size, and a section is the keyword arguments of one function, no more and no less."""
+
+import dataclasses
+import importlib
+import inspect
+import re
+from pathlib import Path
+
+import jax.numpy as jnp
+import pytest
+
+import sfjax
+from sfjax import audio, configs, flow, model, optim, precision, sharding, tasks
+from sfjax.__main__ import main
+from sfjax.configs import default
+from sfjax.data import loader, mixing
+
+NAMES = sorted(path.stem for path in Path(configs.__path__[0]).glob("*.py") if path.stem != "__init__")
+EVERY = [(name, size) for name in NAMES for size in default.SIZES]
+
+
+def build(name, size):
+    return importlib.import_module(f"sfjax.configs.{name}").get_config(size)
+
+
+def keywords(function):
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
+
+
+def given(function):
+    """Keyword arguments without a default: what a config has to give."""
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name for p in parameters if p.kind == p.KEYWORD_ONLY and p.default is p.empty}
+
+
+@pytest.mark.parametrize("name, size", EVERY)
+def test_every_section_binds_to_its_consumer(name, size):
+    config = build(name, size)
+    assert config.precision in precision.POLICIES
+    assert set(config.mel) == keywords(audio.MelSpec)
+    assert set(config.model) == keywords(model.Estimator) - {"mels", "dtype", "parent", "name"}
+    task = tasks.make(**config.task)
+    assert set(config.task) == {"name"} | {field.name for field in dataclasses.fields(task)}
+    assert set(config.mix) - {"noise"} == keywords(mixing.Mixer) - {"noise"}
+    assert {"noise", "split"} == given(loader.mixer) and "noise" in config.mix
+    assert set(config.optim) == given(optim.adam)
+    assert set(config.mesh) == given(sharding.mesh)
+    assert set(config.sample) == given(flow.sample) | given(flow.solve)
+    flow.check(**config.sample)
+    optim.adam(**config.optim)
+    network = model.Estimator(**config.model, mels=audio.MelSpec(**config.mel).bands, dtype=jnp.float32)
+    assert network.layers % 2 == 0 and network.width % network.heads == 0
+
+
+@pytest.mark.parametrize("section", ["data", "run", "infer"])
+def test_every_field_that_a_program_reads_by_name_is_read_and_there(section):
+    source = "".join(path.read_text() for path in Path(sfjax.__file__).parent.rglob("*.py"))
+    read = set(re.findall(rf"config\.{section}\.(\w+)", source))
+    if section == "infer":  # held by the model as `chunking`
+        read = set(re.findall(r'chunking\["(\w+)"\]', source)) | {"overlap"}
+    assert read == set(default.get_config("tiny")[section])
+
+
+@pytest.mark.parametrize("size", ["huge", "", "Tiny"])
+def test_an_unknown_size_is_refused(size):
+    for name in NAMES:
+        with pytest.raises(ValueError, match="unknown size .*tiny, small, base, large"):
+            build(name, size)
+
+
+@pytest.mark.parametrize("name", sorted({*NAMES} - {"default"}))
+def test_the_command_in_a_docstring_parses(name, tmp_path, monkeypatch, capsys):
+    text = importlib.import_module(f"sfjax.configs.{name}").__doc__
+    commands = [line.split() for line in text.splitlines() if line.strip().startswith("sfjax ")]
+    assert commands
+    monkeypatch.chdir(tmp_path)  # where no manifest lies: the command gets as far as looking for it
+    for words in commands:
+        assert main(words[1:]) == 2
+        assert "speech.parquet: expected a manifest" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
