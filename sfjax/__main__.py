@@ -131,7 +131,8 @@ def _config(spec: str, overrides: list[str]):
         raise UserError(f"config {spec}: {error}; see configs/default.py for every field") from None
     if left[1:]:
         raise UserError(f"unexpected {left[1]!r}; overrides look like --config.optim.peak=1e-4")
-    for name, value in values["config"].override_values.items():  # flags do not check what is in a tuple
+    overriding: Any = values["config"]
+    for name, value in overriding.override_values.items():  # flags do not check what is in a tuple
         old = functools.reduce(dict.get, name.split("."), before)
         if isinstance(old, tuple) and not all(isinstance(item, int | float) for item in value):
             raise UserError(f"config {spec}: {name} wants numbers as in {old}, got {value}")

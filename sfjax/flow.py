@@ -166,5 +166,5 @@ def sample(
     guidance: float,
     **solver: Any,
 ) -> Float[Array, "batch frames mels"]:
-    """x1 from x0 under the network's `inputs`: `solve` along the `guided` field; options are config section `sample`."""
+    """x1 from x0 under the network's `inputs`: `solve` along the `guided` field, by config section `sample`."""
     return solve(guided(network, guidance), x0, (inputs, lengths), **solver)

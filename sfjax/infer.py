@@ -181,7 +181,7 @@ def _enhance(
 
 
 def _cut(blocks: Iterable[np.ndarray], size: int, overlap: int, least: int) -> Iterator[Chunk]:
-    """Chunks of `size` samples that overlap by `overlap`; the last is shorter. `UserError` if there is nothing in them."""
+    """Chunks of `size` samples that overlap by `overlap`; the last is shorter. `UserError` if they hold nothing."""
     buffer, first, peak = np.zeros(0, np.float32), 0, 0.0
     for block in blocks:
         buffer = np.concatenate([buffer, block])

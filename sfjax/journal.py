@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto import event_pb2
 
 from sfjax import audio, picture
 
@@ -117,10 +117,14 @@ class Board:
     The caller's thread writes it: tensorboardX's own dies on a full disk, and the run would then wait for it forever.
     """
 
+    proto: Any = event_pb2  # its classes are made at import, where a type checker sees none
+
     def __init__(self, folder: Path, *, first: int):
         folder.mkdir(exist_ok=True)
         self.events = EventsWriter(str(folder / "events"))
-        self.events.write_event(self._event(first + 1, session_log=SessionLog(status=SessionLog.START)))
+        self.events.write_event(
+            self._event(first + 1, session_log=self.proto.SessionLog(status=self.proto.SessionLog.START))
+        )
 
     def write(self, step: int, *summaries: Any) -> None:
         """Writes summaries of a step, at once."""
@@ -129,7 +133,7 @@ class Board:
         self.events.flush()
 
     def _event(self, step, **content):
-        return Event(step=step, wall_time=time.time(), **content)
+        return self.proto.Event(step=step, wall_time=time.time(), **content)
 
     def close(self) -> None:
         """Ends the file."""

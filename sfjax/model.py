@@ -102,7 +102,7 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Layers with U-Net skips: layer L − i + 1 takes in, beside the layer before it, what entered layer i (Voicebox 5.1).
+    """Layers with U-Net skips: layer L − i + 1 takes in what entered layer i as well (Voicebox 5.1).
 
     `width`, `heads`, `ffn`, `layers` (even) size it, `dropout` acts inside the FFN; the first `lead` positions stand
     for no moment in time. `attention_block` and `remat` (a key of `REMAT`) trade time for memory, `unroll` is how many

@@ -41,7 +41,7 @@ def mesh(*, data: int, fsdp: int, tensor: int) -> Mesh:
 
 
 def shardings(tree, on: Mesh):
-    """The NamedSharding of every leaf of a tree of arrays or shapes, by `RULES`; a leaf without a rule raises KeyError."""
+    """The NamedSharding of every leaf of a tree of arrays or shapes, by `RULES`; KeyError for one without a rule."""
 
     def place(path, leaf):
         name = jax.tree_util.keystr(path, simple=True, separator="/")

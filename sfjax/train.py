@@ -143,10 +143,11 @@ def step(
 
 
 def run(config: Any, workdir: str | Path, *, out=sys.stderr) -> State:
-    """Trains by `config`, a ConfigDict as of `configs/default.py`, in `workdir`, or goes on from its newest checkpoint; returns the last state.
+    """Trains by `config` in `workdir`, or goes on from its newest checkpoint; returns the last state.
 
-    SIGINT and SIGTERM end the run after the step under way, saved. Raises `UserError` for whatever a user can put
-    right, before anything is compiled where that is possible.
+    `config` is a ConfigDict with the fields of `configs/default.py`. SIGINT and SIGTERM end the run after the step
+    under way, saved. Raises `UserError` for whatever a user can put right, before anything is compiled where that is
+    possible.
     """
     # What is trained, on what
     spec = audio.MelSpec(**config.mel)

@@ -91,7 +91,8 @@ def toy_config(corpus):
                 "model.width": 32, "model.ffn": 64, "model.layers": 2, "model.unroll": 1, "model.attention_block": 0,
                 "data.train": f"{corpus}/speech.parquet", "data.buckets": (1.0, 2.0), "data.seconds": 4.0,
                 "mix.noise": f"{corpus}/noise.parquet", "optim.peak": 1e-3, "optim.warmup": 2, "optim.updates": 6,
-                "ema": 0.9, "run.workers": 0, "run.log": 1, "run.validate": 4, "run.valid_batches": 1, "run.pictures": 0,
+                "ema": 0.9, "run.workers": 0, "run.log": 1, "run.validate": 4, "run.valid_batches": 1,
+                "run.pictures": 0,
                 "run.save": 100, "sample.steps": 2, "infer.seconds": 2.0, "infer.overlap": 0.5,
             }
             | overrides

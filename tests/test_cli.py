@@ -142,9 +142,8 @@ def flags(config, name):
 
     plain = importlib.import_module(f"sfjax.configs.{name}").get_config("tiny")
     there = set(fields(plain.to_dict(), "--config"))
-    return [
-        f"--config=configs/{name}.py:tiny", *(word for word in fields(config.to_dict(), "--config") if word not in there)
-    ]  # fmt: skip
+    changed = [word for word in fields(config.to_dict(), "--config") if word not in there]
+    return [f"--config=configs/{name}.py:tiny", *changed]
 
 
 def content(folder):

@@ -112,7 +112,9 @@ def test_accumulating_pieces_equals_the_whole_batch(parts, batch):
     two, metrics2 = step(2)(state, *batch)
     assert float(metrics["loss"]) == pytest.approx(float(metrics2["loss"]), rel=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), one.params, two.params)
-    assert any(np.abs(a - b).max() > 1e-6 for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(state.params)))
+    assert any(
+        np.abs(a - b).max() > 1e-6 for a, b in zip(*map(jax.tree.leaves, (one.params, state.params)), strict=True)
+    )
 
 
 def test_the_loss_does_not_depend_on_padding_or_batch_order(parts, batch):

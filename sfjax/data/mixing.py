@@ -37,7 +37,7 @@ def at_snr(
     speech_level: float,
     noise_level: float,
 ) -> Float[np.ndarray, " samples"]:
-    """`speech` plus `noise` scaled so that their given active levels (dB) differ by `snr` dB; silent noise adds none."""
+    """`speech` plus `noise` scaled so that their given active levels (dB) differ by `snr` dB; silence adds none."""
     if not np.isfinite([speech_level, noise_level]).all():
         return speech.copy()
     return speech + noise * np.float32(10 ** ((speech_level - snr - noise_level) / 20))
