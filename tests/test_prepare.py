@@ -56,7 +56,7 @@ def put_bad(folder):
         "dither.flac": "silent",
         "single.wav": "0.000 s long, wanted at least 0.2 s",
         "none.wav": "empty",
-        "piped.flac": "does not say how long",
+        "piped.flac": "does not state its length",
     }
 
 

@@ -31,7 +31,6 @@ from sfjax.errors import UserError
 
 SILENCE = 1e-4  # peak of a file that is called silent: -80 dBFS, three steps of 16 bits, which dither reaches alone
 ROUNDING = 0.01  # seconds a stated duration may pass the end of its file: lists round to two or three decimals
-UNKNOWN = 2**63 - 1  # frames of a file written to a pipe, by libsndfile's count
 MEL_FILES, MEL_SECONDS = 200, 10  # what the log-Mel statistics are taken over, at most
 
 
@@ -372,8 +371,6 @@ def _check(job: Job, *, min_seconds: float) -> Crop | Reject:
 
 def _crop(path: str, offset: float, duration: float | None, min_seconds: float) -> Crop:
     info = audio.probe(path)
-    if info.frames == UNKNOWN:
-        raise UserError("its header does not say how long it is; re-encode it")
     start = round(offset * info.rate)
     left = info.frames - start
     frames = left if duration is None else max(1, round(duration * info.rate))
