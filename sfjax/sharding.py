@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import jax
@@ -51,6 +52,11 @@ def shardings(tree, on: Mesh):
         raise KeyError(f"no sharding rule for {name} {leaf.shape}: add one to sfjax.sharding.RULES")
 
     return jax.tree_util.tree_map_with_path(place, tree)
+
+
+def parts(on: Mesh) -> int:
+    """How many equal parts a batch is split into."""
+    return math.prod(on.shape[axis] for axis in BATCH[0])
 
 
 def batch(on: Mesh) -> NamedSharding:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import signal
 import sys
 import time
@@ -161,6 +162,7 @@ def run(config: Any, workdir: str | Path, *, out=sys.stderr) -> State:
 
     # Where it lives
     mesh = sharding.mesh(**config.mesh)
+    _check_sizes(read.plan, sharding.parts(mesh), config.accumulate)
     checkpoint.write_config(workdir, config.to_dict())
     shapes = jax.eval_shape(lambda key: init(network, tx, key), jax.random.key(config.seed))
     places = sharding.shardings(shapes, mesh)
@@ -240,6 +242,16 @@ def _readers(config, task, spec):
     if not config.run.valid_batches:
         return train, None
     return train, reader(config.data.valid or config.data.train, config.data.valid_split)
+
+
+def _check_sizes(plan, parts, pieces):
+    for bucket, seconds in enumerate(plan.buckets):
+        size = plan.size(bucket)
+        if size % parts or size % pieces:
+            raise UserError(
+                f"a batch of {size} examples of {seconds} s does not divide into mesh {parts} × accumulate {pieces}; "
+                f"set --config.data.multiple={math.lcm(parts, pieces)}"
+            )
 
 
 def _first_state(config, saved, like, network, tx):

@@ -220,7 +220,8 @@ def enhancing(*words):
 
 def training(*words, config="configs/enhance.py:tiny", train="{corpus}/speech.parquet"):
     data = [f"--config.data.train={train}", "--config.mix.noise={corpus}/noise.parquet"]
-    return ["train", f"--config={config}", "--workdir={out}/run", *data, *words]
+    brief = ["--config.optim.updates=1", "--config.run.workers=0"]  # should a mistake go unnoticed
+    return ["train", f"--config={config}", "--workdir={out}/run", *data, *brief, *words]
 
 
 def scoring(*words):
@@ -286,6 +287,10 @@ REFUSED = [
     ("unknown solver 'magic'; choose from", training("--config.sample.solver=magic")),
     ("wants at least 1 step, got 0", training("--config.sample.steps=0")),
     ("mesh data 7 × fsdp 1 × tensor 1 does not divide", training("--config.mesh.data=7")),
+    (
+        "a batch of 6 examples of 8.0 s does not divide .*accumulate 4; set --config.data.multiple=4",
+        training("--config.accumulate=4"),
+    ),
     ("mesh data -1 × fsdp 0 × tensor 1 does not divide", training("--config.mesh.fsdp=0")),
 ]
 

@@ -10,13 +10,17 @@ from sfjax import __main__ as cli
 
 ROOT = Path(__file__).parents[1]
 BLOCKS = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-COMMANDS = [
-    shlex.split(part)
-    for block in BLOCKS
-    for line in block.replace("\\\n", " ").splitlines()
-    for part in line.split("&&")
-    if part.strip().startswith("sfjax ")
-]
+
+
+def commands(block: str) -> list[list[str]]:
+    """The words of every sfjax command of a shell block, with the block's own variables put in."""
+    for name, value in re.findall(r'^(\w+)="(.*)"$', block, re.MULTILINE):
+        block = block.replace(f"${name}", value.replace("(", "'(").replace(")", ")'"))
+    parts = [part for line in block.splitlines() for part in line.split("&&")]
+    return [shlex.split(part) for part in parts if part.strip().startswith("sfjax ")]
+
+
+COMMANDS = [words for block in BLOCKS for words in commands(block)]
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
