@@ -17,9 +17,9 @@ from sfjax.errors import UserError
 
 PAIRS, SNR = 6, 5.0  # recordings that are mixed, enhanced and scored, and their signal-to-noise ratio in dB
 TOY = (
-    "--config.data.buckets=(2.56,)", "--config.data.seconds=50", "--config.optim.warmup=50", "--config.ema=0.99",
+    "--config.data.buckets=(2.56,)", "--config.data.seconds=25", "--config.optim.warmup=50", "--config.ema=0.99",
     "--config.run.workers=1", "--config.run.valid_batches=2", "--config.run.validate=1000", "--config.run.log=50",
-    "--config.run.pictures=1", "--config.model.dropout=0.0",
+    "--config.run.pictures=1", "--config.model.dropout=0.0", "--config.model.attention_block=0",
 )  # fmt: skip
 
 
