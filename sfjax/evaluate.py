@@ -191,8 +191,8 @@ def evaluate(
     """The report on a manifest of clean and noisy recordings, the noisy ones treated by `system`.
 
     `model` enhances them with a `sfjax.infer.Model`, `noisy` leaves them, `bound` joins the clean Mel to the noisy
-    phase: what a perfect model would reach. `options` are those of sampling. Raises `UserError` for a manifest without
-    noisy recordings.
+    phase: what a perfect model would reach. `options` are those of sampling. A recording that cannot be read is listed
+    with its reason. Raises `UserError` for a manifest without noisy recordings.
     """
     from sfjax.data.manifest import read
 
@@ -203,16 +203,23 @@ def evaluate(
         system, lambda clean, noisy: model.enhance(noisy, RATE, seed=seed, **options)
     )
 
+    unread: list[dict[str, str]] = []
+
     def items() -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
         from sfjax import audio
 
         for i in range(len(rows)):
             row = rows.row(i)
-            crop = dict(start=row["start"], frames=row["frames"], rate=RATE)
-            clean, noisy = (audio.read(row[column], **crop)[0] for column in ("path", "noisy"))
-            yield Path(row["noisy"]).stem, clean, np.asarray(treat(clean, noisy))
+            name, crop = Path(row["noisy"]).stem, dict(start=row["start"], frames=row["frames"], rate=RATE)
+            try:
+                clean, noisy = (audio.read(row[column], **crop)[0] for column in ("path", "noisy"))
+            except UserError as error:
+                unread.append({"name": name, "reason": str(error)})
+                continue
+            yield name, clean, np.asarray(treat(clean, noisy))
 
-    return score_arrays(items(), rate=RATE, workers=workers, progress=progress)
+    report = score_arrays(items(), rate=RATE, workers=workers, progress=progress)
+    return dataclasses.replace(report, failed=unread + report.failed)
 
 
 def _bound(model: Any) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:

@@ -60,8 +60,11 @@ def attention(
     def attend(rows, query):
         scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
         scores = scores + alibi(rows, positions, heads=heads, lead=lead)
-        weights = jax.nn.softmax(scores, where=shown[:, None, None, :], axis=-1).astype(value.dtype)
-        return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+        scores = jnp.where(shown[:, None, None, :], scores, -jnp.inf)
+        weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(-1, keepdims=True)))
+        total = weights.sum(-1).swapaxes(1, 2)[..., None]
+        values = jnp.einsum("bhqk,bkhd->bqhd", weights.astype(value.dtype), value, preferred_element_type=jnp.float32)
+        return (values / total).astype(value.dtype)
 
     if not block or frames <= block:
         return attend(positions, query)
@@ -149,6 +152,44 @@ class Transformer(nn.Module):
         return nn.LayerNorm(dtype=self.dtype, name="norm")(x)
 
 
+def grouped_conv(
+    x: Float[Array, "batch frames width"], kernel: Float[Array, "taps fan width"], *, block: int = 8
+) -> Float[Array, "batch frames width"]:
+    """A convolution over time in groups of `fan` channels, zeros beyond both ends; as long as `x`.
+
+    Each run of `block` frames is one row of a matrix product with the kernel laid out as a Toeplitz matrix, a product
+    for each group. It computes (block + taps − 1) / taps of the needed products, in a shape that matrix units like.
+    On a CPU it takes an eighth of the time of XLA's grouped convolution, forward and backward, at 160 channels.
+    """
+    batch, frames, width = x.shape
+    taps, fan, _ = kernel.shape
+    groups, span, blocks = width // fan, block + taps - 1, -(-frames // block)
+    before = (taps - 1) // 2
+    x = jnp.pad(x, ((0, 0), (before, blocks * block - frames + taps - 1 - before), (0, 0)))
+    x = x.reshape(batch, -1, groups, fan)[:, np.arange(blocks)[:, None] * block + np.arange(span)]
+    rows = x.transpose(3, 0, 1, 2, 4).reshape(groups, batch, blocks, span * fan)
+    # repeating a row one element longer than the matrix is wide moves each repetition on by one
+    kernel = jnp.pad(kernel.reshape(taps, fan, groups, fan).transpose(2, 1, 3, 0), [(0, 0)] * 3 + [(0, block)])
+    matrix = jnp.tile(kernel, block)[..., : block * span].reshape(groups, fan, fan, block, span)
+    matrix = matrix.transpose(0, 4, 1, 3, 2).reshape(groups, span * fan, block * fan)
+    out = jnp.einsum("gbnk,gkm->gbnm", rows, matrix).reshape(groups, batch, blocks, block, fan)
+    return out.transpose(1, 2, 3, 0, 4).reshape(batch, blocks * block, width)[:, :frames]
+
+
+class GroupedConv(nn.Module):
+    """`grouped_conv` with a bias; parameters shaped as `nn.Conv`'s."""
+
+    taps: int
+    groups: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch frames width"]) -> Float[Array, "batch frames width"]:
+        kernel = self.param("kernel", INIT, (self.taps, x.shape[-1] // self.groups, x.shape[-1]))
+        bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
+        return grouped_conv(x, kernel.astype(self.dtype)) + bias.astype(self.dtype)
+
+
 class ConvPos(nn.Module):
     """Convolutional position embedding: `depth` grouped convolutions, each with LayerNorm (no affine) and GELU.
 
@@ -166,12 +207,9 @@ class ConvPos(nn.Module):
         self, x: Float[Array, "batch frames width"], shown: Bool[Array, "batch frames"]
     ) -> Float[Array, "batch frames width"]:
         for i in range(self.depth):
-            x = jnp.where(shown[..., None], x, 0)
-            conv = nn.Conv(
-                self.width, (self.kernel,), feature_group_count=self.groups, kernel_init=INIT, dtype=self.dtype,
-                name=f"conv_{i}",
-            )  # fmt: skip
-            x = nn.LayerNorm(use_bias=False, use_scale=False, dtype=self.dtype)(conv(x))
+            x = jnp.where(shown[..., None], x, 0).astype(self.dtype)
+            x = GroupedConv(self.kernel, self.groups, self.dtype, name=f"conv_{i}")(x)
+            x = nn.LayerNorm(use_bias=False, use_scale=False, dtype=self.dtype)(x)
             x = nn.gelu(x, approximate=False)
         return x
 

@@ -245,6 +245,8 @@ def _readers(config, task, spec):
 
 
 def _check_sizes(plan, parts, pieces):
+    if pieces < 1:
+        raise UserError(f"config.accumulate wants the pieces that a batch is cut into, 1 or more, got {pieces}")
     for bucket, seconds in enumerate(plan.buckets):
         size = plan.size(bucket)
         if size % parts or size % pieces:

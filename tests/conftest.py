@@ -2,7 +2,10 @@
 
 import atexit
 import os
+import re
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -110,3 +113,75 @@ def enhancer(toy_config, tmp_path_factory):
     folder = tmp_path_factory.mktemp("enhancer")
     train.run(toy_config("enhance"), folder)
     return folder
+
+
+@pytest.fixture
+def call(capsys):
+    """A function that runs the command line in this process: its exit code, its complaints and all that it said."""
+
+    from sfjax.__main__ import main
+
+    def run(*words):
+        code = main([str(word) for word in words])
+        said = capsys.readouterr()
+        assert "Traceback" not in said.err
+        return code, [line for line in said.err.splitlines() if line.startswith("sfjax: ")], said.err + said.out
+
+    return run
+
+
+@pytest.fixture
+def refused(call):
+    """A function that runs the command line, which is to end with code 2 and one line that holds `expected`."""
+
+    def run(expected, *words):
+        code, complaints, said = call(*words)
+        assert code == 2 and len(complaints) == 1, said
+        assert re.search(expected, complaints[0]), complaints[0]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def shell():
+    """A function that starts the command line as a process of its own, in a group of its own, as a terminal does."""
+    environment = os.environ | {
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
+    }
+
+    def start(*words, limit=None):
+        program = "import sys; from sfjax.__main__ import main; sys.exit(main(sys.argv[1:]))"
+        if limit is not None:
+            program = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); {program}"
+        return subprocess.Popen(
+            [sys.executable, "-c", program, *map(str, words)], env=environment, text=True, start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def flags():
+    """A function from a config and its name to the words that make config `name` of size tiny into it."""
+    import importlib
+
+    def fields(tree, path):
+        for key, value in tree.items():
+            yield from fields(value, f"{path}.{key}") if isinstance(value, dict) else [f"{path}.{key}={value}"]
+
+    def make(config, name):
+        plain = importlib.import_module(f"sfjax.configs.{name}").get_config("tiny")
+        there = set(fields(plain.to_dict(), "--config"))
+        changed = [word for word in fields(config.to_dict(), "--config") if word not in there]
+        return [f"--config=configs/{name}.py:tiny", *changed]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def content():
+    """A function from a folder to its files and what is in them."""
+    return lambda folder: {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}

@@ -1,29 +1,18 @@
 """Through the command line: whatever is wrong, one line says so, the exit code is 2, and nothing is half-written."""
 
-import contextlib
-import importlib
 import json
 import os
 import re
-import resource
 import shutil
-import signal
-import subprocess
-import sys
-import time
 
-import jax
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
-from tensorboardX import summary
 
 from sfjax import audio, checkpoint
-from sfjax.__main__ import main
 from sfjax.data import manifest
-from sfjax.journal import Board
 
 RATE = 16_000
 GOOD = ("good.wav", "good.flac", "r8.wav", "r192.wav", "six.wav")  # whatever rate and channels they have
@@ -73,80 +62,6 @@ def sounds(tmp_path_factory, voice):
     if not os.geteuid():
         (folder / "locked.wav").unlink()
     return folder
-
-
-@pytest.fixture
-def call(capsys):
-    """A function that runs the command line in this process: its exit code, its complaints and all that it said."""
-
-    def run(*words):
-        code = main([str(word) for word in words])
-        said = capsys.readouterr()
-        assert "Traceback" not in said.err
-        return code, [line for line in said.err.splitlines() if line.startswith("sfjax: ")], said.err + said.out
-
-    return run
-
-
-@pytest.fixture
-def refused(call):
-    """A function that runs the command line, which is to end with code 2 and one line that holds `expected`."""
-
-    def run(expected, *words):
-        code, complaints, said = call(*words)
-        assert code == 2 and len(complaints) == 1, said
-        assert re.search(expected, complaints[0]), complaints[0]
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def shell():
-    """A function that starts the command line as a process of its own, in a group of its own, as a terminal does."""
-    environment = os.environ | {
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
-    }
-
-    def start(*words, limit=None):
-        program = "import sys; from sfjax.__main__ import main; sys.exit(main(sys.argv[1:]))"
-        if limit is not None:
-            program = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); {program}"
-        return subprocess.Popen(
-            [sys.executable, "-c", program, *map(str, words)], env=environment, text=True, start_new_session=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
-
-    return start
-
-
-@contextlib.contextmanager
-def full_disk(size):
-    """No file can grow beyond `size` bytes here; what is written beyond is refused, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-def flags(config, name):
-    """The words that make config `name` of size tiny into `config`."""
-
-    def fields(tree, path):
-        for key, value in tree.items():
-            yield from fields(value, f"{path}.{key}") if isinstance(value, dict) else [f"{path}.{key}={value}"]
-
-    plain = importlib.import_module(f"sfjax.configs.{name}").get_config("tiny")
-    there = set(fields(plain.to_dict(), "--config"))
-    changed = [word for word in fields(config.to_dict(), "--config") if word not in there]
-    return [f"--config=configs/{name}.py:tiny", *changed]
-
-
-def content(folder):
-    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 # Sounds
@@ -209,6 +124,18 @@ def test_scoring_names_every_bad_sound_and_scores_the_others(refused, sounds, tm
     assert [row["name"] for row in report["rows"]] == ["good"]
     assert {item["name"] + ".wav" for item in report["failed"]} == {*names} - {"good.wav"}
     assert not [item for item in report["failed"] if len(item["reason"].splitlines()) != 1]
+
+
+def test_evaluating_names_every_bad_sound_and_scores_the_others(refused, sounds, tmp_path):
+    good = {"path": str(sounds / "good.wav"), "noisy": str(sounds / "good.wav"), "start": 0, "frames": 24_000,
+            "rate": RATE, "speaker": None, "text": None, "split": None, "kind": None}  # fmt: skip
+    bad = [good | {"noisy": str(sounds / name)} for name in ("missing.wav", "cut.flac", "text.wav")]
+    manifest.write(tmp_path / "pairs.parquet", [*bad, good])
+    refused("3 of 4 could not be scored", "evaluate", "--system", "noisy", "--manifest", tmp_path / "pairs.parquet",
+            "--workers", 1, "-o", tmp_path / "scores.json")  # fmt: skip
+    report = json.loads((tmp_path / "scores.json").read_text())
+    assert [row["name"] for row in report["rows"]] == ["good"]
+    assert [item["name"] for item in report["failed"]] == ["missing", "cut", "text"]
 
 
 # Words
@@ -291,6 +218,7 @@ REFUSED = [
         "a batch of 6 examples of 8.0 s does not divide .*accumulate 4; set --config.data.multiple=4",
         training("--config.accumulate=4"),
     ),
+    ("accumulate wants the pieces that a batch is cut into, 1 or more, got 0", training("--config.accumulate=0")),
     ("mesh data -1 × fsdp 0 × tensor 1 does not divide", training("--config.mesh.fsdp=0")),
 ]
 
@@ -307,7 +235,7 @@ def tables(tmp_path_factory):
 
 @pytest.mark.parametrize("expected, words", REFUSED)
 def test_a_mistake_is_told_in_one_line(
-    refused, sounds, corpus, tables, enhancer, tmp_path, monkeypatch, expected, words
+    refused, content, sounds, corpus, tables, enhancer, tmp_path, monkeypatch, expected, words
 ):
     places = dict(sounds=sounds, corpus=corpus, tables=tables, enhancer=enhancer, out=tmp_path)
     before = content(sounds) | content(enhancer)
@@ -317,7 +245,7 @@ def test_a_mistake_is_told_in_one_line(
     assert {path.name for path in content(tmp_path)} <= {"config.json"}
 
 
-def test_a_start_that_failed_does_not_bind_its_workdir_to_the_mistake(call, toy_config, tmp_path):
+def test_a_start_that_failed_does_not_bind_its_workdir_to_the_mistake(call, flags, toy_config, tmp_path):
     config = toy_config("enhance", **{"run.stop": 1, "run.valid_batches": 0, "init_from": "nowhere"})
     assert call("train", f"--workdir={tmp_path}", *flags(config, "enhance"))[0] == 2
     code, complaints, _ = call("train", f"--workdir={tmp_path}", *flags(config, "enhance"), "--config.init_from=")
@@ -351,101 +279,3 @@ def test_a_process_of_its_own_ends_with_code_2_and_without_a_traceback(
     _, said = process.communicate()
     assert process.returncode == 2 and "Traceback" not in said
     assert [bool(re.search(expected, line)) for line in said.splitlines() if line.startswith("sfjax: ")] == [True]
-
-
-# A full disk
-
-
-@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
-def test_a_full_disk_costs_only_the_files_that_do_not_fit(call, sounds, enhancer, voice, tmp_path, suffix):
-    out, large, small = tmp_path / "out", tmp_path / f"large.{suffix}", tmp_path / f"small.{suffix}"
-    soundfile.write(large, audio.resample(voice(1.0, 1), RATE, 48_000), 48_000)  # the shorter one, so done first
-    soundfile.write(small, audio.resample(voice(1.5, 1), RATE, 8_000), 8_000)
-    assert call("enhance", large, "-o", out, "--model", enhancer)[0] == 0
-    before, size = content(out), (out / large.name).stat().st_size
-    for missing in (size // 4, 50):
-        with full_disk(size - missing):
-            code, complaints, _ = call("enhance", large, small, "-o", out, "--model", enhancer)
-        assert code == 2 and len(complaints) == 1
-        assert re.search(rf"large.{suffix}: .*could not be written .*free space", complaints[0])
-        assert sorted(path.name for path in out.iterdir()) == [large.name, small.name]
-        assert content(out).items() >= before.items() and audio.probe(out / small.name).frames == 12_000
-
-
-def test_a_full_disk_leaves_the_manifest_of_before(call, refused, corpus, tmp_path):
-    words = ("prepare", "folder", corpus, tmp_path / "a.parquet", "--workers", 1)
-    assert call(*words)[0] == 0
-    before = content(tmp_path)
-    for size in (100, 1500):  # not even the statistics; the statistics but not the manifest
-        with full_disk(size):
-            refused("a.(stats.json|parquet): could not be written .*free space", *words, "--split", "other")
-        assert content(tmp_path) == before
-
-
-def test_a_full_disk_leaves_the_scores_of_before_and_shows_the_new_ones(call, sounds, tmp_path):
-    path = tmp_path / "scores.json"
-    path.write_text("from before")
-    words = ("score", "--reference", sounds / "good.wav", "--estimate", sounds / "good.flac", "--workers", 1)
-    with full_disk(100):
-        code, complaints, said = call(*words, "-o", path)
-    assert code == 2 and len(complaints) == 1 and "scores.json: could not be written" in complaints[0]
-    assert "1 scored, 0 failed" in said
-    assert content(tmp_path) == {path: b"from before"}
-
-
-def test_a_full_disk_ends_training_and_leaves_the_checkpoints_of_before(call, shell, toy_config, tmp_path):
-    config = toy_config("enhance", **{"run.save": 2, "run.valid_batches": 0})
-    words = ("train", f"--workdir={tmp_path}", *flags(config, "enhance"))
-    assert call(*words, "--config.run.stop=2")[0] == 0
-    before = content(tmp_path / "checkpoints/2")
-    process = shell(*words, limit=50_000)  # less than the state's metadata
-    _, said = process.communicate(timeout=100)
-    assert process.returncode == 2 and "Traceback" not in said and "ERROR" not in said
-    complaints = [line for line in said.splitlines() if line.startswith("sfjax: ")]
-    assert len(complaints) == 1 and re.search("step 4 was not saved .*File too large.*free space", complaints[0])
-    assert content(tmp_path / "checkpoints/2") == before
-    code, complaints, _ = call(*words)
-    assert (code, complaints) == (0, [])
-    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["2", "4", "6"]
-
-
-def test_a_record_that_does_not_fit_is_an_error_and_no_wait(tmp_path):
-    board = Board(tmp_path, first=0)  # that of tensorboardX would never return
-    with full_disk(2_000), pytest.raises(OSError):
-        for step in range(1000):
-            board.write(step, summary.scalar("loss", 1.0))
-
-
-# Ctrl-C
-
-
-def interrupt(process, ready):
-    """Sends the process and its children what a terminal sends on Ctrl-C, once `ready`; the complaints after it."""
-    began = time.time()
-    while not ready() and process.poll() is None and time.time() - began < 100:
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)
-    said = process.communicate(timeout=100)[1]
-    assert process.returncode == 130 and "Traceback" not in said, said
-    return [line for line in said.splitlines() if line.startswith("sfjax: ")]
-
-
-def test_an_interrupted_enhancement_leaves_only_whole_files(shell, sounds, enhancer, voice, tmp_path):
-    out, long = tmp_path / "out", tmp_path / "long.wav"
-    soundfile.write(long, np.tile(voice(1.5, 2), 2400), RATE)  # an hour
-    process = shell("enhance", long, sounds / "good.wav", "-o", out, "--model", enhancer)
-    complaints = interrupt(process, (out / "long.wav.part").exists)
-    assert len(complaints) == 1 and "interrupted" in complaints[0]
-    assert [path.name for path in out.iterdir()] == ["good.wav"]
-    assert len(audio.read(out / "good.wav")[0]) == 1.5 * RATE
-
-
-def test_an_interrupted_training_leaves_only_whole_checkpoints(shell, toy_config, tmp_path):
-    config = toy_config("enhance", **{"run.valid_batches": 0, "run.workers": 1, "optim.updates": 100_000})
-    process = shell("train", f"--workdir={tmp_path}", *flags(config, "enhance"))
-    record = tmp_path / "metrics.jsonl"
-    complaints = interrupt(process, lambda: record.exists() and len(record.read_text().splitlines()) > 2)
-    assert len(complaints) == 1 and "interrupted" in complaints[0]
-    saved = [path.name for path in (tmp_path / "checkpoints").iterdir()]
-    assert len(saved) == 1 and int(saved[0]) == len(record.read_text().splitlines())
-    assert not list(tmp_path.rglob("*.part")) and checkpoint.params(tmp_path, ema=True)[1] == int(saved[0])

@@ -65,6 +65,16 @@ def test_attention_equals_jaxs_own():
         np.testing.assert_allclose(found, expected, atol=2e-6)
 
 
+@pytest.mark.parametrize("frames, taps", [(1, 15), (5, 15), (8, 31), (45, 5), (50, 4)])
+def test_the_grouped_convolution_equals_jaxs_own(frames, taps):
+    x = jax.random.normal(jax.random.key(0), (2, frames, 12))
+    kernel = jax.random.normal(jax.random.key(1), (taps, 3, 12))
+    own = jax.lax.conv_general_dilated(
+        x, kernel, (1,), "SAME", dimension_numbers=("NTC", "TIO", "NTC"), feature_group_count=4
+    )
+    np.testing.assert_allclose(model.grouped_conv(x, kernel), own, atol=1e-4)
+
+
 def test_blocks_of_queries_keep_no_square_of_scores():
     def peak(frames, block):
         x = jax.ShapeDtypeStruct((1, frames, 4, 8), jnp.float32)
