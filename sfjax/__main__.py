@@ -15,6 +15,20 @@ import absl.logging
 
 from sfjax.errors import UserError
 
+PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+def command() -> None:
+    """The console script: `main`, in a process whose memory comes in huge pages where Linux leaves that to programs.
+
+    A training step on a CPU spends a quarter of its time on page faults otherwise. glibc reads the setting when a
+    process starts, so the process starts again, once; a GLIBC_TUNABLES of the user's own is left as it is.
+    """
+    if "GLIBC_TUNABLES" not in os.environ and PAGES.exists() and "[madvise]" in PAGES.read_text():
+        os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    sys.exit(main())
+
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one verb; 0 if all went well, 2 for what the user can put right, 130 if interrupted."""
@@ -326,4 +340,4 @@ def _report_flags(made, cores):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

@@ -4,6 +4,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -243,6 +245,28 @@ def test_a_mistake_is_told_in_one_line(
     refused(expected, *(word.format(**places) for word in words))
     assert content(sounds) | content(enhancer) == before
     assert {path.name for path in content(tmp_path)} <= {"config.json"}
+
+
+@pytest.mark.parametrize(
+    "offered, mine, expected",
+    [
+        ("always [madvise] never", None, "glibc.malloc.hugetlb=1"),
+        ("[always] madvise never", None, None),
+        ("always [madvise] never", "glibc.malloc.check=1", "glibc.malloc.check=1"),
+    ],
+)
+def test_the_console_script_asks_for_huge_pages_where_they_are_offered(tmp_path, offered, mine, expected):
+    (tmp_path / "enabled").write_text(offered)
+    program = (
+        "import os, pathlib, sys; from sfjax import __main__ as script; script.PAGES = pathlib.Path(sys.argv[1]); "
+        "script.main = lambda: print(os.environ.get('GLIBC_TUNABLES'), sys.argv[2]); script.command()"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
+    found = subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "enabled", "a word"], text=True, capture_output=True, check=True,
+        env=environment | ({"GLIBC_TUNABLES": mine} if mine else {}),
+    )  # fmt: skip
+    assert found.stdout == f"{expected} a word\n"
 
 
 def test_a_start_that_failed_does_not_bind_its_workdir_to_the_mistake(call, flags, toy_config, tmp_path):

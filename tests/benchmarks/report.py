@@ -1,5 +1,6 @@
 """What every benchmark reports alike: the machine it ran on, a table for the eye, a file for the record."""
 
+import argparse
 import importlib.metadata
 import json
 import os
@@ -8,11 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-SETTINGS = ("GLIBC_TUNABLES", "XLA_FLAGS", "OMP_NUM_THREADS", "JAX_PLATFORMS")  # that change speed or memory
+SETTINGS = ("LD_PRELOAD", "MALLOC_CONF", "GLIBC_TUNABLES", "XLA_FLAGS", "OMP_NUM_THREADS", "JAX_PLATFORMS")
 
 
 def machine() -> dict[str, Any]:
-    """Facts that a figure means nothing without; the load average is of the minute before, so ask before measuring."""
+    """Facts that a figure means nothing without, with the settings that change speed or memory.
+
+    The load average is of the minute before, so ask before measuring.
+    """
     return {
         "platform": platform.platform(),
         "processor": _processor(),
@@ -35,6 +39,16 @@ def heading(facts: dict[str, Any]) -> str:
 def cores() -> int:
     """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def enhancer_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of what looks at one run of enhancement on a few recordings."""
+    parser.add_argument("--model", type=Path, required=True, help="workdir of an enhancement run")
+    parser.add_argument("--pairs", type=Path, required=True, help="folder that enhance_valid.py wrote")
+    parser.add_argument("--items", type=int, default=24)
+    parser.add_argument("--step", type=int, help="checkpoint; default: the newest")
+    parser.add_argument("--ema", action=argparse.BooleanOptionalAction, default=True, help="averaged parameters")
+    parser.add_argument("--workers", type=int, default=cores(), help="processes that score")
 
 
 def _processor() -> str:

@@ -41,17 +41,12 @@ def evaluations(solver: str, steps: int, guidance: float) -> int | None:
 def main(argv: list[str] | None = None) -> None:
     """Scores every combination, prints and writes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, required=True, help="workdir of an enhancement run")
-    parser.add_argument("--pairs", type=Path, required=True, help="folder that enhance_valid.py wrote")
-    parser.add_argument("--items", type=int, default=24)
-    parser.add_argument("--step", type=int, help="checkpoint; default: the newest")
-    parser.add_argument("--ema", action=argparse.BooleanOptionalAction, default=True, help="averaged parameters")
+    report.enhancer_flags(parser)
     parser.add_argument("--solvers", nargs="+", default=["midpoint"])
     parser.add_argument("--steps", nargs="+", type=int, default=[2, 4, 8, 16])
     parser.add_argument("--guidance", nargs="+", type=float, default=[0.0, 0.5])
     parser.add_argument("--sway", type=float, help="default: the run's")
     parser.add_argument("--seed", type=int, default=0, help="of the noise that sampling starts from")
-    parser.add_argument("--workers", type=int, default=report.cores(), help="processes that score")
     parser.add_argument("--quick", action="store_true", help="two items, one step, the first of every other choice")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE.json")
     given = parser.parse_args(argv)

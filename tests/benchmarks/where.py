@@ -225,18 +225,14 @@ def draw(found: dict[str, Any], path: Path) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Looks, prints, writes and draws."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, required=True, help="workdir of an enhancement run")
-    parser.add_argument("--pairs", type=Path, required=True, help="folder that enhance_valid.py wrote")
-    parser.add_argument("--items", type=int, default=24)
-    parser.add_argument("--step", type=int, help="checkpoint; default: the newest")
+    report.enhancer_flags(parser)
     for name, kind in (("solver", str), ("steps", int), ("guidance", float)):
         parser.add_argument(f"--{name}", type=kind, help="default: the run's")
-    parser.add_argument("--workers", type=int, default=report.cores(), help="processes that score")
     parser.add_argument("--quick", action="store_true", help="two items, sampled in one step")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE.json", help="the picture lies beside it as PNG")
     given = parser.parse_args(argv)
     count, steps = (2, 1) if given.quick else (given.items, given.steps)
-    model = infer.load(given.model, step=given.step)
+    model = infer.load(given.model, ema=given.ema, step=given.step)
     changes = {"solver": given.solver, "steps": steps, "guidance": given.guidance}
     options = model.options | {name: value for name, value in changes.items() if value is not None}
     items = pairs(given.pairs / "valid.parquet", count, model.spec.sample_rate)
