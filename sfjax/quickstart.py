@@ -16,10 +16,11 @@ from sfjax.data import manifest, mixing
 from sfjax.errors import UserError
 
 PAIRS, SNR = 6, 5.0  # recordings that are mixed, enhanced and scored, and their signal-to-noise ratio in dB
-TOY = (
-    "--config.data.buckets=(2.55,)", "--config.data.seconds=25", "--config.optim.warmup=50", "--config.ema=0.99",
-    "--config.run.workers=1", "--config.run.valid_batches=2", "--config.run.validate=1000", "--config.run.log=50",
-    "--config.run.pictures=1", "--config.model.dropout=0.0", "--config.model.attention_block=0",
+TOY = (  # wider than tiny: in the same minutes it learns more
+    "--config.model.width=256", "--config.model.heads=2", "--config.model.ffn=1024", "--config.model.dropout=0.0",
+    "--config.model.attention_block=0", "--config.data.buckets=(2.55,)", "--config.data.seconds=20.4",
+    "--config.optim.peak=2e-3", "--config.optim.warmup=40", "--config.ema=0.98", "--config.run.workers=1",
+    "--config.run.valid_batches=2", "--config.run.validate=1000", "--config.run.log=50", "--config.run.pictures=1",
 )  # fmt: skip
 
 
@@ -45,14 +46,12 @@ def run(call: Callable[[list[str]], int], folder: Path, *, speech: Path | None, 
     verb("prepare", "folder", noise, folder / "noise.parquet", "--speaker-from", "none", "--valid-share", 0.2)
     verb(
         "train", "--config=configs/pretrain.py:tiny", f"--workdir={folder / 'pretrain'}",
-        f"--config.data.train={folder / 'speech.parquet'}", "--config.optim.peak=3e-3", "--config.optim.updates=250",
-        *TOY,
+        f"--config.data.train={folder / 'speech.parquet'}", "--config.optim.updates=150", *TOY,
     )  # fmt: skip
     verb(
         "train", "--config=configs/enhance.py:tiny", f"--workdir={folder / 'enhance'}",
         f"--config.init_from={folder / 'pretrain'}", f"--config.data.train={folder / 'speech.parquet'}",
-        f"--config.mix.noise={folder / 'noise.parquet'}", "--config.optim.peak=3e-3", "--config.optim.updates=700",
-        *TOY,
+        f"--config.mix.noise={folder / 'noise.parquet'}", "--config.optim.updates=300", *TOY,
     )  # fmt: skip
     noisy = mix(folder)
     few = ("--solver", "euler", "--steps", 2, "--guidance", 0)  # a young model does best with few evaluations
