@@ -152,7 +152,10 @@ def shell():
     }
 
     def start(*words, limit=None):
-        program = "import sys; from sfjax.__main__ import main; sys.exit(main(sys.argv[1:]))"
+        program = (  # a shell that starts the suite in the background makes its children deaf to Ctrl-C
+            "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+            "from sfjax.__main__ import main; sys.exit(main(sys.argv[1:]))"
+        )
         if limit is not None:
             program = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); {program}"
         return subprocess.Popen(
