@@ -26,7 +26,7 @@ def load(folder: str | Path, *, ema: bool = True, step: int | None = None) -> Mo
     config = checkpoint.read_config(folder)
     params, step = checkpoint.params(folder, ema=ema, step=step)
     spec = audio.MelSpec(**config["mel"])
-    network = Estimator(**config["model"], mels=spec.bands, dtype=precision.compute_dtype(config["precision"]))
+    network = Estimator(**config["model"], mels=spec.bands, dtype=precision.policy(config["precision"]).compute)
     return Model(
         network, jax.device_put(params), tasks.make(**config["task"]), spec, config["sample"], config["infer"],
         f"{folder}, step {step}",

@@ -25,7 +25,7 @@ RULES = (
     (r"position/conv_\d+/(kernel|bias)$", PartitionSpec()),
     (r"(input|output)/(kernel|bias)$", PartitionSpec()),
     (r"time_scale$", PartitionSpec()),
-    (r"(^|/)(step|count|skipped|streak)$", PartitionSpec()),
+    (r"(^|/)(step|count|skipped|streak|scale/value|scale/steps)$", PartitionSpec()),
 )
 
 

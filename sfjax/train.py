@@ -32,29 +32,31 @@ GOLDEN = 0.6180339887498949  # multiples of it spread evenly over [0, 1)
 class State(flax.struct.PyTreeNode):
     """All that a run carries from step to step.
 
-    `step` counts batches, `skipped` those whose gradients were not finite, `streak` the last ones of these in a row.
+    `step` counts batches, `skipped` those whose gradients were not finite, `streak` the last ones of these in a row;
+    `scale` is that of the loss.
     """
 
     step: Any  # typed Any because shapes, shardings and restore targets stand in the same tree
     params: Any
     ema: Any
     opt_state: Any
+    scale: Any
     skipped: Any
     streak: Any
 
 
-def init(network: Estimator, tx: optax.GradientTransformation, key: Key[Array, ""]) -> State:
+def init(network: Estimator, tx: optax.GradientTransformation, policy: precision.Policy, key: Key[Array, ""]) -> State:
     """A state with fresh parameters."""
     frames = jnp.zeros((1, 8, network.mels))
     params = network.init(key, frames, jnp.zeros(1), frames, jnp.full(1, 8))["params"]
-    return start(params, tx)
+    return start(params, tx, policy)
 
 
-def start(params: Any, tx: optax.GradientTransformation) -> State:
+def start(params: Any, tx: optax.GradientTransformation, policy: precision.Policy) -> State:
     """A state at step 0 with the given parameters."""
     zero = lambda: jnp.zeros((), jnp.int32)
     ema = jax.tree.map(jnp.copy, params)
-    return State(zero(), params, ema, tx.init(params), zero(), zero())
+    return State(zero(), params, ema, tx.init(params), precision.start(policy), zero(), zero())
 
 
 def objective(network: Estimator, task: Any, spec: audio.MelSpec) -> Callable:
@@ -93,6 +95,7 @@ def step(
     error: Callable,
     tx: optax.GradientTransformation,
     rate: optax.Schedule,
+    policy: precision.Policy,
     decay: float,
     pieces: int,
 ) -> tuple[State, dict[str, Float[Array, ""]]]:
@@ -107,22 +110,25 @@ def step(
     t = jax.vmap(jax.random.uniform)(key_t)
     dropout = jax.random.split(jax.random.fold_in(now, len(lengths)), pieces)
 
+    # the gradient is that of scale · (about the mean error): a power of two, so that nothing is rounded
+    unit = state.scale.value / 2 ** math.ceil(math.log2(sum(wave.size for wave in waves.values())))
+
     def piece_error(params, piece):
         found = error(params, *piece)
-        return found.total, found.count
+        return found.total * unit, (found.total, found.count)
 
     def add(sums, piece):
-        (total, count), gradient = jax.value_and_grad(piece_error, has_aux=True)(state.params, piece)
+        gradient, (total, count) = jax.grad(piece_error, has_aux=True)(state.params, piece)
         return jax.tree.map(jnp.add, sums, (total, count, gradient)), None
 
     batch = (waves, lengths, keys, t)
     if pieces == 1:
-        (total, count), gradient = jax.value_and_grad(piece_error, has_aux=True)(state.params, (*batch, dropout[0]))
+        gradient, (total, count) = jax.grad(piece_error, has_aux=True)(state.params, (*batch, dropout[0]))
     else:
         cut = jax.tree.map(lambda x: x.reshape(pieces, -1, *x.shape[1:]), batch)
         zeros = (jnp.zeros(()), jnp.zeros(()), jax.tree.map(jnp.zeros_like, state.params))
         (total, count, gradient), _ = jax.lax.scan(add, zeros, (*cut, dropout))
-    gradient = jax.tree.map(lambda g: g / count, gradient)
+    gradient = jax.tree.map(lambda g: g / unit / count, gradient)
     norm = optax.tree.norm(gradient)
     finite = jnp.isfinite(norm) & jnp.isfinite(total)
 
@@ -137,10 +143,12 @@ def step(
         "loss": total / count,
         "gradient_norm": norm,
         "learning_rate": rate(state.step - state.skipped),
+        "loss_scale": state.scale.value,
         "skipped": state.skipped + bad,
         "streak": (state.streak + 1) * bad,
     }
-    return State(state.step + 1, params, ema, opt_state, state.skipped + bad, (state.streak + 1) * bad), metrics
+    scale, streak = precision.adjust(state.scale, finite, policy), (state.streak + 1) * bad
+    return State(state.step + 1, params, ema, opt_state, scale, state.skipped + bad, streak), metrics
 
 
 def run(config: Any, workdir: str | Path, *, out=sys.stderr) -> State:
@@ -153,7 +161,8 @@ def run(config: Any, workdir: str | Path, *, out=sys.stderr) -> State:
     # What is trained, on what
     spec = audio.MelSpec(**config.mel)
     task = tasks.make(**config.task)
-    network = Estimator(**config.model, mels=config.mel.bands, dtype=precision.compute_dtype(config.precision))
+    policy = precision.policy(config.precision)
+    network = Estimator(**config.model, mels=config.mel.bands, dtype=policy.compute)
     tx = optim.adam(**config.optim)
     rate = optim.schedule(**{name: config.optim[name] for name in ("peak", "end", "warmup", "updates")})
     error = objective(network, task, spec)
@@ -164,13 +173,20 @@ def run(config: Any, workdir: str | Path, *, out=sys.stderr) -> State:
     mesh = sharding.mesh(**config.mesh)
     _check_sizes(read.plan, sharding.parts(mesh), config.accumulate)
     checkpoint.write_config(workdir, config.to_dict())
-    shapes = jax.eval_shape(lambda key: init(network, tx, key), jax.random.key(config.seed))
+    shapes = jax.eval_shape(lambda key: init(network, tx, policy, key), jax.random.key(config.seed))
     places = sharding.shardings(shapes, mesh)
     like = jax.tree.map(lambda s, p: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=p), shapes, places)
     across, whole = sharding.batch(mesh), sharding.replicated(mesh)
     train_step = jax.jit(
         functools.partial(
-            step, seed=config.seed, error=error, tx=tx, rate=rate, decay=config.ema, pieces=config.accumulate
+            step,
+            seed=config.seed,
+            error=error,
+            tx=tx,
+            rate=rate,
+            policy=policy,
+            decay=config.ema,
+            pieces=config.accumulate,
         ),
         in_shardings=(places, across, across),
         out_shardings=(places, whole),
@@ -181,7 +197,7 @@ def run(config: Any, workdir: str | Path, *, out=sys.stderr) -> State:
         saved = stack.enter_context(checkpoint.Checkpoints(workdir, keep=config.run.keep))
         interrupt = stack.enter_context(_Interrupt())
         # Resume this workdir, or start from another's parameters, or from scratch
-        state = _first_state(config, saved, like, network, tx)
+        state = _first_state(config, saved, like, network, tx, policy)
         first, last = int(state.step), config.optim.updates
         journal = Journal(workdir, first=first, out=out, every=config.run.log)
         validate = Validation(config, network, task, spec, error, read_valid, across)
@@ -256,18 +272,20 @@ def _check_sizes(plan, parts, pieces):
             )
 
 
-def _first_state(config, saved, like, network, tx):
+def _first_state(config, saved, like, network, tx, policy):
     if saved.latest is not None:
         return saved.restore(saved.latest, like)
     places = jax.tree.map(lambda leaf: leaf.sharding, like)
     if not config.init_from:
-        create = jax.jit(lambda key: init(network, tx, key), out_shardings=places)
+        create = jax.jit(lambda key: init(network, tx, policy, key), out_shardings=places)
         return create(jax.random.key(config.seed))
     params, _ = checkpoint.params(config.init_from, ema=True)
     here, there = (jax.tree.map(lambda leaf: leaf.shape, tree) for tree in (like.params, params))
     if here != there:
         raise UserError(f"{config.init_from} holds another network than --config.model describes; use its size")
-    return jax.jit(lambda params: start(params, tx), out_shardings=places)(jax.device_put(params, places.params))
+    return jax.jit(lambda params: start(params, tx, policy), out_shardings=places)(
+        jax.device_put(params, places.params)
+    )
 
 
 def _after(journal, pending, last, max_streak):

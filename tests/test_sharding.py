@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from sfjax import optim, sharding, train
+from sfjax import optim, precision, sharding, train
 from sfjax.configs import default
 from sfjax.errors import UserError
 from sfjax.model import Estimator
@@ -19,7 +19,7 @@ def test_every_leaf_of_a_state_has_a_rule(size):
     config = default.get_config(size)
     network = Estimator(**config.model, mels=80, dtype=jnp.float32)
     tx = optim.adam(**config.optim)
-    state = jax.eval_shape(lambda key: train.init(network, tx, key), jax.random.key(0))
+    state = jax.eval_shape(lambda key: train.init(network, tx, precision.policy("fp16"), key), jax.random.key(0))
     places = sharding.shardings(state, sharding.mesh(data=-1, fsdp=1, tensor=1))
     up = places.params["transformer"]["early"]["up"]["kernel"].spec
     assert up == jax.sharding.PartitionSpec(None, "fsdp", "tensor")
@@ -49,7 +49,7 @@ import jax
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_disable_most_optimizations", True)
 from ml_collections import ConfigDict
-from sfjax import train
+from sfjax import precision, train
 config = ConfigDict(json.loads(sys.argv[1]), convert_dict=True)
 config.data.buckets, config.task.fraction = tuple(config.data.buckets), tuple(config.task.fraction)
 train.run(config, sys.argv[2])

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 import pytest
 
-from sfjax import optim, tasks, train
+from sfjax import optim, precision, tasks, train
 from sfjax.errors import UserError
 from sfjax.model import Estimator
 
@@ -90,9 +90,10 @@ def parts(toy_config, spec):
     task = tasks.make(**config.task)
     error = train.objective(network, task, spec)
     rate = optim.schedule(**{name: config.optim[name] for name in SPEC_KEYS})
-    state = jax.jit(lambda key: train.init(network, tx, key))(jax.random.key(0))
+    policy = precision.policy("fp32")
+    state = jax.jit(lambda key: train.init(network, tx, policy, key))(jax.random.key(0))
     step = lambda pieces: jax.jit(
-        functools.partial(train.step, seed=0, error=error, tx=tx, rate=rate, decay=0.9, pieces=pieces)
+        functools.partial(train.step, seed=0, error=error, tx=tx, rate=rate, policy=policy, decay=0.9, pieces=pieces)
     )
     return state, step, error
 

@@ -54,7 +54,7 @@ def parts(size: str, steps: int) -> Parts:
     """Enhancement of a size, sampled in `steps` steps."""
     config = enhance.get_config(size)
     config.sample.steps = steps
-    network = Estimator(**config.model, mels=config.mel.bands, dtype=precision.compute_dtype(config.precision))
+    network = Estimator(**config.model, mels=config.mel.bands, dtype=precision.policy(config.precision).compute)
     return Parts(config, network, tasks.make(**config.task), audio.MelSpec(**config.mel))
 
 
@@ -89,9 +89,11 @@ def train_case(size: str, made: Parts, waves: dict[str, np.ndarray]) -> Case:
     rate = optim.schedule(**{name: config.optim[name] for name in ("peak", "end", "warmup", "updates")})
     step = functools.partial(
         train.step, seed=0, error=train.objective(made.network, made.task, made.spec), tx=tx, rate=rate,
-        decay=config.ema, pieces=config.accumulate,
+        policy=precision.policy(config.precision), decay=config.ema, pieces=config.accumulate,
     )  # fmt: skip
-    state = jax.jit(lambda key: train.init(made.network, tx, key))(jax.random.key(0))
+    state = jax.jit(functools.partial(train.init, made.network, tx, precision.policy(config.precision)))(
+        jax.random.key(0)
+    )
     given = jax.device_put((waves, np.full(len(batch), batch.shape[1], np.int32)))
     program, spent = compiled(step, state, *given, donate=(0,))
 
@@ -116,8 +118,9 @@ def sample_case(size: str, made: Parts, noisy: np.ndarray) -> Case:
         x1 = flow.sample(apply, x0, inputs, jnp.full(len(noisy), frames), **options)
         return audio.borrow_phase(x1, audio.stft(noisy, spec, lengths), spec, lengths)
 
-    state = jax.jit(lambda key: train.init(network, optim.adam(**made.config.optim), key))(jax.random.key(0))
-    given = jax.device_put((state.params, noisy))
+    frame = jnp.zeros((1, 8, spec.bands))
+    params = jax.jit(network.init)(jax.random.key(0), frame, jnp.zeros(1), frame, jnp.full(1, 8))["params"]
+    given = jax.device_put((params, noisy))
     program, spent = compiled(enhanced, *given)
     run = lambda: jax.block_until_ready(program(*given))
     evaluations = flow.STAGES[options["solver"]] * options["steps"]
