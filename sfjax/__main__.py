@@ -13,7 +13,9 @@ from typing import Any
 
 import absl.logging
 
-from sfjax.errors import UserError
+from sfjax.errors import Preempted, UserError
+
+PREEMPTED = 75  # EX_TEMPFAIL: launch scripts queue the job again
 
 PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
@@ -31,7 +33,7 @@ def command() -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one verb; 0 if all went well, 2 for what the user can put right, 130 if interrupted."""
+    """Runs one verb; 0 if all went well, 2 for what the user can put right, 75 on SIGTERM, 130 if interrupted."""
     _quiet()
     try:
         arguments, rest = _parser().parse_known_args(argv)
@@ -43,6 +45,9 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
         return _say(f"{name}{error.strerror or error}; free space, mend permissions or choose another place")
+    except Preempted:
+        _say("saved on SIGTERM; the same command goes on")
+        return PREEMPTED
     except KeyboardInterrupt:
         _say("interrupted; what was finished is kept, the same command goes on or starts again")
         return 130
@@ -108,8 +113,9 @@ def prepare(arguments, _):
 
 
 def train(arguments, rest):
-    from sfjax import train
+    from sfjax import sharding, train
 
+    sharding.join()
     config = _config(arguments.config, rest)
     train.run(config, arguments.workdir)
 

@@ -1,8 +1,15 @@
-"""What a user can put right."""
+"""What ends a verb early, without being a mistake in the program."""
 
 
 class UserError(Exception):
     """A mistake in the input, not in the program: one line that says what was wanted, what came and what to do.
 
     The command line prints it without a traceback and exits with code 2.
+    """
+
+
+class Preempted(Exception):
+    """The machine wants its place back (SIGTERM): all is saved, and the same command goes on.
+
+    The command line exits with code 75, at which a launch script puts its job into the queue again.
     """

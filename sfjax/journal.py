@@ -111,6 +111,21 @@ class Journal:
         print(line, file=self.out, flush=True)
 
 
+class Silence:
+    """The journal of every process but the first: none."""
+
+    bad_path = "the first process's list"
+
+    def step(self, *_) -> None:
+        """Nothing."""
+
+    valid = pictures = bad_files = close = step
+
+    def pause(self):
+        """Nothing around a block."""
+        return contextlib.nullcontext()
+
+
 class Board:
     """A TensorBoard event file; events of steps after `first` from an earlier start are hidden.
 

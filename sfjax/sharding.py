@@ -1,17 +1,27 @@
-"""Where arrays live: the device mesh and the table from parameter paths to its axes. Only this module names axes."""
+"""Where arrays live: the processes of a run, their mesh of devices, and the table from parameter paths to its axes.
+
+Only this module names axes.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import math
+import os
 import re
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from sfjax.errors import UserError
 
 AXES = ("data", "fsdp", "tensor")
+SILENCE = 30  # seconds without a sign of life after which a process is given up, and the others end
+EXPLICIT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 BATCH = PartitionSpec(("data", "fsdp"))
 
 # The first pattern found in a leaf's path decides; the leading axis of transformer leaves is the layer.
@@ -27,6 +37,45 @@ RULES = (
     (r"time_scale$", PartitionSpec()),
     (r"(^|/)(step|count|skipped|streak|scale/value|scale/steps)$", PartitionSpec()),
 )
+
+
+def join(environment: Mapping[str, str] = os.environ) -> None:
+    """Joins the processes that the environment names into one run; alone if it names none. Call it before all else.
+
+    These are the tasks of a SLURM step, the hosts of a TPU pod in Kubernetes (TPU_WORKER_HOSTNAMES), those that JAX
+    finds by itself where SFJAX_CLUSTER=auto, or those that the variables `EXPLICIT` give, all three. `UserError` if
+    they are incomplete.
+    """
+    found = {name: environment[name] for name in EXPLICIT if name in environment}
+    if found:
+        try:
+            address, count, number = found[EXPLICIT[0]], int(found[EXPLICIT[1]]), int(found[EXPLICIT[2]])
+        except (KeyError, ValueError):
+            raise UserError(f"wanted {', '.join(EXPLICIT)}, host:port and two numbers; got {found}") from None
+        jax.distributed.initialize(address, count, number, heartbeat_timeout_seconds=SILENCE)
+    elif (
+        int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1
+        or "," in environment.get("TPU_WORKER_HOSTNAMES", "")
+        or environment.get("SFJAX_CLUSTER") == "auto"
+    ):
+        jax.distributed.initialize(heartbeat_timeout_seconds=SILENCE)
+
+
+def agree(text: str, what: str) -> None:
+    """`UserError` on every process unless all of them hold the same text."""
+    if jax.process_count() == 1:
+        return
+    mine = np.frombuffer(hashlib.sha256(text.encode()).digest()[:8], np.uint32)
+    every = np.asarray(multihost_utils.process_allgather(mine))
+    others = [i for i, found in enumerate(every) if not np.array_equal(found, every[0])]
+    if others:
+        raise UserError(f"processes {others} of {len(every)} have another {what} than process 0; start all alike")
+
+
+def meet(name: str) -> None:
+    """Returns when every process has come to the place of that name."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
 
 
 def mesh(*, data: int, fsdp: int, tensor: int) -> Mesh:
@@ -62,6 +111,11 @@ def parts(on: Mesh) -> int:
 def batch(on: Mesh) -> NamedSharding:
     """Arrays whose first axis is the batch: split over data and fsdp."""
     return NamedSharding(on, BATCH)
+
+
+def place(share: Any, to: NamedSharding) -> Any:
+    """Arrays of which every process holds its own share of the first axis, as arrays of all of it."""
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(to, x), share)
 
 
 def replicated(on: Mesh) -> NamedSharding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import math
 import signal
@@ -17,12 +18,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.experimental import multihost_utils
 from jaxtyping import Array, Float, Int, Key
 
 from sfjax import audio, checkpoint, flow, optim, precision, sharding, tasks
 from sfjax.data import loader
-from sfjax.errors import UserError
-from sfjax.journal import Journal
+from sfjax.errors import Preempted, UserError
+from sfjax.journal import Journal, Silence
 from sfjax.model import Estimator
 
 VALIDATION = 20231016  # the seed of validation noise: the same in every run, so that curves compare
@@ -155,8 +157,8 @@ def run(config: Any, workdir: str | Path, *, out=sys.stderr) -> State:
     """Trains by `config` in `workdir`, or goes on from its newest checkpoint; returns the last state.
 
     `config` is a ConfigDict with the fields of `configs/default.py`. SIGINT and SIGTERM end the run after the step
-    under way, saved. Raises `UserError` for whatever a user can put right, before anything is compiled where that is
-    possible.
+    under way, saved, with `KeyboardInterrupt` and `Preempted`. Raises `UserError` for whatever a user can put right,
+    before anything is compiled where that is possible. Every process of a run calls it with the same config.
     """
     # What is trained, on what
     spec = audio.MelSpec(**config.mel)
@@ -172,7 +174,10 @@ def run(config: Any, workdir: str | Path, *, out=sys.stderr) -> State:
     # Where it lives
     mesh = sharding.mesh(**config.mesh)
     _check_sizes(read.plan, sharding.parts(mesh), config.accumulate)
-    checkpoint.write_config(workdir, config.to_dict())
+    sharding.agree(config.to_json_best_effort(sort_keys=True), "config")
+    if jax.process_index() == 0:
+        checkpoint.write_config(workdir, config.to_dict())
+    sharding.meet("config")
     shapes = jax.eval_shape(lambda key: init(network, tx, policy, key), jax.random.key(config.seed))
     places = sharding.shardings(shapes, mesh)
     like = jax.tree.map(lambda s, p: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=p), shapes, places)
@@ -199,7 +204,9 @@ def run(config: Any, workdir: str | Path, *, out=sys.stderr) -> State:
         # Resume this workdir, or start from another's parameters, or from scratch
         state = _first_state(config, saved, like, network, tx, policy)
         first, last = int(state.step), config.optim.updates
-        journal = Journal(workdir, first=first, out=out, every=config.run.log)
+        journal = (
+            Journal(workdir, first=first, out=out, every=config.run.log) if jax.process_index() == 0 else Silence()
+        )
         validate = Validation(config, network, task, spec, error, read_valid, across)
         reading = loader.batches(read, first=first, last=last, workers=config.run.workers)
         batches = stack.enter_context(contextlib.closing(reading))
@@ -210,8 +217,7 @@ def run(config: Any, workdir: str | Path, *, out=sys.stderr) -> State:
             batch = next(batches)
             waited = time.perf_counter() - waited
             with jax.transfer_guard("disallow"):  # one crossing in, one out
-                on_device = jax.device_put((batch["waves"], batch["lengths"]), across)
-                state, metrics = train_step(state, *on_device)
+                state, metrics = train_step(state, *sharding.place((batch["waves"], batch["lengths"]), across))
                 if pending is not None:  # the step before, read while this one runs
                     _after(journal, pending, last, config.run.max_streak)
             pending = (number, metrics, batch["names"], float(batch["lengths"].sum()) / spec.sample_rate, waited)
@@ -224,7 +230,7 @@ def run(config: Any, workdir: str | Path, *, out=sys.stderr) -> State:
                     f"in {journal.bad_path}; run `sfjax prepare` again or raise the limit"
                 )
             done = number + 1
-            leaving = interrupt.asked or done == last or done == config.run.stop
+            leaving = interrupt.asked(done) or done == last or done == config.run.stop
             if done % config.run.validate == 0 or done == last:
                 with journal.pause():
                     journal.valid(done, validate(state, journal, done))
@@ -236,14 +242,14 @@ def run(config: Any, workdir: str | Path, *, out=sys.stderr) -> State:
             _after(journal, pending, last, config.run.max_streak)
         saved.wait()
         journal.close(int(state.step), time.perf_counter() - began)
-    if interrupt.asked:
-        raise KeyboardInterrupt
+    interrupt.end()
     return state
 
 
 def _readers(config, task, spec):
     """The readers of training and of validation batches; the latter is None where there is nothing to validate on."""
-    shared = dict(columns=task.columns, rate=spec.sample_rate, share=(jax.process_index(), jax.process_count()))
+
+    share = (jax.process_index(), jax.process_count())
 
     def reader(manifests, split):
         found = loader.sources(manifests, split=split)
@@ -252,7 +258,7 @@ def _readers(config, task, spec):
             config.data.buckets, config.data.seconds, config.data.multiple, config.seed,
         )  # fmt: skip
         mix = loader.mixer(found, task.columns, split=split, **config.mix)
-        return loader.Reader(found, plan, mixer=mix, **shared)
+        return loader.Reader(found, plan, columns=task.columns, mixer=mix, rate=spec.sample_rate, share=share)
 
     train = reader(config.data.train, config.data.split)
     if not config.run.valid_batches:
@@ -304,34 +310,32 @@ class Validation:
     """The error on fixed batches with fixed noise and times, for raw and averaged parameters, and pictures of it."""
 
     def __init__(self, config, network, task, spec, error, reader, across):
-        self.config, self.spec, self.task, self.across = config, spec, task, across
-        self.batches = []
+        self.spec, self.across, self.whole = spec, across, sharding.replicated(across.mesh)
+        self.batches, self.shown = [], None
         if reader is not None:
             found = loader.batches(reader, first=0, last=config.run.valid_batches, workers=0)
             self.batches = [(batch["waves"], batch["lengths"]) for batch in found]
-        self.error = jax.jit(functools.partial(_valid_error, error))
-        self.sample = jax.jit(functools.partial(_sample, network, task, spec, config.sample.to_dict()))
+        if reader is not None and config.run.pictures:
+            first = dataclasses.replace(reader, share=(0, 1))(0)  # the same on every process
+            few = slice(0, config.run.pictures)
+            self.shown = {name: wave[few] for name, wave in first["waves"].items()}, first["lengths"][few]
+        self.error = jax.jit(functools.partial(_valid_error, error), out_shardings=self.whole)
+        sample = functools.partial(_sample, network, task, spec, config.sample.to_dict())
+        self.sample = jax.jit(sample, out_shardings=self.whole)
 
     def __call__(self, state: State, journal: Journal, done: int) -> dict[str, float]:
         """Validation losses of `state`, {"loss", "loss_ema"}; pictures and audio go to the journal."""
         found = {}
         for name, params in (("loss", state.params), ("loss_ema", state.ema)) if self.batches else ():
-            totals = [
-                jax.device_get(self.error(params, *jax.device_put((*batch, np.int32(number)), self.places)))
-                for number, batch in enumerate(self.batches)
-            ]
+            totals = []
+            for number, batch in enumerate(self.batches):
+                given = *sharding.place(batch, self.across), jax.device_put(np.int32(number), self.whole)
+                totals.append(jax.device_get(self.error(params, *given)))
             found[name] = float(sum(e.total for e in totals) / sum(e.count for e in totals))
-        if self.batches and self.config.run.pictures:
-            waves, lengths = self.batches[0]
-            few = slice(0, self.config.run.pictures)
-            item = ({name: wav[few] for name, wav in waves.items()}, lengths[few])
-            shown = jax.device_get(self.sample(state.ema, *jax.device_put(item)))
-            journal.pictures(done, shown, item[1], self.spec)
+        if self.shown is not None:
+            drawn = jax.device_get(self.sample(state.ema, *jax.device_put(self.shown, self.whole)))
+            journal.pictures(done, drawn, self.shown[1], self.spec)
         return found
-
-    @property
-    def places(self):
-        return self.across, self.across, sharding.replicated(self.across.mesh)
 
 
 def _valid_error(error, params, waves, lengths, number):
@@ -356,19 +360,36 @@ def _sample(network, task, spec, options, params, waves, lengths):
 
 
 class _Interrupt(contextlib.AbstractContextManager):
-    """Turns the first SIGINT or SIGTERM into a request to leave after the step; a second one ends at once."""
+    """Turns the first SIGINT or SIGTERM into a request to leave after the step; a second one ends at once.
+
+    Of several processes all leave after the same step: JAX watches for SIGTERM itself and agrees on one.
+    """
 
     def __enter__(self):
-        self.asked = False
+        self.received, self.together = None, jax.process_count() > 1
         try:
-            self.before = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
+            watched = (signal.SIGINT,) if self.together else (signal.SIGINT, signal.SIGTERM)
+            self.before = {s: signal.signal(s, self._ask) for s in watched}
         except ValueError:  # not the main thread: a notebook's or a test's own business
             self.before = {}
         return self
 
     def _ask(self, number, _):
-        self.asked = True
+        self.received = number
         signal.signal(number, self.before[number])
+
+    def asked(self, done: int) -> bool:
+        """Whether to leave after step `done`."""
+        if self.together and multihost_utils.reached_preemption_sync_point(done):
+            self.received = signal.SIGTERM
+        return self.received is not None
+
+    def end(self) -> None:
+        """Raises what the signal stands for, once all is saved."""
+        if self.received == signal.SIGTERM:
+            raise Preempted
+        if self.received is not None:
+            raise KeyboardInterrupt
 
     def __exit__(self, *_):
         for number, handler in self.before.items():

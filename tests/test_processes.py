@@ -1,0 +1,132 @@
+"""Several processes of one run: they learn what one process does, end together, and are read by one."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from sfjax import checkpoint, sharding
+from sfjax.errors import UserError
+
+PROGRAM = """
+import sys
+import jax
+jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
+jax.config.update("jax_disable_most_optimizations", True)
+from sfjax.__main__ import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def start(words, *, processes, devices):
+    """The processes of one run, on devices of their own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    together = lambda i: dict(zip(sharding.EXPLICIT, (address, str(processes), str(i)), strict=True))
+    environment = os.environ | {
+        "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
+    }
+    return [
+        subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, str(devices), *map(str, words)], text=True, stderr=subprocess.PIPE,
+            env=environment | (together(i) if processes > 1 else {}),
+        )
+        for i in range(processes)
+    ]  # fmt: skip
+
+
+def finish(running, code=0):
+    said = [process.communicate(timeout=300)[1] for process in running]
+    assert [process.returncode for process in running] == [code] * len(running), said
+    return said
+
+
+def losses(folder):
+    entries = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [(entry["step"], entry[name]) for entry in entries for name in ("loss", "valid_loss") if name in entry]
+
+
+@pytest.fixture(scope="module")
+def words(toy_config, flags):
+    """The words of a training over a mesh of four devices, for a workdir."""
+    config = toy_config(
+        "pretrain", **{"data.multiple": 4, "optim.updates": 10, "mesh.fsdp": 2, "run.validate": 5, "run.save": 5,
+                       "run.pictures": 2, "run.workers": 1}
+    )  # fmt: skip
+    return lambda workdir, *further: ("train", f"--workdir={workdir}", *flags(config, "pretrain"), *further)
+
+
+def test_two_processes_learn_what_one_does(words, tmp_path):
+    finish(start(words(tmp_path / "one"), processes=1, devices=4))
+    said = finish(start(words(tmp_path / "two"), processes=2, devices=2))
+    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
+    assert [step for step, _ in one] == [step for step, _ in two] and len(one) == 12
+    # sums over devices round differently, and Adam's first updates amplify that
+    np.testing.assert_allclose([loss for _, loss in two], [loss for _, loss in one], rtol=1e-4)
+    assert "step 10/10" in said[0] and "step 10/10" not in said[1]  # one of them speaks
+    assert len(list((tmp_path / "two" / "samples").iterdir())) == len(list((tmp_path / "one" / "samples").iterdir()))
+    # what they saved together, one process with one device reads
+    (mine, step), (other, _) = (checkpoint.params(tmp_path / name, ema=True) for name in ("two", "one"))
+    assert step == 10
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), mine, other)
+
+
+def test_all_processes_leave_after_the_same_step_and_go_on_together(words, tmp_path):
+    more = "--config.optim.updates=100000"
+    running = start(words(tmp_path, more), processes=2, devices=2)
+    record = tmp_path / "metrics.jsonl"
+    began = time.time()
+    while not (record.exists() and len(losses(tmp_path)) > 3) and time.time() - began < 200:
+        time.sleep(0.1)
+    running[1].send_signal(signal.SIGTERM)  # one of them is told, all leave
+    said = finish(running, code=75)
+    assert all("saved on SIGTERM; the same command goes on" in each for each in said)
+    saved = losses(tmp_path)[-1][0]
+    assert checkpoint.params(tmp_path, ema=True)[1] == saved
+    finish(start(words(tmp_path, more, f"--config.run.stop={saved + 2}"), processes=2, devices=2))
+    assert [step for step, _ in losses(tmp_path)][-2:] == [saved + 1, saved + 2]
+
+
+def test_a_dead_process_ends_the_others(words, tmp_path):
+    running = start(words(tmp_path, "--config.optim.updates=100000"), processes=2, devices=2)
+    record = tmp_path / "metrics.jsonl"
+    began = time.time()
+    while not (record.exists() and len(losses(tmp_path)) > 3) and time.time() - began < 200:
+        time.sleep(0.1)
+    running[1].kill()
+    killed = time.time()
+    _, said = running[0].communicate(timeout=60)
+    assert running[0].returncode not in (0, None) and time.time() - killed < 60
+    assert said
+
+
+def test_processes_that_disagree_about_the_config_are_told(words, tmp_path):
+    one = start(words(tmp_path), processes=1, devices=1)  # its words with a seed of its own
+    one[0].kill()
+    one[0].communicate()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, "2", *map(str, words(tmp_path, f"--config.seed={i}"))], text=True,
+            stderr=subprocess.PIPE, env=os.environ | dict(zip(sharding.EXPLICIT, (address, "2", str(i)), strict=True)),
+        )
+        for i in range(2)
+    ]  # fmt: skip
+    said = finish(running, code=2)
+    assert all("processes [1] of 2 have another config than process 0; start all alike" in each for each in said)
+
+
+def test_an_incomplete_environment_is_told():
+    with pytest.raises(UserError, match="wanted JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES, JAX_PROCESS_ID"):
+        sharding.join({"JAX_COORDINATOR_ADDRESS": "127.0.0.1:1"})
