@@ -216,8 +216,9 @@ def run(config: Any, workdir: str | Path, *, out=sys.stderr) -> State:
             waited = time.perf_counter()
             batch = next(batches)
             waited = time.perf_counter() - waited
-            with jax.transfer_guard("disallow"):  # one crossing in, one out
-                state, metrics = train_step(state, *sharding.place((batch["waves"], batch["lengths"]), across))
+            on_device = sharding.place((batch["waves"], batch["lengths"]), across)  # the one crossing in
+            with jax.transfer_guard("disallow"):
+                state, metrics = train_step(state, *on_device)
                 if pending is not None:  # the step before, read while this one runs
                     _after(journal, pending, last, config.run.max_streak)
             pending = (number, metrics, batch["names"], float(batch["lengths"].sum()) / spec.sample_rate, waited)
