@@ -22,7 +22,7 @@ def get_config(size: str = "large") -> ConfigDict:
     config = ConfigDict()
     config.seed = 0  # of initial parameters, masks, noise, times and dropout
     config.init_from = ""  # run folder whose parameters (EMA) a new run starts from
-    config.precision = "bf16" if size in ("base", "large") else "fp32"  # a key of sfjax.precision.POLICIES
+    config.precision = "bf16" if size in ("base", "large") else "fp32"  # or fp16; see sfjax.precision.POLICIES
 
     # sfjax.audio.MelSpec (Voicebox A.1, A.3)
     config.mel = ConfigDict()
@@ -122,4 +122,9 @@ def get_config(size: str = "large") -> ConfigDict:
     config.run.stop = 0  # leave, saved, after this step; 0: at the last update
     config.run.max_bad = 0.01  # share of files that may go bad
     config.run.max_streak = 20  # steps in a row without finite gradients
+
+    # Looking closer; may change between two starts of one run, too
+    config.debug = ConfigDict()
+    config.debug.nans = False  # stop where the first NaN is computed; slow
+    config.debug.profile = (0, 0)  # first and last step of a profiler trace, in workdir/tensorboard
     return config

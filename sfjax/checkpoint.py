@@ -15,6 +15,7 @@ import orbax.checkpoint as ocp
 from sfjax.errors import UserError
 
 CONFIG = "config.json"
+FREE = {"run", "debug"}  # sections that may change between two starts of one run
 
 
 @jax.jit
@@ -143,14 +144,14 @@ def _line(error):
 def write_config(workdir: str | os.PathLike, config: Any) -> None:
     """Writes the resolved config of a run, or checks that the run already there has the same.
 
-    Section `run` may change between starts of one run; any other difference is a `UserError` that names it. A run
+    The sections `FREE` may change between starts of one run; any other difference is a `UserError` that names it. A run
     without a checkpoint, as one that ran out of memory, has nothing to lose: its config is replaced.
     """
     path = Path(workdir) / CONFIG
     config = _tuples(json.loads(json.dumps(config)))
     if path.exists() and any(child.name.isdigit() for child in (Path(workdir) / "checkpoints").glob("*")):
         there = read_config(workdir)
-        changed = [key for key in sorted(there | config) if key != "run" and there.get(key) != config.get(key)]
+        changed = [key for key in sorted(there | config) if key not in FREE and there.get(key) != config.get(key)]
         differences = [line for key in changed for line in _differences(key, there.get(key), config.get(key))]
         if differences:
             raise UserError(

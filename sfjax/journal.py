@@ -6,9 +6,11 @@ import contextlib
 import json
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
@@ -38,19 +40,34 @@ class Journal:
                 yield line
 
     def _reset(self):
-        self.since, self.seconds, self.waited, self.steps = time.perf_counter(), 0.0, 0.0, 0
+        self.since, self.steps, self.sums = time.perf_counter(), 0, Counter()
 
-    def step(self, done: int, last: int, metrics: dict[str, float], seconds: float, waited: float) -> None:
-        """Records a step of `seconds` of audio that waited `waited` seconds for its data."""
-        self.seconds, self.waited, self.steps = self.seconds + seconds, self.waited + waited, self.steps + 1
+    def step(
+        self,
+        done: int,
+        last: int,
+        metrics: dict[str, float],
+        *,
+        seconds: float,
+        waits: dict[str, float],
+        clipped: bool,
+    ) -> None:
+        """Records a step of `seconds` of audio, what the host waited for and for how many seconds.
+
+        The rest of the time is the host's own. `clipped` says whether the gradient was longer than its bound.
+        """
+        self.steps += 1
+        self.sums.update(waits | {"audio": seconds, "clipped": clipped})
         if done % self.every and done != last:
             self._write({"step": done, "loss": metrics["loss"]})
             return
         spent = time.perf_counter() - self.since
         speed = {
             "steps_per_second": self.steps / spent,
-            "audio_seconds_per_second": self.seconds / spent,
-            "data_wait_share": self.waited / spent,
+            "audio_seconds_per_second": self.sums["audio"] / spent,
+            "clipped_share": self.sums["clipped"] / self.steps,
+            **{f"{name}_wait_share": self.sums[name] / spent for name in waits},
+            **_memory(),
         }
         self._write({"step": done, **metrics, **speed})
         self.board.write(done, *(summary.scalar(f"train/{name}", value) for name, value in (metrics | speed).items()))
@@ -111,12 +128,19 @@ class Journal:
         print(line, file=self.out, flush=True)
 
 
+def _memory() -> dict[str, float]:
+    """Bytes in use on this process's first device, now and at most; empty where it does not count them, as a CPU."""
+    found = jax.local_devices()[0].memory_stats() or {}
+    names = {"bytes_in_use": "device_bytes", "peak_bytes_in_use": "device_bytes_peak"}
+    return {name: float(found[key]) for key, name in names.items() if key in found}
+
+
 class Silence:
     """The journal of every process but the first: none."""
 
     bad_path = "the first process's list"
 
-    def step(self, *_) -> None:
+    def step(self, *_, **__) -> None:
         """Nothing."""
 
     valid = pictures = bad_files = close = step

@@ -172,6 +172,7 @@ def run(config: Any, workdir: str | Path, *, out=sys.stderr) -> State:
     flow.check(**config.sample)
 
     # Where it lives
+    jax.config.update("jax_debug_nans", config.debug.nans)
     mesh = sharding.mesh(**config.mesh)
     _check_sizes(read.plan, sharding.parts(mesh), config.accumulate)
     sharding.agree(config.to_json_best_effort(sort_keys=True), "config")
@@ -213,6 +214,7 @@ def run(config: Any, workdir: str | Path, *, out=sys.stderr) -> State:
         pending, bad, seen, began = None, 0, 0, time.perf_counter()
 
         for number in range(first, last):
+            _trace(workdir, number, *config.debug.profile)
             waited = time.perf_counter()
             batch = next(batches)
             waited = time.perf_counter() - waited
@@ -220,7 +222,7 @@ def run(config: Any, workdir: str | Path, *, out=sys.stderr) -> State:
             with jax.transfer_guard("disallow"):
                 state, metrics = train_step(state, *on_device)
                 if pending is not None:  # the step before, read while this one runs
-                    _after(journal, pending, last, config.run.max_streak)
+                    _after(journal, pending, config)
             pending = (number, metrics, batch["names"], float(batch["lengths"].sum()) / spec.sample_rate, waited)
 
             bad, seen = bad + len(batch["bad"]), seen + len(batch["names"])
@@ -240,7 +242,7 @@ def run(config: Any, workdir: str | Path, *, out=sys.stderr) -> State:
             if leaving:
                 break
         if pending is not None:
-            _after(journal, pending, last, config.run.max_streak)
+            _after(journal, pending, config)
         saved.wait()
         journal.close(int(state.step), time.perf_counter() - began)
     interrupt.end()
@@ -295,16 +297,27 @@ def _first_state(config, saved, like, network, tx, policy):
     )
 
 
-def _after(journal, pending, last, max_streak):
+def _after(journal, pending, config):
     """Reads the metrics of a step that is done, and ends the run if it has stopped learning."""
     number, metrics, names, seconds, waited = pending
+    began = time.perf_counter()
     metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
-    journal.step(number + 1, last, metrics, seconds, waited)
-    if metrics["streak"] >= max_streak:
+    waits = {"data": waited, "device": time.perf_counter() - began}
+    clipped = metrics["gradient_norm"] > config.optim.clip > 0
+    journal.step(number + 1, config.optim.updates, metrics, seconds=seconds, waits=waits, clipped=clipped)
+    if metrics["streak"] >= config.run.max_streak:
         raise UserError(
-            f"no finite gradient in {max_streak} steps, the last {number + 1}, on {', '.join(names[:4])} …; lower the "
+            f"no finite gradient in {config.run.max_streak} steps, the last {number + 1}, on {', '.join(names[:4])} …; lower the "
             "learning rate or look at these files"
         )
+
+
+def _trace(workdir, number, first, last):
+    """Starts the profiler before step `first` and stops it after step `last`, counted from one."""
+    if last and number + 1 == first:
+        jax.profiler.start_trace(str(Path(workdir) / "tensorboard"))
+    if last and number == last:
+        jax.profiler.stop_trace()
 
 
 class Validation:
