@@ -307,8 +307,8 @@ def _after(journal, pending, config):
     journal.step(number + 1, config.optim.updates, metrics, seconds=seconds, waits=waits, clipped=clipped)
     if metrics["streak"] >= config.run.max_streak:
         raise UserError(
-            f"no finite gradient in {config.run.max_streak} steps, the last {number + 1}, on {', '.join(names[:4])} …; lower the "
-            "learning rate or look at these files"
+            f"no finite gradient in {config.run.max_streak} steps, the last {number + 1}, on {', '.join(names[:4])} …; "
+            "lower the learning rate or look at these files"
         )
 
 
