@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.experimental import multihost_utils
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
 
 from sfjax import audio, checkpoint, flow, optim, precision, sharding, tasks
@@ -153,6 +154,46 @@ def step(
     return State(state.step + 1, params, ema, opt_state, scale, state.skipped + bad, streak), metrics
 
 
+class Program(NamedTuple):
+    """What a config trains: `init(key)` and `start(params)` make a State, `step(state, waves, lengths)` advances it."""
+
+    spec: audio.MelSpec
+    task: Any
+    network: Estimator
+    error: Callable
+    init: Callable
+    start: Callable
+    step: Callable
+
+
+def program(config: Any) -> Program:
+    """The program of a config, for any mesh."""
+    spec, task, policy = audio.MelSpec(**config.mel), tasks.make(**config.task), precision.policy(config.precision)
+    network = Estimator(**config.model, mels=config.mel.bands, dtype=policy.compute)
+    tx = optim.adam(**config.optim)
+    rate = optim.schedule(**{name: config.optim[name] for name in ("peak", "end", "warmup", "updates")})
+    error = objective(network, task, spec)
+    return Program(
+        spec, task, network, error,
+        init=lambda key: init(network, tx, policy, key),
+        start=lambda params: start(params, tx, policy),
+        step=functools.partial(
+            step, seed=config.seed, error=error, tx=tx, rate=rate, policy=policy, decay=config.ema,
+            pieces=config.accumulate,
+        ),
+    )  # fmt: skip
+
+
+def on_mesh(made: Program, mesh: Mesh) -> tuple[State, Callable]:
+    """The shapes and shardings of a program's state on a mesh, and its jitted step, to which the state is donated."""
+    shapes = jax.eval_shape(made.init, jax.random.key(0))
+    places = sharding.shardings(shapes, mesh)
+    like = jax.tree.map(lambda s, p: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=p), shapes, places)
+    across, whole = sharding.batch(mesh), sharding.replicated(mesh)
+    jitted = jax.jit(made.step, in_shardings=(places, across, across), out_shardings=(places, whole), donate_argnums=0)
+    return like, jitted
+
+
 def run(config: Any, workdir: str | Path, *, out=sys.stderr) -> State:
     """Trains by `config` in `workdir`, or goes on from its newest checkpoint; returns the last state.
 
@@ -160,55 +201,30 @@ def run(config: Any, workdir: str | Path, *, out=sys.stderr) -> State:
     under way, saved, with `KeyboardInterrupt` and `Preempted`. Raises `UserError` for whatever a user can put right,
     before anything is compiled where that is possible. Every process of a run calls it with the same config.
     """
-    # What is trained, on what
-    spec = audio.MelSpec(**config.mel)
-    task = tasks.make(**config.task)
-    policy = precision.policy(config.precision)
-    network = Estimator(**config.model, mels=config.mel.bands, dtype=policy.compute)
-    tx = optim.adam(**config.optim)
-    rate = optim.schedule(**{name: config.optim[name] for name in ("peak", "end", "warmup", "updates")})
-    error = objective(network, task, spec)
-    read, read_valid = _readers(config, task, spec)
-    flow.check(**config.sample)
-
-    # Where it lives
+    # What is trained, on what, and where it lives
     jax.config.update("jax_debug_nans", config.debug.nans)
+    made = program(config)
+    read, read_valid = _readers(config, made.task, made.spec)
+    flow.check(**config.sample)
     mesh = sharding.mesh(**config.mesh)
     _check_sizes(read.plan, sharding.parts(mesh), config.accumulate)
     sharding.agree(config.to_json_best_effort(sort_keys=True), "config")
     if jax.process_index() == 0:
         checkpoint.write_config(workdir, config.to_dict())
     sharding.meet("config")
-    shapes = jax.eval_shape(lambda key: init(network, tx, policy, key), jax.random.key(config.seed))
-    places = sharding.shardings(shapes, mesh)
-    like = jax.tree.map(lambda s, p: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=p), shapes, places)
-    across, whole = sharding.batch(mesh), sharding.replicated(mesh)
-    train_step = jax.jit(
-        functools.partial(
-            step,
-            seed=config.seed,
-            error=error,
-            tx=tx,
-            rate=rate,
-            policy=policy,
-            decay=config.ema,
-            pieces=config.accumulate,
-        ),
-        in_shardings=(places, across, across),
-        out_shardings=(places, whole),
-        donate_argnums=0,
-    )
+    like, train_step = on_mesh(made, mesh)
+    across = sharding.batch(mesh)
 
     with contextlib.ExitStack() as stack:
         saved = stack.enter_context(checkpoint.Checkpoints(workdir, keep=config.run.keep))
         interrupt = stack.enter_context(_Interrupt())
         # Resume this workdir, or start from another's parameters, or from scratch
-        state = _first_state(config, saved, like, network, tx, policy)
+        state = _first_state(config, saved, like, made)
         first, last = int(state.step), config.optim.updates
         journal = (
             Journal(workdir, first=first, out=out, every=config.run.log) if jax.process_index() == 0 else Silence()
         )
-        validate = Validation(config, network, task, spec, error, read_valid, across)
+        validate = Validation(config, made, read_valid, across)
         reading = loader.batches(read, first=first, last=last, workers=config.run.workers)
         batches = stack.enter_context(contextlib.closing(reading))
         pending, bad, seen, began = None, 0, 0, time.perf_counter()
@@ -223,7 +239,7 @@ def run(config: Any, workdir: str | Path, *, out=sys.stderr) -> State:
                 state, metrics = train_step(state, *on_device)
                 if pending is not None:  # the step before, read while this one runs
                     _after(journal, pending, config)
-            pending = (number, metrics, batch["names"], float(batch["lengths"].sum()) / spec.sample_rate, waited)
+            pending = (number, metrics, batch["names"], float(batch["lengths"].sum()) / made.spec.sample_rate, waited)
 
             bad, seen = bad + len(batch["bad"]), seen + len(batch["names"])
             journal.bad_files(batch["bad"])
@@ -281,20 +297,17 @@ def _check_sizes(plan, parts, pieces):
             )
 
 
-def _first_state(config, saved, like, network, tx, policy):
+def _first_state(config, saved, like, made):
     if saved.latest is not None:
         return saved.restore(saved.latest, like)
     places = jax.tree.map(lambda leaf: leaf.sharding, like)
     if not config.init_from:
-        create = jax.jit(lambda key: init(network, tx, policy, key), out_shardings=places)
-        return create(jax.random.key(config.seed))
+        return jax.jit(made.init, out_shardings=places)(jax.random.key(config.seed))
     params, _ = checkpoint.params(config.init_from, ema=True)
     here, there = (jax.tree.map(lambda leaf: leaf.shape, tree) for tree in (like.params, params))
     if here != there:
         raise UserError(f"{config.init_from} holds another network than --config.model describes; use its size")
-    return jax.jit(lambda params: start(params, tx, policy), out_shardings=places)(
-        jax.device_put(params, places.params)
-    )
+    return jax.jit(made.start, out_shardings=places)(jax.device_put(params, places.params))
 
 
 def _after(journal, pending, config):
@@ -323,8 +336,8 @@ def _trace(workdir, number, first, last):
 class Validation:
     """The error on fixed batches with fixed noise and times, for raw and averaged parameters, and pictures of it."""
 
-    def __init__(self, config, network, task, spec, error, reader, across):
-        self.spec, self.across, self.whole = spec, across, sharding.replicated(across.mesh)
+    def __init__(self, config, made, reader, across):
+        self.spec, self.across, self.whole = made.spec, across, sharding.replicated(across.mesh)
         self.batches, self.shown = [], None
         if reader is not None:
             found = loader.batches(reader, first=0, last=config.run.valid_batches, workers=0)
@@ -333,8 +346,8 @@ class Validation:
             first = dataclasses.replace(reader, share=(0, 1))(0)  # the same on every process
             few = slice(0, config.run.pictures)
             self.shown = {name: wave[few] for name, wave in first["waves"].items()}, first["lengths"][few]
-        self.error = jax.jit(functools.partial(_valid_error, error), out_shardings=self.whole)
-        sample = functools.partial(_sample, network, task, spec, config.sample.to_dict())
+        self.error = jax.jit(functools.partial(_valid_error, made.error), out_shardings=self.whole)
+        sample = functools.partial(_sample, made.network, made.task, made.spec, config.sample.to_dict())
         self.sample = jax.jit(sample, out_shardings=self.whole)
 
     def __call__(self, state: State, journal: Journal, done: int) -> dict[str, float]:

@@ -25,7 +25,7 @@ import material
 import numpy as np
 import report
 
-from sfjax import audio, flow, optim, precision, tasks, train
+from sfjax import audio, flow, precision, tasks, train
 from sfjax.configs import default, enhance
 from sfjax.data import loader
 from sfjax.model import Estimator
@@ -85,17 +85,10 @@ def timed(name: str, run: Callable[[], Any], audio_seconds: float, compile_secon
 def train_case(size: str, made: Parts, waves: dict[str, np.ndarray]) -> Case:
     """`sfjax.train.step`, jitted and donated as `sfjax.train.run` does."""
     config, batch = made.config, waves["speech"]
-    tx = optim.adam(**config.optim)
-    rate = optim.schedule(**{name: config.optim[name] for name in ("peak", "end", "warmup", "updates")})
-    step = functools.partial(
-        train.step, seed=0, error=train.objective(made.network, made.task, made.spec), tx=tx, rate=rate,
-        policy=precision.policy(config.precision), decay=config.ema, pieces=config.accumulate,
-    )  # fmt: skip
-    state = jax.jit(functools.partial(train.init, made.network, tx, precision.policy(config.precision)))(
-        jax.random.key(0)
-    )
+    described = train.program(config)
+    state = jax.jit(described.init)(jax.random.key(0))
     given = jax.device_put((waves, np.full(len(batch), batch.shape[1], np.int32)))
-    program, spent = compiled(step, state, *given, donate=(0,))
+    program, spent = compiled(described.step, state, *given, donate=(0,))
 
     def run():
         nonlocal state
