@@ -25,23 +25,31 @@ sys.exit(main(sys.argv[2:]))
 """
 
 
-def start(words, *, processes, devices):
-    """The processes of one run, on devices of their own."""
+def start(*words, devices):
+    """A process for each list of words, all of one run, each on devices of its own."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    together = lambda i: dict(zip(sharding.EXPLICIT, (address, str(processes), str(i)), strict=True))
+    together = lambda i: dict(zip(sharding.EXPLICIT, (address, str(len(words)), str(i)), strict=True))
     environment = os.environ | {
         "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
     }
     return [
         subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(devices), *map(str, words)], text=True, stderr=subprocess.PIPE,
-            env=environment | (together(i) if processes > 1 else {}),
+            [sys.executable, "-c", PROGRAM, str(devices), *map(str, each)], text=True, stderr=subprocess.PIPE,
+            env=environment | (together(i) if len(words) > 1 else {}),
         )
-        for i in range(processes)
+        for i, each in enumerate(words)
     ]  # fmt: skip
+
+
+def wait(folder, steps):
+    """Returns when the record in a folder has some steps."""
+    began = time.time()
+    while not ((folder / "metrics.jsonl").exists() and len(losses(folder)) > steps):
+        assert time.time() - began < 200
+        time.sleep(0.1)
 
 
 def finish(running, code=0):
@@ -66,8 +74,8 @@ def words(toy_config, flags):
 
 
 def test_two_processes_learn_what_one_does(words, tmp_path):
-    finish(start(words(tmp_path / "one"), processes=1, devices=4))
-    said = finish(start(words(tmp_path / "two"), processes=2, devices=2))
+    finish(start(words(tmp_path / "one"), devices=4))
+    said = finish(start(*[words(tmp_path / "two")] * 2, devices=2))
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert [step for step, _ in one] == [step for step, _ in two] and len(one) == 12
     # sums over devices round differently, and Adam's first updates amplify that
@@ -82,26 +90,20 @@ def test_two_processes_learn_what_one_does(words, tmp_path):
 
 def test_all_processes_leave_after_the_same_step_and_go_on_together(words, tmp_path):
     more = "--config.optim.updates=100000"
-    running = start(words(tmp_path, more), processes=2, devices=2)
-    record = tmp_path / "metrics.jsonl"
-    began = time.time()
-    while not (record.exists() and len(losses(tmp_path)) > 3) and time.time() - began < 200:
-        time.sleep(0.1)
+    running = start(*[words(tmp_path, more)] * 2, devices=2)
+    wait(tmp_path, 3)
     running[1].send_signal(signal.SIGTERM)  # one of them is told, all leave
     said = finish(running, code=75)
     assert all("saved on SIGTERM; the same command goes on" in each for each in said)
     saved = losses(tmp_path)[-1][0]
     assert checkpoint.params(tmp_path, ema=True)[1] == saved
-    finish(start(words(tmp_path, more, f"--config.run.stop={saved + 2}"), processes=2, devices=2))
+    finish(start(*[words(tmp_path, more, f"--config.run.stop={saved + 2}")] * 2, devices=2))
     assert [step for step, _ in losses(tmp_path)][-2:] == [saved + 1, saved + 2]
 
 
 def test_a_dead_process_ends_the_others(words, tmp_path):
-    running = start(words(tmp_path, "--config.optim.updates=100000"), processes=2, devices=2)
-    record = tmp_path / "metrics.jsonl"
-    began = time.time()
-    while not (record.exists() and len(losses(tmp_path)) > 3) and time.time() - began < 200:
-        time.sleep(0.1)
+    running = start(*[words(tmp_path, "--config.optim.updates=100000")] * 2, devices=2)
+    wait(tmp_path, 3)
     running[1].kill()
     killed = time.time()
     _, said = running[0].communicate(timeout=60)
@@ -110,19 +112,7 @@ def test_a_dead_process_ends_the_others(words, tmp_path):
 
 
 def test_processes_that_disagree_about_the_config_are_told(words, tmp_path):
-    one = start(words(tmp_path), processes=1, devices=1)  # its words with a seed of its own
-    one[0].kill()
-    one[0].communicate()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, "2", *map(str, words(tmp_path, f"--config.seed={i}"))], text=True,
-            stderr=subprocess.PIPE, env=os.environ | dict(zip(sharding.EXPLICIT, (address, "2", str(i)), strict=True)),
-        )
-        for i in range(2)
-    ]  # fmt: skip
+    running = start(words(tmp_path), words(tmp_path, "--config.seed=1"), devices=2)
     said = finish(running, code=2)
     assert all("processes [1] of 2 have another config than process 0; start all alike" in each for each in said)
 
