@@ -73,6 +73,7 @@ def words(toy_config, flags):
     return lambda workdir, *further: ("train", f"--workdir={workdir}", *flags(config, "pretrain"), *further)
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_does(words, tmp_path):
     finish(start(words(tmp_path / "one"), devices=4))
     said = finish(start(*[words(tmp_path / "two")] * 2, devices=2))
@@ -88,6 +89,7 @@ def test_two_processes_learn_what_one_does(words, tmp_path):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), mine, other)
 
 
+@pytest.mark.slow
 def test_all_processes_leave_after_the_same_step_and_go_on_together(words, tmp_path):
     more = "--config.optim.updates=100000"
     running = start(*[words(tmp_path, more)] * 2, devices=2)
@@ -101,6 +103,7 @@ def test_all_processes_leave_after_the_same_step_and_go_on_together(words, tmp_p
     assert [step for step, _ in losses(tmp_path)][-2:] == [saved + 1, saved + 2]
 
 
+@pytest.mark.slow
 def test_a_dead_process_ends_the_others(words, tmp_path):
     running = start(*[words(tmp_path, "--config.optim.updates=100000")] * 2, devices=2)
     wait(tmp_path, 3)
