@@ -218,6 +218,7 @@ def run(config: Any, workdir: str | Path, *, out=sys.stderr) -> State:
     with contextlib.ExitStack() as stack:
         saved = stack.enter_context(checkpoint.Checkpoints(workdir, keep=config.run.keep))
         interrupt = stack.enter_context(_Interrupt())
+        trace = stack.enter_context(_Trace(Path(workdir) / "tensorboard", *config.debug.profile))
         # Resume this workdir, or start from another's parameters, or from scratch
         state = _first_state(config, saved, like, made)
         first, last = int(state.step), config.optim.updates
@@ -230,7 +231,7 @@ def run(config: Any, workdir: str | Path, *, out=sys.stderr) -> State:
         pending, bad, seen, began = None, 0, 0, time.perf_counter()
 
         for number in range(first, last):
-            _trace(workdir, number, *config.debug.profile)
+            trace.before(number)
             waited = time.perf_counter()
             batch = next(batches)
             waited = time.perf_counter() - waited
@@ -325,12 +326,24 @@ def _after(journal, pending, config):
         )
 
 
-def _trace(workdir, number, first, last):
-    """Starts the profiler before step `first` and stops it after step `last`, counted from one."""
-    if last and number + 1 == first:
-        jax.profiler.start_trace(str(Path(workdir) / "tensorboard"))
-    if last and number == last:
-        jax.profiler.stop_trace()
+class _Trace(contextlib.AbstractContextManager):
+    """The profiler's trace of the steps `first` to `last`, counted from one; none from 0 to 0."""
+
+    def __init__(self, folder, first, last):
+        self.folder, self.first, self.last, self.running = folder, first, last, False
+
+    def before(self, number):
+        """Starts or stops it before the step after `number` steps."""
+        if self.running and number >= self.last:
+            self.__exit__()
+        if number + 1 == self.first <= self.last:
+            jax.profiler.start_trace(str(self.folder))
+            self.running = True
+
+    def __exit__(self, *_):
+        if self.running:
+            jax.profiler.stop_trace()
+        self.running = False
 
 
 class Validation:

@@ -172,6 +172,13 @@ def test_one_program_is_compiled_for_each_bucket(toy_config, tmp_path, caplog):
     assert len(compiled) == 2
 
 
+def test_a_trace_covers_the_steps_that_are_asked_for(toy_config, tmp_path):
+    for folder, steps in (("within", (2, 3)), ("to_the_end", (6, 9)), ("none", (0, 0))):
+        train.run(toy_config("pretrain", **{"debug.profile": steps, "run.valid_batches": 0}), tmp_path / folder)
+    traced = {path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("*.xplane.pb")}
+    assert traced == {"within", "to_the_end"}
+
+
 def test_the_loss_falls(toy_config, tmp_path):
     config = toy_config("enhance", **{"optim.updates": 60, "optim.peak": 3e-3, "run.validate": 60, "run.log": 60})
     train.run(config, tmp_path)
