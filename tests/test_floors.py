@@ -12,7 +12,7 @@ import sfjax
 ROOT = Path(sfjax.__file__).parent
 FLOORS = (
     "audio masks model flow lora optim precision sharding metrics errors picture",
-    "tasks data text vocoder checkpoint journal",
+    "tasks data text vocoder checkpoint journal validation",
     "train infer plan",
     "evaluate configs",  # what runs by default values; the floors below are told theirs
     "__main__ __init__ quickstart",

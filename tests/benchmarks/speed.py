@@ -25,10 +25,9 @@ import material
 import numpy as np
 import report
 
-from sfjax import audio, flow, precision, tasks, train
+from sfjax import audio, flow, train
 from sfjax.configs import default, enhance
 from sfjax.data import loader
-from sfjax.model import Estimator
 
 AIM = 1000  # seconds of audio per second that one process should load
 
@@ -41,21 +40,18 @@ class Case(NamedTuple):
     compile_seconds: float | None
 
 
-class Parts(NamedTuple):
-    """What a config describes."""
+class Sized(NamedTuple):
+    """Enhancement of a size: its config and its program."""
 
     config: Any
-    network: Estimator
-    task: Any
-    spec: audio.MelSpec
+    program: train.Program
 
 
-def parts(size: str, steps: int) -> Parts:
+def sized(size: str, steps: int) -> Sized:
     """Enhancement of a size, sampled in `steps` steps."""
     config = enhance.get_config(size)
     config.sample.steps = steps
-    network = Estimator(**config.model, mels=config.mel.bands, dtype=precision.policy(config.precision).compute)
-    return Parts(config, network, tasks.make(**config.task), audio.MelSpec(**config.mel))
+    return Sized(config, train.program(config))
 
 
 def waves(count: int, seconds: float) -> dict[str, np.ndarray]:
@@ -82,24 +78,23 @@ def timed(name: str, run: Callable[[], Any], audio_seconds: float, compile_secon
     return Case(name, clocked, compile_seconds)
 
 
-def train_case(size: str, made: Parts, waves: dict[str, np.ndarray]) -> Case:
+def train_case(size: str, made: Sized, waves: dict[str, np.ndarray]) -> Case:
     """`sfjax.train.step`, jitted and donated as `sfjax.train.run` does."""
-    config, batch = made.config, waves["speech"]
-    described = train.program(config)
-    state = jax.jit(described.init)(jax.random.key(0))
+    batch = waves["speech"]
+    state = jax.jit(made.program.init)(jax.random.key(0))
     given = jax.device_put((waves, np.full(len(batch), batch.shape[1], np.int32)))
-    program, spent = compiled(described.step, state, *given, donate=(0,))
+    program, spent = compiled(made.program.step, state, *given, donate=(0,))
 
     def run():
         nonlocal state
         state, _ = jax.block_until_ready(program(state, *given))
 
-    return timed(f"{size} train step", run, batch.size / made.spec.sample_rate, spent)
+    return timed(f"{size} train step", run, batch.size / made.program.spec.sample_rate, spent)
 
 
-def sample_case(size: str, made: Parts, noisy: np.ndarray) -> Case:
+def sample_case(size: str, made: Sized, noisy: np.ndarray) -> Case:
     """Noisy waves to clean ones by guided sampling, as `sfjax.infer` does it."""
-    network, task, spec = made.network, made.task, made.spec
+    network, task, spec = made.program.network, made.program.task, made.program.spec
     options = made.config.sample.to_dict()
     frames = spec.frames(noisy.shape[1])
 
@@ -128,23 +123,23 @@ def mel_case(wav: np.ndarray) -> Case:
     return timed("log-Mel", lambda: jax.block_until_ready(program(wav)), wav.size / spec.sample_rate, spent)
 
 
-def torch_case(size: str, made: Parts, waves: dict[str, np.ndarray]) -> tuple[Case, float]:
+def torch_case(size: str, made: Sized, waves: dict[str, np.ndarray]) -> tuple[Case, float]:
     """The train step in PyTorch, and the largest difference of the two networks' outputs on the same input."""
     import torch
     import torch_step
 
     torch.set_num_threads(report.cores())
-    frames, bands = made.spec.frames(waves["speech"].shape[1]), made.spec.bands
+    frames, bands = made.program.spec.frames(waves["speech"].shape[1]), made.program.spec.bands
     x, condition = jax.random.normal(jax.random.key(1), (2, 1, frames, bands))
     given = (x, jnp.full(1, 0.3), condition)
-    params = made.network.init(jax.random.key(0), *given, jnp.full(1, frames))["params"]
+    params = made.program.network.init(jax.random.key(0), *given, jnp.full(1, frames))["params"]
     twin = torch_step.copied(torch_step.Estimator(mels=bands, frames=frames, **made.config.model), params).eval()
     with torch.no_grad():
         theirs = twin(*(torch.tensor(np.asarray(value)) for value in given)).numpy()
-    ours = np.asarray(made.network.apply({"params": params}, *given, jnp.full(1, frames)))
+    ours = np.asarray(made.program.network.apply({"params": params}, *given, jnp.full(1, frames)))
     device = "cuda" if jax.default_backend() == "gpu" and torch.cuda.is_available() else "cpu"
-    run = torch_step.step(twin, made.config, made.spec, waves, device)
-    seconds = waves["speech"].size / made.spec.sample_rate
+    run = torch_step.step(twin, made.config, made.program.spec, waves, device)
+    seconds = waves["speech"].size / made.program.spec.sample_rate
     return timed(f"{size} train step in torch", run, seconds, None), float(np.abs(ours - theirs).max())
 
 
@@ -230,7 +225,7 @@ def main(argv: list[str] | None = None) -> None:
     data = waves(batch, seconds)
     cases, differences = [mel_case(data["noisy"])], {}
     for size in given.sizes:
-        made = parts(size, steps=1 if given.quick else 16)
+        made = sized(size, steps=1 if given.quick else 16)
         cases += [train_case(size, made, data), sample_case(size, made, data["noisy"][:sampled])]
         if with_torch:
             case, differences[size] = torch_case(size, made, data)

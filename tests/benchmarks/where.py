@@ -25,7 +25,7 @@ import numpy as np
 import report
 from jaxtyping import Array, Float, Int, Key
 
-from sfjax import audio, evaluate, flow, infer, masks, train
+from sfjax import audio, evaluate, flow, infer, masks, validation
 
 BINS = 10  # of the time of the flow
 SCORES = ("pesq_wb", "estoi", "si_sdr")
@@ -130,8 +130,8 @@ def measured(model: infer.Model, do: Programs, number: int, pair: Pair) -> tuple
     mel = do.sampled(model.params, pair.noisy, pair.length)
     decibels = 20 / np.log(10) * model.spec.std
     apart, before = (np.asarray(m - clean)[0, :frames] * decibels for m in (mel, noisy))
-    times = ((np.arange(BINS) + (number + 0.5) * train.GOLDEN % 1) / BINS).astype(np.float32)
-    key = jax.random.fold_in(jax.random.key(train.VALIDATION), number)
+    times = ((np.arange(BINS) + (number + 0.5) * validation.GOLDEN % 1) / BINS).astype(np.float32)
+    key = jax.random.fold_in(jax.random.key(validation.VALIDATION), number)
     loss = do.losses(model.params, pair.clean, pair.noisy, pair.length, key, times)
     sums = ((apart**2).sum(0), apart.sum(0), (before**2).sum(0), frames)
     return Seen(*sums, np.asarray(loss.total), np.asarray(loss.count)), mel, clean
