@@ -148,7 +148,7 @@ def write_config(workdir: str | os.PathLike, config: Any) -> None:
     without a checkpoint, as one that ran out of memory, has nothing to lose: its config is replaced.
     """
     path = Path(workdir) / CONFIG
-    config = _tuples(json.loads(json.dumps(config)))
+    config = tuples(json.loads(json.dumps(config)))
     if path.exists() and any(child.name.isdigit() for child in (Path(workdir) / "checkpoints").glob("*")):
         there = read_config(workdir)
         changed = [key for key in sorted(there | config) if key not in FREE and there.get(key) != config.get(key)]
@@ -172,16 +172,16 @@ def read_config(workdir: str | os.PathLike) -> dict:
             f"{workdir}: expected a run folder with {CONFIG}, found none; give the workdir of `sfjax train`"
         )
     try:
-        return _tuples(json.loads(path.read_text()))
+        return tuples(json.loads(path.read_text()))
     except ValueError as error:
         raise UserError(f"{path}: not a config ({error}); restore it or start in another workdir") from None
 
 
-def _tuples(value):
+def tuples(value):
     """JSON's lists as the tuples that they were."""
     if isinstance(value, dict):
-        return {key: _tuples(item) for key, item in value.items()}
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+        return {key: tuples(item) for key, item in value.items()}
+    return tuple(map(tuples, value)) if isinstance(value, list) else value
 
 
 def _differences(key, old, new):

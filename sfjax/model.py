@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from sfjax import masks
+from sfjax.sharding import constrain
 
 INIT = nn.initializers.normal(0.02)  # Voicebox follows BERT here
 REMAT = {
@@ -91,15 +92,17 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x, shown, kept, train):
         dense = lambda size, name: nn.Dense(size, kernel_init=INIT, dtype=self.dtype, name=name)
-        entered = x
+        x = entered = constrain(x, "batch", "frames", "width")
         if self.skip:
             x = dense(self.width, "skip")(jnp.concatenate([x, kept], axis=-1))
         h = nn.LayerNorm(dtype=self.dtype, name="attention_norm")(x)
-        split = lambda name: dense(self.width, name)(h).reshape(*h.shape[:2], self.heads, -1)
+        split = lambda name: constrain(
+            dense(self.width, name)(h).reshape(*h.shape[:2], self.heads, -1), "batch", "frames", "heads", "size"
+        )
         h = attention(split("query"), split("key"), split("value"), shown, lead=self.lead, block=self.attention_block)
         x = x + dense(self.width, "out")(h.reshape(x.shape))
         h = nn.LayerNorm(dtype=self.dtype, name="ffn_norm")(x)
-        h = nn.gelu(dense(self.ffn, "up")(h), approximate=False)
+        h = nn.gelu(constrain(dense(self.ffn, "up")(h), "batch", "frames", "units"), approximate=False)
         h = nn.Dropout(self.dropout)(h, deterministic=not train)
         return x + dense(self.width, "down")(h), entered
 

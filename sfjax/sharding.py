@@ -5,17 +5,21 @@ Only this module names axes.
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import hashlib
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array
 
 from sfjax.errors import UserError
 
@@ -23,6 +27,7 @@ AXES = ("data", "fsdp", "tensor")
 SILENCE = 30  # seconds without a sign of life after which a process is given up, and the others end
 EXPLICIT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 BATCH = PartitionSpec(("data", "fsdp"))
+LARGE = 2**24  # bytes of a leaf that must not lie whole on every device of a mesh that splits parameters
 
 # The first pattern found in a leaf's path decides; the leading axis of transformer leaves is the layer.
 RULES = (
@@ -37,6 +42,11 @@ RULES = (
     (r"time_scale$", PartitionSpec()),
     (r"(^|/)(step|count|skipped|streak|scale/value|scale/steps)$", PartitionSpec()),
 )
+
+# The model's words for the axes of its activations; those that are not here are whole.
+ACTIVATIONS = {"batch": ("data", "fsdp"), "heads": "tensor", "units": "tensor"}
+
+_mesh: contextvars.ContextVar[Mesh | AbstractMesh | None] = contextvars.ContextVar("mesh", default=None)
 
 
 def join(environment: Mapping[str, str] = os.environ) -> None:
@@ -78,9 +88,9 @@ def meet(name: str) -> None:
         multihost_utils.sync_global_devices(name)
 
 
-def mesh(*, data: int, fsdp: int, tensor: int) -> Mesh:
-    """The devices as a data × fsdp × tensor mesh; one size may be −1, which takes the devices that are left."""
-    sizes, devices = [data, fsdp, tensor], jax.devices()
+def mesh(devices: Sequence[Any] | None = None, /, *, data: int, fsdp: int, tensor: int) -> Mesh:
+    """Devices (default: all) as a data × fsdp × tensor mesh; one size may be −1, which takes the devices left."""
+    sizes, devices = [data, fsdp, tensor], jax.devices() if devices is None else devices
     known = int(np.prod([size for size in sizes if size != -1]))
     wrong = sizes.count(-1) > 1 or (sizes.count(-1) == 0 and known != len(devices))
     if wrong or min(size for size in sizes if size != -1) < 1 or len(devices) % known:
@@ -90,17 +100,65 @@ def mesh(*, data: int, fsdp: int, tensor: int) -> Mesh:
     return jax.make_mesh(tuple(shape), AXES, devices=devices, axis_types=(AxisType.Auto,) * len(AXES))
 
 
-def shardings(tree, on: Mesh):
-    """The NamedSharding of every leaf of a tree of arrays or shapes, by `RULES`; KeyError for one without a rule."""
+def shardings(tree, on: Mesh | AbstractMesh):
+    """The NamedSharding of every leaf of a tree of arrays or shapes, by `RULES`.
+
+    KeyError for a leaf without a rule, `UserError` for one that the mesh does not divide or that, being large, would
+    lie whole on devices that split parameters.
+    """
 
     def place(path, leaf):
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         for pattern, spec in RULES:
             if re.search(pattern, name):
-                return NamedSharding(on, spec)
+                return _checked(name, leaf, NamedSharding(on, spec))
         raise KeyError(f"no sharding rule for {name} {leaf.shape}: add one to sfjax.sharding.RULES")
 
     return jax.tree_util.tree_map_with_path(place, tree)
+
+
+def _checked(name, leaf, sharding):
+    try:
+        shard = sharding.shard_shape(leaf.shape)
+    except ValueError:
+        sizes = " × ".join(f"{axis} {size}" for axis, size in sharding.mesh.shape.items())
+        raise UserError(
+            f"{name} {leaf.shape}, split by {sharding.spec}, does not divide into the mesh {sizes}; "
+            "choose sizes of fsdp and tensor that divide the network's width and ffn"
+        ) from None
+    whole = leaf.size * leaf.dtype.itemsize if jnp.issubdtype(leaf.dtype, jnp.number) else 0
+    splits = sharding.mesh.shape["fsdp"] * sharding.mesh.shape["tensor"]
+    if whole >= LARGE and math.prod(shard) * splits > leaf.size:
+        raise UserError(
+            f"{name} has {whole / 2**20:.0f} MiB, of which every device would hold {math.prod(shard)} of {leaf.size} "
+            f"elements though fsdp × tensor is {splits}; split it by a rule in sfjax.sharding.RULES"
+        )
+    return sharding
+
+
+@contextlib.contextmanager
+def activations(on: Mesh | AbstractMesh) -> Iterator[None]:
+    """While it is open (or around the function that it decorates), `constrain` splits activations over a mesh."""
+    token = _mesh.set(on)
+    try:
+        yield
+    finally:
+        _mesh.reset(token)
+
+
+def constrain(x: Array, *names: str) -> Array:
+    """`x`, with its axes split as `ACTIVATIONS` says of their names, where the mesh divides them; no mesh, no change.
+
+    The compiler would find a split from those of parameters and batch, but for fsdp it takes one that moves the
+    activations rather than the parameters.
+    """
+    on = _mesh.get()
+    if on is None:
+        return x
+    spec = [ACTIVATIONS.get(name) for name in names]
+    size = lambda axes: math.prod(on.shape[axis] for axis in ((axes,) if isinstance(axes, str) else axes or ()))
+    spec = [None if length % size(axes) else axes for axes, length in zip(spec, x.shape, strict=True)]
+    return jax.lax.with_sharding_constraint(x, NamedSharding(on, PartitionSpec(*spec)))
 
 
 def parts(on: Mesh) -> int:

@@ -124,7 +124,8 @@ def step(
     if pieces == 1:
         gradient, (total, count) = jax.grad(piece_error, has_aux=True)(state.params, (*batch, dropout[0]))
     else:
-        cut = jax.tree.map(lambda x: x.reshape(pieces, -1, *x.shape[1:]), batch)
+        # every piece takes its share of each device's examples
+        cut = jax.tree.map(lambda x: x.reshape(-1, pieces, *x.shape[1:]).swapaxes(0, 1), batch)
         zeros = (jnp.zeros(()), jnp.zeros(()), jax.tree.map(jnp.zeros_like, state.params))
         (total, count, gradient), _ = jax.lax.scan(add, zeros, (*cut, dropout))
     gradient = jax.tree.map(lambda g: g / unit / count, gradient)
@@ -186,8 +187,12 @@ def on_mesh(made: Program, mesh: Mesh) -> tuple[State, Callable]:
     places = sharding.shardings(shapes, mesh)
     like = jax.tree.map(lambda s, p: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=p), shapes, places)
     across, whole = sharding.batch(mesh), sharding.replicated(mesh)
-    jitted = jax.jit(made.step, in_shardings=(places, across, across), out_shardings=(places, whole), donate_argnums=0)
-    return like, jitted
+
+    @sharding.activations(mesh)
+    def step(state, waves, lengths):
+        return made.step(state, waves, lengths)
+
+    return like, jax.jit(step, in_shardings=(places, across, across), out_shardings=(places, whole), donate_argnums=0)
 
 
 def run(config: Any, workdir: str | Path, *, out=sys.stderr) -> State:
@@ -287,10 +292,10 @@ def _check_sizes(plan, parts, pieces):
         raise UserError(f"config.accumulate wants the pieces that a batch is cut into, 1 or more, got {pieces}")
     for bucket, seconds in enumerate(plan.buckets):
         size = plan.size(bucket)
-        if size % parts or size % pieces:
+        if size % (parts * pieces):
             raise UserError(
                 f"a batch of {size} examples of {seconds} s does not divide into mesh {parts} × accumulate {pieces}; "
-                f"set --config.data.multiple={math.lcm(parts, pieces)}"
+                f"set --config.data.multiple={parts * pieces}"
             )
 
 

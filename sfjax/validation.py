@@ -32,9 +32,10 @@ class Validation:
             first = dataclasses.replace(reader, share=(0, 1))(0)  # the same on every process
             few = slice(0, config.run.pictures)
             self.shown = {name: wave[few] for name, wave in first["waves"].items()}, first["lengths"][few]
-        self.error = jax.jit(functools.partial(_valid_error, made.error), out_shardings=self.whole)
+        split = sharding.activations(across.mesh)
+        self.error = jax.jit(split(functools.partial(_valid_error, made.error)), out_shardings=self.whole)
         sample = functools.partial(_sample, made.network, made.task, made.spec, config.sample.to_dict())
-        self.sample = jax.jit(sample, out_shardings=self.whole)
+        self.sample = jax.jit(split(sample), out_shardings=self.whole)
 
     def __call__(self, state: Any, journal: Journal, done: int) -> dict[str, float]:
         """Validation losses of `state`, {"loss", "loss_ema"}; pictures and audio go to the journal."""

@@ -1,12 +1,16 @@
 """The mesh, the strict table, and that devices change no loss."""
 
 import json
+import math
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
+from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 
 from sfjax import optim, precision, sharding, train
 from sfjax.configs import default
@@ -22,7 +26,7 @@ def test_every_leaf_of_a_state_has_a_rule(size):
     state = jax.eval_shape(lambda key: train.init(network, tx, precision.policy("fp16"), key), jax.random.key(0))
     places = sharding.shardings(state, sharding.mesh(data=-1, fsdp=1, tensor=1))
     up = places.params["transformer"]["early"]["up"]["kernel"].spec
-    assert up == jax.sharding.PartitionSpec(None, "fsdp", "tensor")
+    assert up == PartitionSpec(None, "fsdp", "tensor")
     # the moments of Adam lie where their parameters do
     moments = [
         leaf for leaf in jax.tree.leaves(places.opt_state, is_leaf=lambda s: hasattr(s, "mu")) if hasattr(leaf, "mu")
@@ -43,28 +47,78 @@ def test_a_mesh_that_does_not_divide_the_devices_is_an_error():
             sharding.mesh(**sizes)
 
 
-TWO_DEVICES = """
-import json, sys
-import jax
-jax.config.update("jax_num_cpu_devices", 2)
-jax.config.update("jax_disable_most_optimizations", True)
-from ml_collections import ConfigDict
-from sfjax import precision, train
-config = ConfigDict(json.loads(sys.argv[1]), convert_dict=True)
-config.data.buckets, config.task.fraction = tuple(config.data.buckets), tuple(config.task.fraction)
-train.run(config, sys.argv[2])
-"""
+HERE = Path(__file__).parent
 
 
-def test_two_devices_learn_what_one_does(toy_config, tmp_path):
-    config = toy_config("pretrain", **{"data.multiple": 2, "optim.updates": 3, "run.valid_batches": 0})
-    train.run(config, tmp_path / "one")
-    arguments = [json.dumps(config.to_dict()), str(tmp_path / "two")]
-    done = subprocess.run([sys.executable, "-c", TWO_DEVICES, *arguments], capture_output=True, text=True)
+def described(**sizes):
+    """A mesh without devices: enough for shapes."""
+    return AbstractMesh(tuple(sizes.values()), tuple(sizes), axis_types=(AxisType.Auto,) * len(sizes))
+
+
+def test_every_large_leaf_is_split_as_the_golden_file_says():
+    made = train.program(default.get_config("large"))
+    shapes = jax.eval_shape(made.init, jax.random.key(0))
+    places = sharding.shardings(shapes, described(data=2, fsdp=2, tensor=2))
+    lines = []
+    for (path, leaf), place in zip(jax.tree_util.tree_leaves_with_path(shapes), jax.tree.leaves(places), strict=True):
+        if math.prod(leaf.shape) >= 2**16:
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            lines.append(f"{name} {leaf.shape} {tuple(place.spec)} {place.shard_shape(leaf.shape)}")
+    golden = HERE / "shards_large.txt"
+    assert golden.read_text().splitlines() == lines
+
+
+def test_a_large_leaf_that_would_lie_whole_on_every_device_is_an_error(monkeypatch):
+    leaf = {"output/kernel": jax.ShapeDtypeStruct((4096, 1024), jnp.float32)}
+    sharding.shardings(leaf, described(data=8, fsdp=1, tensor=1))  # nothing is to be split there
+    with pytest.raises(UserError, match="output/kernel has 16 MiB.* fsdp × tensor is 4; split it by a rule"):
+        sharding.shardings(leaf, described(data=2, fsdp=2, tensor=2))
+    half = {"transformer/early/up/bias": jax.ShapeDtypeStruct((4096, 1024), jnp.float32)}  # by tensor, not by fsdp
+    with pytest.raises(UserError, match="every device would hold 2097152 of 4194304"):
+        sharding.shardings(half, described(data=2, fsdp=2, tensor=2))
+
+
+def test_a_leaf_that_the_mesh_does_not_divide_is_an_error():
+    leaf = {"transformer/early/up/kernel": jax.ShapeDtypeStruct((2, 64, 256), jnp.float32)}
+    with pytest.raises(UserError, match=r"up/kernel \(2, 64, 256\).*does not divide into the mesh data 1 × fsdp 3"):
+        sharding.shardings(leaf, described(data=1, fsdp=3, tensor=1))
+
+
+def test_activations_are_split_where_the_mesh_divides_them():
+    x = jax.ShapeDtypeStruct((6, 10, 8), jnp.float32)
+    named = lambda x: sharding.constrain(x, "batch", "frames", "heads")
+    lowered = lambda fun: str(jax.jit(fun).trace(x).jaxpr)
+    assert "sharding_constraint" not in lowered(named)
+    text = lowered(sharding.activations(described(data=1, fsdp=2, tensor=4))(named))
+    assert "('data', 'fsdp'), None, 'tensor'" in text
+    text = lowered(sharding.activations(described(data=2, fsdp=2, tensor=1))(named))
+    assert "None, None, 'tensor'" in text
+
+
+@pytest.fixture(scope="module")
+def on_eight(toy_config, tmp_path_factory):
+    """What `eight_devices.py` finds, by mesh and name."""
+    sizes = {"width": 64, "ffn": 128, "heads": 4, "layers": 4, "attention_block": 32, "remat": "full"}
+    config = toy_config("pretrain", **{f"model.{name}": value for name, value in sizes.items()})
+    out = tmp_path_factory.mktemp("meshes") / "found.npz"
+    command = [sys.executable, HERE / "eight_devices.py", json.dumps(config.to_dict()), out]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    one, two = (
-        [json.loads(line)["loss"] for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
-        for name in ("one", "two")
-    )
-    # sums over devices round differently, and Adam's first updates amplify that
-    assert two == pytest.approx(one, rel=1e-4)
+    found = {}
+    for key, value in np.load(out).items():
+        mesh, name = key.split(" ", 1)
+        found.setdefault(mesh, {})[name] = value
+    return found
+
+
+@pytest.mark.parametrize("mesh", ["data", "fsdp", "all"])
+def test_eight_devices_find_the_loss_gradient_and_samples_of_one(on_eight, mesh):
+    one, many = on_eight["one"], on_eight[mesh]
+    assert many["loss"] == pytest.approx(one["loss"], rel=1e-5)
+    assert one.keys() == many.keys() and len(one) > 20
+    largest = max(np.abs(value).max() for name, value in one.items() if name not in ("loss", "sample"))
+    for name, value in one.items():
+        # sums over devices round differently: relative to a leaf's largest element, or a thousandth of all leaves'
+        size = max(np.abs(value).max(), 1e-3 * largest)
+        np.testing.assert_allclose(many[name], value, rtol=0, atol=1e-5 * size, err_msg=name)
+    assert np.abs(one["sample"]).max() > 1
