@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
+from orbax.checkpoint.checkpoint_managers import preservation_policy as preservation
 
 from sfjax.errors import UserError
 
 CONFIG = "config.json"
-FREE = {"run", "debug"}  # sections that may change between two starts of one run
+# What may change between two starts of one run: sections, and fields that say how a network is computed, not what it is
+FREE = {"run", "debug", "mesh", "model.remat", "model.unroll", "model.attention_block"}
+BEFORE = "; --config.run.pass_damaged=True goes on from the one before"
 
 
 @jax.jit
@@ -27,10 +33,11 @@ def digests(tree: Any) -> dict[str, jax.Array]:
     """
 
     def digest(leaf):
-        bits = jnp.ravel(jax.lax.bitcast_convert_type(leaf, f"uint{leaf.dtype.itemsize * 8}")).astype(jnp.uint32)
-        place = jnp.arange(bits.size, dtype=jnp.uint32)
-        weight = (place * jnp.uint32(2654435761)) | 1
-        return (bits * weight).sum(dtype=jnp.uint32)
+        bits = jax.lax.bitcast_convert_type(leaf, f"uint{leaf.dtype.itemsize * 8}").astype(jnp.uint32)
+        strides = [math.prod(leaf.shape[axis + 1 :]) for axis in range(leaf.ndim)]
+        count = lambda axis: jax.lax.broadcasted_iota(jnp.uint32, leaf.shape, axis)
+        place = sum((count(axis) * jnp.uint32(stride) for axis, stride in enumerate(strides)), jnp.uint32(0))
+        return (bits * ((place * jnp.uint32(2654435761)) | 1)).sum(dtype=jnp.uint32)
 
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): digest(leaf)
@@ -38,12 +45,25 @@ def digests(tree: Any) -> dict[str, jax.Array]:
     }
 
 
-class Checkpoints:
-    """The checkpoints of a run, in `<workdir>/checkpoints`; use it as a context, leaving it waits for the last save."""
+def place(workdir: str | os.PathLike, elsewhere: str) -> epath.Path:
+    """The folder of a run's checkpoints: `elsewhere`, also gs://… or s3://…; if that is empty, one in the workdir."""
+    return epath.Path(elsewhere if "://" in elsewhere else os.path.abspath(elsewhere or Path(workdir) / "checkpoints"))
 
-    def __init__(self, workdir: str | os.PathLike, *, keep: int):
-        self.folder = Path(workdir).absolute() / "checkpoints"
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, cleanup_tmp_directories=True)
+
+class Checkpoints:
+    """The checkpoints in a folder, as `place` names it; use it as a context, leaving it waits for the last save.
+
+    The newest `keep` are kept, and for good those of steps that are multiples of `keep_every` (0: none).
+    """
+
+    def __init__(self, folder: str | os.PathLike, *, keep: int, keep_every: int):
+        self.folder = epath.Path(folder)
+        kept: list[Any] = [preservation.LatestN(keep)]
+        if keep_every:
+            kept.append(preservation.EveryNSteps(keep_every))
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=preservation.AnyPreservationPolicy(kept), create=True, cleanup_tmp_directories=True
+        )
         self.manager, self.saving = ocp.CheckpointManager(self.folder, options=options), 0
 
     def __enter__(self) -> Checkpoints:
@@ -51,11 +71,6 @@ class Checkpoints:
 
     def __exit__(self, *_) -> None:
         self.manager.close()
-
-    @property
-    def latest(self) -> int | None:
-        """The step of the newest whole checkpoint."""
-        return self.manager.latest_step()
 
     def save(self, step: int, state: Any) -> None:
         """Starts writing `state`; it becomes a checkpoint only when it is whole. `UserError` if the disk refuses."""
@@ -79,15 +94,34 @@ class Checkpoints:
         why = f"step {self.saving} was not saved ({_line(error)})"
         return UserError(f"{self.folder}: {why}; free space, the same command goes on from the checkpoint before")
 
-    def restore(self, step: int, like: Any) -> Any:
-        """The state saved at `step`, in the shapes and shardings of `like`; `UserError` if any part is damaged."""
+    def newest(self, like: Any, *, pass_damaged: bool, say: Callable[[str], Any]) -> Any:
+        """The state saved last, in the shapes and shardings of `like`; None if there is none.
+
+        `UserError` if any part of it is damaged, unless `pass_damaged`: then the one before is taken and, if that is
+        whole, what is damaged is removed. `say` hears of it.
+        """
         items = {"state": ocp.args.StandardRestore(like), "digests": ocp.args.JsonRestore()}
-        return _restore(self.manager, self.folder, step, items)
+        damaged: dict[int, UserError] = {}
+        for step in sorted(self.manager.all_steps(), reverse=True):
+            try:
+                state = _restore(self.manager, self.folder, step, items)
+            except UserError as error:
+                damaged[step] = error
+                if not pass_damaged:
+                    raise
+                continue
+            for wrong, error in damaged.items():
+                say(f"{error}; removed, going on from step {step}")
+                self.manager.delete(wrong)
+            return state
+        if damaged:
+            raise next(iter(damaged.values()))
+        return None
 
 
 def params(workdir: str | os.PathLike, *, ema: bool, step: int | None = None) -> tuple[Any, int]:
     """The parameters in a run's newest checkpoint (or that of `step`) as numpy arrays, averaged ones with `ema`."""
-    folder = Path(workdir).absolute() / "checkpoints"
+    folder = place(workdir, read_config(workdir)["run"]["checkpoints"])
     if not folder.is_dir():
         raise UserError(f"{workdir}: expected a run with checkpoints, found none; give the workdir of `sfjax train`")
     handlers = {"state": ocp.PyTreeCheckpointHandler(), "digests": ocp.JsonCheckpointHandler()}
@@ -121,17 +155,13 @@ def _restore(manager, folder, step, items):
     wrong = [name for name, value in have.items() if found["digests"].get(name) != int(value)]
     if wrong:
         raise UserError(
-            f"{folder / str(step)}: the checkpoint is damaged in {wrong[0]} (and {len(wrong) - 1} more); remove that "
-            "folder to go on from the one before"
+            f"{folder / str(step)}: the checkpoint is damaged in {wrong[0]} (and {len(wrong) - 1} more){BEFORE}"
         )
     return found["state"]
 
 
 def _damaged(folder, step, error):
-    return UserError(
-        f"{folder / str(step)}: the checkpoint is damaged or of another model ({_line(error)}); remove that folder to "
-        "go on from the one before"
-    )
+    return UserError(f"{folder / str(step)}: the checkpoint is damaged or of another model ({_line(error)}){BEFORE}")
 
 
 def _line(error):
@@ -144,15 +174,14 @@ def _line(error):
 def write_config(workdir: str | os.PathLike, config: Any) -> None:
     """Writes the resolved config of a run, or checks that the run already there has the same.
 
-    The sections `FREE` may change between starts of one run; any other difference is a `UserError` that names it. A run
-    without a checkpoint, as one that ran out of memory, has nothing to lose: its config is replaced.
+    Any difference outside of `FREE` is a `UserError` that names it. A run without a checkpoint, as one that ran out of
+    memory, has nothing to lose: its config is replaced.
     """
     path = Path(workdir) / CONFIG
     config = tuples(json.loads(json.dumps(config)))
-    if path.exists() and any(child.name.isdigit() for child in (Path(workdir) / "checkpoints").glob("*")):
-        there = read_config(workdir)
-        changed = [key for key in sorted(there | config) if key not in FREE and there.get(key) != config.get(key)]
-        differences = [line for key in changed for line in _differences(key, there.get(key), config.get(key))]
+    folder = place(workdir, config["run"]["checkpoints"])
+    if path.exists() and folder.is_dir() and any(child.name.isdigit() for child in folder.iterdir()):
+        differences = _differences("", read_config(workdir), config)
         if differences:
             raise UserError(
                 f"{workdir} holds a run with another config ({'; '.join(differences[:3])}); "
@@ -184,12 +213,10 @@ def tuples(value):
     return tuple(map(tuples, value)) if isinstance(value, list) else value
 
 
-def _differences(key, old, new):
-    if isinstance(old, dict) and isinstance(new, dict):
-        return [
-            line
-            for name in sorted(old | new)
-            if old.get(name) != new.get(name)
-            for line in _differences(f"{key}.{name}", old.get(name), new.get(name))
-        ]
-    return [f"{key}: {old} there, {new} here"]
+def _differences(name, old, new):
+    if name in FREE or old == new:
+        return []
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return [f"{name}: {old} there, {new} here"]
+    inner = lambda key: f"{name}.{key}" if name else key
+    return [line for key in sorted(old | new) for line in _differences(inner(key), old.get(key), new.get(key))]

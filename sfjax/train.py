@@ -205,7 +205,7 @@ def run(config: Any, workdir: str | Path, *, out=sys.stderr) -> State:
     # What is trained, on what, and where it lives
     jax.config.update("jax_debug_nans", config.debug.nans)
     made = program(config)
-    read, read_valid = _readers(config, made.task, made.spec)
+    read, read_valid = readers(config, made.task, made.spec)
     flow.check(**config.sample)
     mesh = sharding.mesh(**config.mesh)
     _check_sizes(read.plan, sharding.parts(mesh), config.accumulate)
@@ -217,11 +217,15 @@ def run(config: Any, workdir: str | Path, *, out=sys.stderr) -> State:
     across = sharding.batch(mesh)
 
     with contextlib.ExitStack() as stack:
-        saved = stack.enter_context(checkpoint.Checkpoints(workdir, keep=config.run.keep))
+        folder = checkpoint.place(workdir, config.run.checkpoints)
+        saved = stack.enter_context(
+            checkpoint.Checkpoints(folder, keep=config.run.keep, keep_every=config.run.keep_every)
+        )
         interrupt = stack.enter_context(_Interrupt())
         trace = stack.enter_context(_Trace(Path(workdir) / "tensorboard", *config.debug.profile))
         # Resume this workdir, or start from another's parameters, or from scratch
-        state = _first_state(config, saved, like, made)
+        say = lambda line: print(line, file=out) if jax.process_index() == 0 else None
+        state = _first_state(config, saved, like, made, say)
         first, last = int(state.step), config.optim.updates
         journal = (
             Journal(workdir, first=first, out=out, every=config.run.log) if jax.process_index() == 0 else Silence()
@@ -267,7 +271,7 @@ def run(config: Any, workdir: str | Path, *, out=sys.stderr) -> State:
     return state
 
 
-def _readers(config, task, spec):
+def readers(config: Any, task: Any, spec: audio.MelSpec) -> tuple[loader.Reader, loader.Reader | None]:
     """The readers of training and of validation batches; the latter is None where there is nothing to validate on."""
 
     share = (jax.process_index(), jax.process_count())
@@ -299,9 +303,10 @@ def _check_sizes(plan, parts, pieces):
             )
 
 
-def _first_state(config, saved, like, made):
-    if saved.latest is not None:
-        return saved.restore(saved.latest, like)
+def _first_state(config, saved, like, made, say):
+    state = saved.newest(like, pass_damaged=config.run.pass_damaged, say=say)
+    if state is not None:
+        return state
     places = jax.tree.map(lambda leaf: leaf.sharding, like)
     if not config.init_from:
         return jax.jit(made.init, out_shardings=places)(jax.random.key(config.seed))

@@ -1,6 +1,8 @@
 """The losses, gradients and samples of one toy program on meshes of 1 and of 8 CPU devices, written to a file.
 
-    python tests/eight_devices.py CONFIG.json OUT.npz
+    python tests/eight_devices.py CONFIG OUT.npz CHECKPOINTS
+
+The first mesh saves its state, which every mesh reads.
 
 `test_sharding` runs it: the devices of a process are fixed when it starts.
 """
@@ -24,8 +26,8 @@ MESHES = {
 BATCH, SECONDS = 8, 1
 
 
-def found(config, sizes):
-    """Loss, gradient (from the first moments of Adam after one step) and guided samples on a mesh."""
+def found(config, sizes, folder):
+    """On a mesh: loss, gradient (first moments of Adam after one step), guided samples, digests of what was saved."""
     mesh = sharding.mesh(jax.devices()[: np.prod([*sizes.values()])], **sizes)
     made = train.program(config)
     like, step = train.on_mesh(made, mesh)
@@ -45,9 +47,18 @@ def found(config, sizes):
     given = jax.device_put((x0, condition, jnp.asarray(lengths // 160)), across)
     drawn = jax.jit(sample)(state.params, *given)
     state, metrics = step(state, *sharding.place(({"speech": waves}, lengths), across))
+    with checkpoint.Checkpoints(folder, keep=1, keep_every=0) as saved:
+        if not saved.manager.all_steps():
+            saved.save(1, state)
+            saved.wait()
+        read = saved.newest(like, pass_damaged=False, say=print)
+    assert all(
+        leaf.sharding == wanted.sharding for leaf, wanted in zip(*map(jax.tree.leaves, (read, like)), strict=True)
+    )
     mean = next(part.mu for part in jax.tree.leaves(state.opt_state, is_leaf=_has_mu) if _has_mu(part))
     gradient = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(mean)}
-    return jax.device_get({"loss": metrics["loss"], "sample": drawn, **gradient})
+    digests = jnp.stack([*checkpoint.digests(read).values()])
+    return jax.device_get({"loss": metrics["loss"], "sample": drawn, "digests": digests, **gradient})
 
 
 def _has_mu(part):
@@ -58,5 +69,5 @@ if __name__ == "__main__":
     jax.config.update("jax_num_cpu_devices", 8)
     jax.config.update("jax_disable_most_optimizations", True)
     config = ConfigDict(checkpoint.tuples(json.loads(sys.argv[1])))
-    every = {name: found(config, sizes) for name, sizes in MESHES.items()}
+    every = {name: found(config, sizes, sys.argv[3]) for name, sizes in MESHES.items()}
     np.savez(sys.argv[2], **{f"{name} {key}": value for name, one in every.items() for key, value in one.items()})

@@ -1,5 +1,6 @@
 """Checkpoints are whole, checked, and belong to their config."""
 
+import io
 import json
 import shutil
 
@@ -33,9 +34,9 @@ def test_parameters_come_back_as_they_were_saved(enhancer):
     assert any((a != b).any() for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(raw), strict=True))
 
 
-def damage(folder):
-    """Flips bytes in the middle of the largest array file of the only checkpoint."""
-    files = [path for path in (folder / "checkpoints/6/state").rglob("*") if path.is_file()]
+def damage(folder, step=6):
+    """Flips a byte in the middle of the largest array file of a checkpoint."""
+    files = [path for path in (folder / f"checkpoints/{step}/state").rglob("*") if path.is_file()]
     path = max(files, key=lambda path: path.stat().st_size)
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF
@@ -59,13 +60,57 @@ def test_a_damaged_checkpoint_is_named(enhancer, toy_config, tmp_path, hurt):
         train.run(toy_config("enhance"), copy)
 
 
+def steps(folder):
+    return sorted(int(path.name) for path in (folder / "checkpoints").iterdir())
+
+
+def test_the_checkpoint_before_a_damaged_one_is_taken_only_when_asked(toy_config, tmp_path):
+    config = lambda **run: toy_config("pretrain", **{"run.save": 2, "run.valid_batches": 0, **run})
+    whole = train.run(config(), tmp_path)
+    damage(tmp_path)
+    with pytest.raises(UserError, match="checkpoints/6: the checkpoint is damaged.*pass_damaged=True goes on from"):
+        train.run(config(), tmp_path)
+    said = io.StringIO()
+    again = train.run(config(**{"run.pass_damaged": True}), tmp_path, out=said)
+    assert "checkpoints/6: the checkpoint is damaged" in said.getvalue()
+    assert "removed, going on from step 4" in said.getvalue()
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(again), jax.device_get(whole))
+    for step in (2, 4, 6):
+        damage(tmp_path, step)
+    with pytest.raises(UserError, match="checkpoints/6: the checkpoint is damaged"):
+        train.run(config(**{"run.pass_damaged": True}), tmp_path)
+    assert steps(tmp_path) == [2, 4, 6]  # nothing is removed before something whole is found
+
+
+def test_the_newest_checkpoints_are_kept_and_some_for_good(toy_config, tmp_path):
+    train.run(
+        toy_config("pretrain", **{"run.save": 1, "run.keep": 2, "run.keep_every": 3, "run.valid_batches": 0,
+                                  "optim.updates": 8}),
+        tmp_path,
+    )  # fmt: skip
+    assert steps(tmp_path) == [3, 6, 7, 8]
+
+
+def test_checkpoints_may_lie_elsewhere(toy_config, tmp_path):
+    elsewhere = {"run.checkpoints": str(tmp_path / "else/where"), "run.valid_batches": 0}
+    train.run(toy_config("pretrain", **elsewhere), tmp_path / "run")
+    assert (tmp_path / "else/where/6").is_dir() and not (tmp_path / "run/checkpoints").exists()
+    assert checkpoint.params(tmp_path / "run", ema=True)[1] == 6
+    with pytest.raises(UserError, match="holds a run with another config"):
+        train.run(toy_config("pretrain", **elsewhere, seed=1), tmp_path / "run")
+    assert str(checkpoint.place("run", "gs://bucket/run")) == "gs://bucket/run"
+
+
 def test_a_workdir_of_another_config_is_refused_and_named(enhancer, toy_config):
     before = (enhancer / "config.json").read_text()
     with pytest.raises(UserError, match=r"another config \(optim.peak: 0.001 there, 0.5 here\)"):
         train.run(toy_config("enhance", **{"optim.peak": 0.5}), enhancer)
     assert (enhancer / "config.json").read_text() == before
-    checkpoint.write_config(enhancer, toy_config("enhance", **{"run.log": 7}).to_dict())
+    # how it is computed and said may change
+    free = {"run.log": 7, "mesh.fsdp": 2, "model.remat": "full"}
+    checkpoint.write_config(enhancer, toy_config("enhance", **free).to_dict())
     assert json.loads((enhancer / "config.json").read_text())["run"]["log"] == 7
+    (enhancer / "config.json").write_text(before)
 
 
 def test_a_config_comes_back_with_its_tuples(enhancer, toy_config):
@@ -74,12 +119,13 @@ def test_a_config_comes_back_with_its_tuples(enhancer, toy_config):
     assert {**found, "run": None} == {**toy_config("enhance").to_dict(), "run": None}
 
 
-def test_a_folder_without_a_run_is_named(tmp_path):
-    with pytest.raises(UserError, match="expected a run"):
+def test_a_folder_without_a_run_is_named(tmp_path, toy_config):
+    with pytest.raises(UserError, match="expected a run folder with config.json"):
         checkpoint.params(tmp_path, ema=True)
     with pytest.raises(UserError, match="config.json"):
         checkpoint.read_config(tmp_path)
     (tmp_path / "checkpoints").mkdir()
+    checkpoint.write_config(tmp_path, toy_config("enhance").to_dict())
     with pytest.raises(UserError, match="no finished checkpoint"):
         checkpoint.params(tmp_path, ema=True)
 

@@ -100,8 +100,9 @@ def on_eight(toy_config, tmp_path_factory):
     """What `eight_devices.py` finds, by mesh and name."""
     sizes = {"width": 64, "ffn": 128, "heads": 4, "layers": 4, "attention_block": 32, "remat": "full"}
     config = toy_config("pretrain", **{f"model.{name}": value for name, value in sizes.items()})
-    out = tmp_path_factory.mktemp("meshes") / "found.npz"
-    command = [sys.executable, HERE / "eight_devices.py", json.dumps(config.to_dict()), out]
+    folder = tmp_path_factory.mktemp("meshes")
+    out = folder / "found.npz"
+    command = [sys.executable, HERE / "eight_devices.py", json.dumps(config.to_dict()), out, folder / "checkpoints"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found = {}
@@ -116,9 +117,15 @@ def test_eight_devices_find_the_loss_gradient_and_samples_of_one(on_eight, mesh)
     one, many = on_eight["one"], on_eight[mesh]
     assert many["loss"] == pytest.approx(one["loss"], rel=1e-5)
     assert one.keys() == many.keys() and len(one) > 20
+    one, many = ({name: value for name, value in found.items() if name != "digests"} for found in (one, many))
     largest = max(np.abs(value).max() for name, value in one.items() if name not in ("loss", "sample"))
     for name, value in one.items():
         # sums over devices round differently: relative to a leaf's largest element, or a thousandth of all leaves'
         size = max(np.abs(value).max(), 1e-3 * largest)
         np.testing.assert_allclose(many[name], value, rtol=0, atol=1e-5 * size, err_msg=name)
     assert np.abs(one["sample"]).max() > 1
+
+
+@pytest.mark.parametrize("mesh", ["data", "fsdp", "all"])
+def test_a_checkpoint_is_read_bit_for_bit_on_another_mesh(on_eight, mesh):
+    np.testing.assert_array_equal(on_eight[mesh]["digests"], on_eight["one"]["digests"])
