@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
+import json
 import logging
+import math
 import os
 import runpy
 import sys
@@ -37,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     _quiet()
     try:
         arguments, rest = _parser().parse_known_args(argv)
-        if rest and arguments.verb is not train:
+        if rest and arguments.verb not in (train, plan):
             raise UserError(f"unrecognized arguments: {' '.join(rest)}; see `sfjax {arguments.verb.__name__} --help`")
         return arguments.verb(arguments, rest) or 0
     except UserError as error:
@@ -120,6 +123,39 @@ def train(arguments, rest):
     train.run(config, arguments.workdir)
 
 
+def plan(arguments, rest):
+    config = _config(arguments.config, rest)
+    if not 0 < arguments.utilisation <= 1:
+        raise UserError(f"--utilisation wants a share of the peak rate, 0 to 1, got {arguments.utilisation}")
+
+    from sfjax import plan, sharding, train
+
+    devices, chip = plan.devices(arguments.topology)
+    mesh = sharding.mesh(devices, **config.mesh)
+    pieces = sharding.parts(mesh) * max(config.accumulate, 1)
+    if config.data.multiple % pieces:
+        config.data.multiple = math.lcm(config.data.multiple, pieces)
+        print(f"batches divide over this mesh with --config.data.multiple={config.data.multiple}")
+    made = train.program(config)
+    waves, lengths = train.batch_shapes(config, made, mesh)
+    examples, samples = waves[made.task.phase].shape
+    seconds = samples / made.spec.sample_rate
+    print(f"a step of {examples} × {seconds:g} s on {arguments.topology}, compiling", flush=True)
+    like, step = train.on_mesh(made, mesh)
+    flops = plan.flops(
+        like.params, width=made.network.width, layers=made.network.layers, batch=examples,
+        frames=made.spec.frames(samples),
+    )  # fmt: skip
+    report = plan.plan(
+        step.lower(like, waves, lengths), like, (waves, lengths), mesh=mesh, chip=chip, memory=arguments.memory,
+        flops=flops, audio=examples * seconds, updates=config.optim.updates, utilisation=arguments.utilisation,
+    )  # fmt: skip
+    print(report.text())
+    if arguments.output is not None:
+        arguments.output.write_text(json.dumps(dataclasses.asdict(report), indent=2) + "\n")
+    return 2 if report.failure else 0
+
+
 def _config(spec: str, overrides: list[str]):
     """A config from `FILE.py[:size]` and overrides `--config.section.field=value`."""
     from absl import flags
@@ -137,7 +173,7 @@ def _config(spec: str, overrides: list[str]):
         config = runpy.run_path(file)["get_config"](*[size] if colon else [])
     except Exception as error:  # a config is a program of the user's
         raise UserError(f"config {spec}: {error} ({type(error).__name__}); mend it or take another") from None
-    before, values, words = config.to_dict(), flags.FlagValues(), ["sfjax train", *overrides]
+    before, values, words = config.to_dict(), flags.FlagValues(), ["sfjax", *overrides]
     try:
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=words)
         left = values(words)
@@ -273,6 +309,16 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     made.add_argument("--config", required=True, metavar="FILE.py[:SIZE]", help="then --config.SECTION.FIELD=VALUE")
     made.add_argument("--workdir", required=True, type=Path, help="folder of the run")
+
+    made = verb(
+        plan, "Compile the training step for machines that are not here: memory, FLOPs, traffic, time at best.",
+        "sfjax plan --config=configs/pretrain.py:large --topology v5e:16x16",
+    )  # fmt: skip
+    made.add_argument("--config", required=True, metavar="FILE.py[:SIZE]", help="then --config.SECTION.FIELD=VALUE")
+    made.add_argument("--topology", required=True, help="v5e:16x16, v5p:4x4x4 or v6e:8x8; cpu:32 for any 32 devices")
+    made.add_argument("--memory", type=float, help="GiB of a device, for cpu:N")
+    made.add_argument("-o", "--output", type=Path, metavar="FILE.json", help="the figures, in bytes and seconds")
+    made.add_argument("--utilisation", type=float, default=0.4, help="share of the peak rate to plan with")
 
     made = verb(enhance, "Clean recordings.", "sfjax enhance noisy.wav -o clean --model runs/enhance")
     made.add_argument("files", nargs="+", type=Path, metavar="FILE")

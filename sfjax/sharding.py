@@ -11,7 +11,7 @@ import hashlib
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -161,7 +161,18 @@ def constrain(x: Array, *names: str) -> Array:
     return jax.lax.with_sharding_constraint(x, NamedSharding(on, PartitionSpec(*spec)))
 
 
-def parts(on: Mesh) -> int:
+def by_example(function: Callable, *arrays: Array) -> Any:
+    """`function(*arrays)`, which treats each example of the first axis by itself, on every device for its own examples.
+
+    For what the compiler cannot split: it would gather the batch for an FFT, and do all of it everywhere.
+    """
+    on = _mesh.get()
+    if on is None or any(len(x) % parts(on) for x in arrays):
+        return function(*arrays)
+    return jax.shard_map(function, mesh=on, in_specs=BATCH, out_specs=BATCH)(*arrays)
+
+
+def parts(on: Mesh | AbstractMesh) -> int:
     """How many equal parts a batch is split into."""
     return math.prod(on.shape[axis] for axis in BATCH[0])
 

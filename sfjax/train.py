@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
@@ -69,7 +70,8 @@ def objective(network: Estimator, task: Any, spec: audio.MelSpec) -> Callable:
         t: Float[Array, " batch"],
         dropout: Key[Array, ""] | None,
     ) -> flow.Error:
-        features = {name: audio.log_mel(wav, spec, lengths) for name, wav in waves.items()}
+        mel = lambda wav, lengths: audio.log_mel(wav, spec, lengths)
+        features = {name: sharding.by_example(mel, wav, lengths) for name, wav in waves.items()}
         keys = jax.vmap(functools.partial(jax.random.split, num=2))(keys)
         example = jax.vmap(task.example)(features, (lengths + spec.hop - 1) // spec.hop, keys[:, 0])
         target, weight, count = example.pop("target"), example.pop("weight"), example.pop("length")
@@ -193,6 +195,17 @@ def on_mesh(made: Program, mesh: Mesh) -> tuple[State, Callable]:
         return made.step(state, waves, lengths)
 
     return like, jax.jit(step, in_shardings=(places, across, across), out_shardings=(places, whole), donate_argnums=0)
+
+
+def batch_shapes(config: Any, made: Program, mesh: Mesh) -> tuple[dict[str, Any], Any]:
+    """The shapes and shardings of the longest batch that a program's step takes, (waves, lengths)."""
+    plan = loader.Plan((), (), config.data.buckets, config.data.seconds, config.data.multiple, config.seed)
+    _check_sizes(plan, sharding.parts(mesh), config.accumulate)
+    longest = int(np.argmax(config.data.buckets))
+    examples, samples = plan.size(longest), round(config.data.buckets[longest] * made.spec.sample_rate)
+    place = sharding.batch(mesh)
+    waves = jax.ShapeDtypeStruct((examples, samples), jnp.float32, sharding=place)
+    return {column: waves for column in made.task.columns}, jax.ShapeDtypeStruct((examples,), jnp.int32, sharding=place)
 
 
 def run(config: Any, workdir: str | Path, *, out=sys.stderr) -> State:

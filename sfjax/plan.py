@@ -1,0 +1,312 @@
+"""The training step compiled for devices that one does not own: what it needs of their memory, arithmetic and links.
+
+Nothing here is measured. Bytes are the compiler's, FLOPs are counted from shapes, collectives are read from the
+compiled program, and times are lower bounds from peak rates (a roofline).
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import importlib.util
+import math
+import os
+import re
+import time
+from typing import Any, NamedTuple
+
+import jax
+from jax.experimental import topologies
+from jax.sharding import AbstractMesh, AxisType, Mesh
+
+from sfjax import sharding
+from sfjax.errors import UserError
+
+GIB = 2**30
+
+
+class Chip(NamedTuple):
+    """What one chip has: GiB of memory, bfloat16 FLOP/s, bytes/s of its memory and of all its links, one way."""
+
+    memory: float
+    flops: float
+    bandwidth: float
+    links: float
+
+
+CHIPS = {  # cloud.google.com/tpu/docs, system architecture; links are half of the bidirectional figure
+    "v5e": Chip(16, 197e12, 819e9, 200e9),
+    "v5p": Chip(95, 459e12, 2765e9, 600e9),
+    "v6e": Chip(32, 918e12, 1640e9, 400e9),
+}
+LIBTPU = {  # it would ask a machine that is not there, and refuse a second process
+    "TPU_ACCELERATOR_TYPE": "v5e-256",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_SKIP_MDS_QUERY": "1",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
+
+
+def devices(topology: str) -> tuple[list[Any], Chip | None]:
+    """The devices of `v5e:16x16` (described by libtpu) or of `cpu:32` (virtual), and what a chip of them has.
+
+    Call it before JAX starts its backends. `UserError` for a topology that nobody knows.
+    """
+    kind, _, shape = topology.partition(":")
+    if kind == "cpu" and shape.isdigit() and int(shape):
+        jax.config.update("jax_platforms", "cpu")
+        jax.config.update("jax_num_cpu_devices", int(shape))
+        return jax.devices(), None
+    if kind not in CHIPS or not re.fullmatch(r"\d+(x\d+)+", shape):
+        raise UserError(
+            f"unknown topology {topology!r}; give cpu:N or one of {', '.join(CHIPS)} with its shape, as v5e:16x16"
+        )
+    if importlib.util.find_spec("libtpu") is None:
+        raise UserError(f"{topology} is described by libtpu, which is not installed: pip install 'sfjax[tpu]'")
+    jax.config.update("jax_platforms", "cpu")
+    for name, value in LIBTPU.items():
+        os.environ.setdefault(name, value)
+    try:
+        found = topologies.get_topology_desc(platform="tpu", topology_name=topology)
+    except RuntimeError as error:
+        why = " ".join(str(error).split())[:160]
+        raise UserError(f"no topology {topology!r} ({why}); give a shape that these chips come in") from None
+    return list(found.devices), CHIPS[kind]
+
+
+class Moved(NamedTuple):
+    """Collectives of one kind in a step: how many, and the bytes that a device receives through them."""
+
+    count: int
+    bytes: float
+
+
+_COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) .*\{$")
+_COLLECTIVE = re.compile(
+    r"= (\(.*?\)|\S+) (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)(-start)?\("
+)
+_CALLED = re.compile(r"(?:calls|to_apply|body|condition|true_computation|false_computation)=%?([\w.\-]+)")
+_BITS = re.compile(r"\b(pred|[a-z]+(\d+)\w*)\[([\d,]*)\]")
+
+
+def collectives(text: str) -> dict[str, Moved]:
+    """The collectives of a compiled program, from its text; those in a loop count as often as it turns."""
+    bodies: dict[str, list[str]] = {}
+    entry, name = "", ""
+    for line in text.splitlines():
+        if found := _COMPUTATION.match(line):
+            name = found[1]
+            bodies[name] = []
+            entry = name if line.startswith("ENTRY") else entry
+        elif name:
+            bodies[name].append(line)
+    times: dict[str, int] = collections.Counter()
+
+    def visit(name, factor):
+        times[name] += factor
+        for line in bodies.get(name, ()):
+            turns = _turns(line, bodies) if " while(" in line else 1
+            called = _CALLED.findall(line)
+            if branches := re.search(r"branch_computations=\{([^}]*)\}", line):
+                called += [branch.strip().lstrip("%") for branch in branches[1].split(",")]
+            for other in called:
+                visit(other, factor * turns)
+
+    visit(entry, 1)
+    partitions = re.search(r"num_partitions=(\d+)", text)
+    everyone = int(partitions[1]) if partitions else 1
+    each: dict[str, tuple[str, int, float]] = {}
+    for name, lines in bodies.items():
+        for number, line in enumerate(lines):
+            if times[name] and (match := _COLLECTIVE.search(line)):
+                # a TPU program repeats one in the phases of its asynchronous form, under one channel
+                channel = re.search(r"channel_id=(\d+)", line)
+                key = channel[1] if channel else f"{name} {number}"
+                each[key] = match[2], times[name], _received(match, line, everyone)
+    total: dict[str, Moved] = {}
+    for kind, count, size in each.values():
+        before = total.get(kind, Moved(0, 0.0))
+        total[kind] = Moved(before.count + count, before.bytes + count * size)
+    return total
+
+
+def _turns(line, bodies):
+    """How often a loop turns: as the compiler says, or the number that its condition compares with."""
+    if known := re.search(r'known_trip_count":\{"n":"(\d+)"', line):
+        return int(known[1])
+    condition = re.findall(r"condition=%?([\w.\-]+)", line)[0]
+    numbers = [re.search(r"s32\[\]\S* constant\((\d+)\)", each) for each in bodies.get(condition, ())]
+    return max((int(number[1]) for number in numbers if number), default=1)
+
+
+def _received(match, line, everyone):
+    """Bytes that a device receives by a ring through one collective."""
+    shape, kind, started = match.groups()
+    sizes = [_bytes(part) for part in _BITS.finditer(shape)]
+    size = max(sizes) if started else sum(sizes)  # a started one lists its operands too
+    group = _group(line, everyone)
+    share = (group - 1) / group
+    factor = {"all-gather": share, "all-reduce": 2 * share, "reduce-scatter": group - 1, "all-to-all": share}
+    return size * factor.get(kind, 1.0)
+
+
+def _bytes(match):
+    length = math.prod(int(size) for size in match[3].split(",") if size)
+    return length * (int(match[2]) // 8 if match[2] else 1)
+
+
+def _group(line, everyone):
+    if found := re.search(r"replica_groups=\{\{([\d,]*)\}", line):
+        return len(found[1].split(","))
+    if found := re.search(r"replica_groups=\[(?:\d+,)*(\d+)\]<=", line):
+        return int(found[1])
+    if found := re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", line):
+        sizes = dict(re.findall(r"'(\w+)'=(\d+)", found[1]))
+        return math.prod(int(sizes[axis]) for axis in re.findall(r"'(\w+)'", found[2]))
+    return everyone
+
+
+def flops(params: Any, *, width: int, layers: int, batch: int, frames: int) -> float:
+    """FLOPs of a step by its shapes, forward and backward without what rematerialisation repeats.
+
+    Every kernel meets every frame once (the time token makes one more), and attention every pair of frames.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    kernels = sum(leaf.size for path, leaf in leaves if "kernel" in jax.tree_util.keystr(path))
+    positions = frames + 1
+    return 3.0 * batch * (2 * kernels * positions + 4 * layers * width * positions**2)
+
+
+def on_chip(tree: Any) -> int:
+    """Bytes of a tree of shapes with shardings that lie on one device."""
+    return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """A plan; sizes in bytes on one device, `moved` by kind, times in seconds; `failure` if it did not compile."""
+
+    mesh: dict[str, int]
+    parameters: int
+    kinds: dict[str, int]
+    memory: float | None
+    flops: float
+    moved: dict[str, Moved]
+    bounds: dict[str, float]
+    audio: float
+    updates: int
+    utilisation: float
+    step: float | None
+    compiling: float
+    failure: str
+    advice: str
+
+    @property
+    def total(self) -> int:
+        """Bytes of one device that are in use."""
+        return sum(self.kinds.values())
+
+    def text(self) -> str:
+        """The report for a terminal."""
+        mesh = " × ".join(f"{axis} {size}" for axis, size in self.mesh.items())
+        lines = [f"mesh {mesh}; {self.parameters:,} parameters; compiled in {self.compiling:.0f} s", ""]
+        if self.failure:
+            lines += [f"does not compile: {self.failure}", ""]
+        lines += [f"{kind:24}{size / GIB:9.3f} GiB per device" for kind, size in self.kinds.items()]
+        share = f", {self.total / GIB / self.memory:.0%} of {self.memory:g}" if self.memory else ""
+        lines += [f"{'in all':24}{self.total / GIB:9.3f} GiB{share}", ""]
+        lines += [
+            f"{kind:24}{moved.count:9,} in a step, {moved.bytes / GIB:.3f} GiB received by a device"
+            for kind, moved in sorted(self.moved.items())
+        ]
+        lines += ["", f"{'arithmetic':24}{self.flops / 1e12:9.1f} TFLOP in a step of {self.audio:.0f} s of audio"]
+        if self.bounds:
+            lines += [f"{name:24}{1000 * bound:9.1f} ms at the least" for name, bound in self.bounds.items()]
+            slowest = max(self.bounds, key=lambda name: self.bounds[name])
+            lines.append(f"roofline: no step is faster than {1000 * self.bounds[slowest]:.1f} ms ({slowest})")
+        if self.step is not None:
+            lines.append(
+                f"at {self.utilisation:.0%} of the peak rate: {1000 * self.step:.0f} ms a step, "
+                f"{self.audio / self.step:,.0f} hours of audio an hour, {self.updates * self.step / 86400:.1f} days "
+                f"for {self.updates:,} steps"
+            )
+        return "\n".join([*lines, "", self.advice])
+
+
+def plan(
+    lowered: Any,
+    state: Any,
+    batch: Any,
+    *,
+    mesh: Mesh,
+    chip: Chip | None,
+    memory: float | None,
+    flops: float,
+    audio: float,
+    updates: int,
+    utilisation: float,
+) -> Report:
+    """Compiles a lowered step on `mesh` and reports on it.
+
+    `state` and `batch` are its shapes with shardings, `flops` and `audio` (seconds) those of a step, `memory` the GiB
+    of a device where no `chip` says it.
+    """
+    memory = chip.memory if memory is None and chip else memory
+    began, failure, compiled = time.perf_counter(), "", None
+    try:
+        compiled = lowered.compile()
+    except jax.errors.JaxRuntimeError as error:  # out of memory
+        failure = " ".join(str(error).split())[:300]
+    compiling = time.perf_counter() - began
+    kinds = {
+        "parameters": on_chip(state.params),
+        "their average": on_chip(state.ema),
+        "optimizer": on_chip(state.opt_state),
+        "batch": on_chip(batch),
+    }
+    moved: dict[str, Moved] = {}
+    if compiled is not None:
+        found = compiled.memory_analysis()
+        kinds["activations and the rest"] = found.temp_size_in_bytes + max(
+            found.output_size_in_bytes - found.alias_size_in_bytes, 0
+        )
+        moved = collectives(compiled.as_text())
+    bounds, step = {}, None
+    if chip is not None:
+        work = flops / mesh.size
+        bounds = {
+            "arithmetic at its peak": work / chip.flops,
+            "state read and written": 2 * on_chip((state.params, state.ema, state.opt_state)) / chip.bandwidth,
+            "collectives on all links": sum(each.bytes for each in moved.values()) / chip.links,
+        }
+        step = work / (chip.flops * utilisation)
+    return Report(
+        dict(mesh.shape), sum(leaf.size for leaf in jax.tree.leaves(state.params)), kinds, memory, flops, moved, bounds,
+        audio, updates, utilisation, step, compiling, failure, _advice(state, kinds, memory, mesh, failure),
+    )  # fmt: skip
+
+
+def _advice(state, kinds, memory, mesh, failure):
+    """The mesh with the least traffic of parameters that fits; the batch is split as before."""
+    if memory is None:
+        return "give --memory GiB of a device to hear which mesh fits"
+    parts, tensor = mesh.shape["data"] * mesh.shape["fsdp"], mesh.shape["tensor"]
+    other = kinds["batch"] + kinds.get("activations and the rest", 0)
+    for fsdp in (size for size in range(1, parts + 1) if parts % size == 0):
+        shape = (parts // fsdp, fsdp, tensor)
+        there = AbstractMesh(shape, sharding.AXES, axis_types=(AxisType.Auto,) * 3)
+        try:
+            places = sharding.shardings(state, there)
+        except UserError:
+            continue
+        split = jax.tree.map(lambda leaf, at: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=at), state, places)
+        gradients = max(on_chip(split.params) - kinds["parameters"], 0)  # those of this mesh are in `other`
+        needs = (on_chip(split) + gradients + other) / GIB
+        if needs <= 0.9 * memory and not (failure and fsdp <= mesh.shape["fsdp"]):
+            name = " ".join(f"--config.mesh.{axis}={size}" for axis, size in zip(sharding.AXES, shape, strict=True))
+            doubt = " (without activations, which could not be compiled)" if failure else ""
+            return f"the mesh that fits with the least traffic: {name}, about {needs:.1f} GiB per device{doubt}"
+    return (
+        f"no split of the state over these devices fits into {memory:g} GiB; try --config.model.remat=full, "
+        "--config.accumulate, fewer --config.data.seconds or more devices"
+    )
