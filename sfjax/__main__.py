@@ -86,12 +86,10 @@ def prepare(arguments, _):
     from sfjax.configs import default
     from sfjax.data import prepare
 
-    common = dict(
-        min_seconds=arguments.min_seconds,
-        mel=audio.MelSpec(**default.get_config("tiny").mel),
-        seed=arguments.seed,
-        workers=arguments.workers,
-    )
+    measured = dict(mel=audio.MelSpec(**default.get_config("tiny").mel), seed=arguments.seed)
+    if arguments.kind_of_source == "merge":
+        return _prepared(prepare.merge(arguments.parts, arguments.dest, **measured))
+    common = dict(min_seconds=arguments.min_seconds, workers=arguments.workers, part=_part(arguments.part), **measured)
     if arguments.kind_of_source == "jsonl":
         where = {}
         for condition in arguments.where:
@@ -111,6 +109,17 @@ def prepare(arguments, _):
             summary = prepare.pairs(arguments.source, arguments.noisy, arguments.dest, **common)
         else:
             summary = prepare.folder(arguments.source, arguments.dest, **common)
+    return _prepared(summary)
+
+
+def _part(text: str) -> tuple[int, int]:
+    number, _, count = text.partition("/")
+    if not (number.isdigit() and count.isdigit() and int(number) < int(count)):
+        raise UserError(f"--part {text}: expected I/N, this part's number from 0 and how many there are, as in 3/64")
+    return int(number), int(count)
+
+
+def _prepared(summary) -> None:
     rejected = f", {summary.rejected} rejected ({summary.rejects})" if summary.rejected else ""
     print(f"{summary.dest}: {summary.files} utterances, {summary.hours:.2f} h, {summary.speakers} speakers{rejected}")
 
@@ -362,6 +371,10 @@ def _prepare_flags(made, cores):
     pairs.add_argument("noisy", type=Path)
     jsonl = kinds.add_parser("jsonl", help="a list with one JSON object a line: path, speaker, text, split …")
     jsonl.add_argument("source", type=Path)
+    merge = kinds.add_parser("merge", help="the manifests of several parts, into one beside them")
+    merge.add_argument("parts", type=Path, nargs="+", metavar="PART.parquet")
+    merge.add_argument("dest", type=Path, metavar="DEST.parquet")
+    merge.add_argument("--seed", type=int, default=0)
     for made in (folder, pairs):
         made.add_argument("--speaker-from", default="parent", help="parent (folder), none, or a regex with one group")
         made.add_argument("--split", help="split of every row")
@@ -371,6 +384,7 @@ def _prepare_flags(made, cores):
     for made in (folder, pairs, jsonl):
         made.add_argument("dest", type=Path, metavar="DEST.parquet")
         made.add_argument("--min-seconds", type=float, default=0.5, help="shorter files are rejected")
+        made.add_argument("--part", default="0/1", metavar="I/N", help="every N-th file from the I-th on; then merge")
         made.add_argument("--seed", type=int, default=0)
         made.add_argument("--workers", type=int, default=cores, help="processes")
 

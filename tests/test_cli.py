@@ -158,6 +158,14 @@ def scoring(*words):
 
 
 REFUSED = [
+    ("--part 3/3: expected I/N", ["prepare", "folder", "{sounds}", "{out}/a.parquet", "--part", "3/3"]),
+    ("--part two: expected I/N", ["prepare", "folder", "{sounds}", "{out}/a.parquet", "--part", "two"]),
+    ("none.parquet: expected a manifest", ["prepare", "merge", "{out}/none.parquet", "{out}/a.parquet"]),
+    ("unknown topology 'v9:2x2'", ["plan", "--config=configs/pretrain.py:tiny", "--topology", "v9:2x2"]),
+    (
+        "wants a share of the peak rate",
+        ["plan", "--config=configs/pretrain.py:tiny", "--topology", "cpu:1", "--utilisation", "40"],
+    ),
     ("the following arguments are required: VERB; see `sfjax --help`", []),
     ("invalid choice: 'fly'", ["fly"]),
     ("unrecognized arguments: --loud; see `sfjax enhance --help`", enhancing("--loud")),

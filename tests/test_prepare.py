@@ -14,7 +14,7 @@ from sfjax.errors import UserError
 MEL = audio.MelSpec(
     sample_rate=16000, n_fft=1024, window=640, hop=160, bands=80, low=0.0, high=8000.0, floor=1e-5, mean=-5.9, std=2.3
 )
-CHECKS = {"min_seconds": 0.2, "mel": MEL, "seed": 0, "workers": 1}
+CHECKS = {"min_seconds": 0.2, "mel": MEL, "seed": 0, "workers": 1, "part": (0, 1)}
 FOLDER = {"speaker_from": "parent", "split": "train", "valid_share": 0.0, "kind": None}
 
 
@@ -327,3 +327,38 @@ def test_where_looks_only_at_the_lines_asked_for(tmp_path):
         prepare.jsonl(tmp_path / "list.jsonl", tmp_path / "m.parquet", where={"set": {"five"}}, **CHECKS)
     with pytest.raises(UserError, match="no such file"):
         prepare.jsonl(tmp_path / "no.jsonl", tmp_path / "m.parquet", where={}, **CHECKS)
+
+
+def test_parts_merged_are_the_whole(tmp_path):
+    for i in range(7):
+        put(tmp_path / f"sounds/s{i % 3}/{i}.wav", noise(16000 + 100 * i, seed=i))
+    put_bad(tmp_path / "sounds/bad")
+    how = FOLDER | CHECKS | {"split": None, "valid_share": 0.3}
+    whole = prepare.folder(tmp_path / "sounds", tmp_path / "whole.parquet", **how)
+    parts = [tmp_path / f"whole.part-{i}.parquet" for i in range(3)]
+    for i, part in enumerate(parts):
+        prepare.folder(tmp_path / "sounds", part, **how | {"part": (i, 3)})
+    merged = prepare.merge(parts, tmp_path / "merged.parquet", mel=MEL, seed=0)
+    assert (merged.files, merged.rejected, merged.speakers) == (whole.files, 9, whole.speakers)
+    one, two = (manifest.read(tmp_path / f"{name}.parquet", split=None) for name in ("merged", "whole"))
+    rows = lambda found: {str(sorted(found.row(i).items())) for i in range(len(found))}
+    assert rows(one) == rows(two)
+    reasons = lambda name: sorted((tmp_path / name).read_text().splitlines())
+    assert reasons("merged.rejects.jsonl") == reasons("whole.rejects.jsonl")
+    stats = [json.loads((tmp_path / f"{name}.stats.json").read_text()) for name in ("merged", "whole")]
+    assert stats[0].pop("log_mel")["mean"] == pytest.approx(stats[1].pop("log_mel")["mean"], rel=1e-6)
+    assert stats[0].pop("hours_by_split") == pytest.approx(stats[1].pop("hours_by_split"))
+    assert stats[0].pop("hours") == pytest.approx(stats[1].pop("hours"))
+    assert stats[0] == stats[1]
+
+
+def test_parts_that_cannot_be_merged_are_named(tmp_path):
+    put(tmp_path / "sounds/a.wav", noise(16000))
+    part = tmp_path / "parts/a.parquet"
+    prepare.folder(tmp_path / "sounds", part, **FOLDER | CHECKS)
+    with pytest.raises(UserError, match="parts have to lie beside it"):
+        prepare.merge([part], tmp_path / "all.parquet", mel=MEL, seed=0)
+    with pytest.raises(UserError, match="is one of its parts"):
+        prepare.merge([part], part, mel=MEL, seed=0)
+    with pytest.raises(UserError, match="b.parquet: expected a manifest"):
+        prepare.merge([part.with_name("b.parquet")], tmp_path / "all.parquet", mel=MEL, seed=0)

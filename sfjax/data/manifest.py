@@ -86,8 +86,8 @@ class Manifest:
         return codes.fill_null(-1).to_numpy()
 
 
-def write(path: str | os.PathLike, rows: list[dict[str, Any]]) -> None:
-    """Writes rows as a manifest; the file appears whole or not at all.
+def build(path: str | os.PathLike, rows: list[dict[str, Any]]) -> Manifest:
+    """Rows as the manifest that `path` is to be.
 
     `UserError` if there is no row, or if a row lacks a required column or holds a value of another type.
     """
@@ -102,7 +102,22 @@ def write(path: str | os.PathLike, rows: list[dict[str, Any]]) -> None:
             columns[name] = pa.array([row.get(name) for row in rows], kind)
         except (pa.ArrowException, OverflowError) as error:
             raise UserError(f"{path}: {name!r} wants {kind or 'one type'} ({_line(error)}); mend the rows") from None
-    table = _checked(pa.table(columns), path)
+    return Manifest(os.path.abspath(os.path.dirname(path)), _checked(pa.table(columns), path))
+
+
+def joined(path: str | os.PathLike, parts: list[Manifest]) -> Manifest:
+    """The rows of several manifests, which lie in the folder of `path`, in one."""
+    folder = os.path.abspath(os.path.dirname(path))
+    for part in parts:
+        if part.folder != folder:
+            raise UserError(f"{path}: its parts have to lie beside it, one lies in {part.folder}; paths start there")
+    table = pa.concat_tables([part.table for part in parts], promote_options="permissive").unify_dictionaries()
+    return Manifest(folder, _checked(table, path))
+
+
+def write(path: str | os.PathLike, rows: list[dict[str, Any]] | Manifest) -> None:
+    """Writes a manifest, or what `build` makes of rows; the file appears whole or not at all."""
+    table = (rows if isinstance(rows, Manifest) else build(path, rows)).table
     with replacing(path) as part:
         pq.write_table(table, part, compression="zstd")
 

@@ -1,6 +1,7 @@
 """From sound files to a manifest: every file is decoded once, what cannot be trained on is listed with its reason.
 
-`folder`, `pairs` and `jsonl` differ in how they find the audio. Beside the manifest `name.parquet` they write
+`folder`, `pairs` and `jsonl` differ in how they find the audio; many tasks can each prepare a part of it, which
+`merge` joins. Beside the manifest `name.parquet` they write
 `name.stats.json` and, if anything was left out, `name.rejects.jsonl`. Nothing is resampled and nothing copied.
 """
 
@@ -14,7 +15,6 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -71,17 +71,18 @@ def folder(
     mel: audio.MelSpec,
     seed: int,
     workers: int,
+    part: tuple[int, int],
 ) -> Summary:
     """Prepares every sound file below `src`.
 
     `speaker_from` is 'parent' (name of the file's folder), 'none', or a regular expression whose one group finds the
     speaker in the path below `src`. Rows get the given `split`; without one, the `valid_share` of the speakers (of the
-    files, where no speaker is known) is held out as 'valid' by `seed` and the rest is 'train'. `UserError` if nothing
-    can be used.
+    files, where no speaker is known) is held out as 'valid' by `seed` and the rest is 'train'. Of `part` (i, n) only
+    every n-th file from the i-th on is prepared; `merge` joins the parts. `UserError` if nothing can be used.
     """
     jobs, rejects = scan.folder(src, speaker_from=speaker_from, kind=kind)
     jobs = scan.split(jobs, split=split, valid_share=valid_share, seed=seed)
-    return _prepare(jobs, rejects, dest, src, min_seconds=min_seconds, mel=mel, seed=seed, workers=workers)
+    return _prepare(jobs, rejects, dest, src, min_seconds=min_seconds, mel=mel, seed=seed, workers=workers, part=part)
 
 
 def pairs(
@@ -97,6 +98,7 @@ def pairs(
     mel: audio.MelSpec,
     seed: int,
     workers: int,
+    part: tuple[int, int],
 ) -> Summary:
     """Prepares clean recordings with their noisy ones: the same path without suffix below `clean` and below `noisy`.
 
@@ -105,7 +107,7 @@ def pairs(
     """
     jobs, rejects = scan.pairs(clean, noisy, speaker_from=speaker_from, kind=kind)
     jobs = scan.split(jobs, split=split, valid_share=valid_share, seed=seed)
-    return _prepare(jobs, rejects, dest, clean, min_seconds=min_seconds, mel=mel, seed=seed, workers=workers)
+    return _prepare(jobs, rejects, dest, clean, min_seconds=min_seconds, mel=mel, seed=seed, workers=workers, part=part)
 
 
 def jsonl(
@@ -117,6 +119,7 @@ def jsonl(
     mel: audio.MelSpec,
     seed: int,
     workers: int,
+    part: tuple[int, int],
 ) -> Summary:
     """Prepares the utterances of a list with one JSON object a line, as NeMo and others write it.
 
@@ -125,7 +128,23 @@ def jsonl(
     each key of `where` is among the allowed ones are looked at. `UserError` if nothing can be used.
     """
     jobs, rejects = scan.lines(src, where=where)
-    return _prepare(jobs, rejects, dest, src, min_seconds=min_seconds, mel=mel, seed=seed, workers=workers)
+    return _prepare(jobs, rejects, dest, src, min_seconds=min_seconds, mel=mel, seed=seed, workers=workers, part=part)
+
+
+def merge(parts: list[Path], dest: str | os.PathLike, *, mel: audio.MelSpec, seed: int) -> Summary:
+    """Joins the manifests of several parts, which lie beside `dest`, with their rejects."""
+    dest = _dest(dest)
+    if dest in map(_dest, parts):
+        raise UserError(f"{dest}: the merged manifest is one of its parts; give it another name")
+    found = manifest.joined(dest, [manifest.read(part, split=None) for part in parts])
+    rejects, mixed = [], 0
+    for part in map(_dest, parts):
+        path = _beside(part, "rejects.jsonl")
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+            entry = json.loads(line)
+            rejects.append(Reject(os.path.join(dest.parent, entry["path"]), entry["reason"]))
+        mixed += json.loads(_beside(part, "stats.json").read_text())["mixed"]
+    return _write(found, rejects, dest, mixed, mel=mel, seed=seed)
 
 
 # What they share
@@ -141,10 +160,11 @@ def _prepare(
     mel: audio.MelSpec,
     seed: int,
     workers: int,
+    part: tuple[int, int],
 ) -> Summary:
-    dest = Path(os.path.abspath(dest))
-    if dest.suffix != ".parquet":
-        raise UserError(f"{dest}: the manifest wants a name that ends in .parquet")
+    dest, (number, count) = _dest(dest), part
+    jobs = jobs[number::count]
+    rejects = rejects if number == 0 else []  # those of names alone, which every part finds
     rows, mixed = [], 0
     for job, found in zip(jobs, _decoded(jobs, min_seconds=min_seconds, workers=workers), strict=True):
         if isinstance(found, Reject):
@@ -156,17 +176,36 @@ def _prepare(
         rows.append(row | ({"noisy": _portable(job.noisy, dest.parent)} if job.noisy else {}))
     if mixed:
         print(f"{mixed} of {len(rows)} files have several channels: they are read as their average", file=sys.stderr)
-    rejects_path = _write_rejects(rejects, dest)
     if not rows:
+        _write_rejects(rejects, dest)
         first = f"; the first, {rejects[0].path}: {rejects[0].reason}" if rejects else ""
         raise UserError(f"{src}: expected sound that can be used, found none, {len(rejects)} rejected{first}")
-    stats = _statistics(rows) | {"rejected": len(rejects), "mixed": mixed}
-    stats["log_mel"] = _mel_statistics(rows, dest.parent, mel=mel, seed=seed)
-    stats_path = dest.with_name(f"{dest.stem}.stats.json")
+    return _write(manifest.build(dest, rows), rejects, dest, mixed, mel=mel, seed=seed)
+
+
+def _dest(name):
+    dest = Path(os.path.abspath(name))
+    if dest.suffix != ".parquet":
+        raise UserError(f"{dest}: the manifest wants a name that ends in .parquet")
+    return dest
+
+
+def _write(
+    found: manifest.Manifest, rejects: list[Reject], dest: Path, mixed: int, *, mel: audio.MelSpec, seed: int
+) -> Summary:
+    """Writes a manifest with its statistics and rejects."""
+    rejects_path = _write_rejects(rejects, dest)
+    stats = _statistics(found) | {"rejected": len(rejects), "mixed": mixed}
+    stats["log_mel"] = _mel_statistics(found, mel=mel, seed=seed)
+    stats_path = _beside(dest, "stats.json")
     with manifest.replacing(stats_path) as part:
         part.write_text(json.dumps(stats, indent=2) + "\n", encoding="utf-8")
-        manifest.write(dest, rows)  # inside: if it fails, the statistics of an earlier manifest stay with it
-    return Summary(dest, stats_path, rejects_path, len(rows), stats["hours"], stats["speakers"], len(rejects), mixed)
+        manifest.write(dest, found)  # inside: if it fails, the statistics of an earlier manifest stay with it
+    return Summary(dest, stats_path, rejects_path, len(found), stats["hours"], stats["speakers"], len(rejects), mixed)
+
+
+def _beside(dest, suffix):
+    return dest.with_name(f"{dest.stem}.{suffix}")
 
 
 def _decoded(jobs: list[Job], *, min_seconds: float, workers: int) -> Iterator[Crop | Reject]:
@@ -235,7 +274,7 @@ def _portable(path: str, place: Path) -> str:
 
 
 def _write_rejects(rejects: list[Reject], dest: Path) -> Path | None:
-    path = dest.with_name(f"{dest.stem}.rejects.jsonl")
+    path = _beside(dest, "rejects.jsonl")
     if not rejects:
         path.unlink(missing_ok=True)  # of an earlier run
         return None
@@ -246,29 +285,26 @@ def _write_rejects(rejects: list[Reject], dest: Path) -> Path | None:
     return path
 
 
-def _statistics(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    seconds: Counter = Counter()
-    for row in rows:
-        seconds[row["split"] or "every"] += row["frames"] / row["rate"]
+def _statistics(found: manifest.Manifest) -> dict[str, Any]:
+    splits = np.array([name or "every" for name in found.table.column("split").to_pylist()])
+    rates, counts = np.unique(found.rates, return_counts=True)
     return {
-        "files": len(rows),
-        "hours": sum(seconds.values()) / 3600,
-        "speakers": len({row["speaker"] for row in rows} - {None}),
-        "rates": {str(rate): count for rate, count in sorted(Counter(row["rate"] for row in rows).items())},
-        "hours_by_split": {name: total / 3600 for name, total in sorted(seconds.items())},
+        "files": len(found),
+        "hours": found.seconds.sum() / 3600,
+        "speakers": len(found.speakers),
+        "rates": {str(rate): int(count) for rate, count in zip(rates, counts, strict=True)},
+        "hours_by_split": {str(name): found.seconds[splits == name].sum() / 3600 for name in np.unique(splits)},
     }
 
 
-def _mel_statistics(
-    rows: list[dict[str, Any]], place: Path, *, mel: audio.MelSpec, seed: int
-) -> dict[str, int | float]:
+def _mel_statistics(found: manifest.Manifest, *, mel: audio.MelSpec, seed: int) -> dict[str, int | float]:
     """Mean and standard deviation of the natural log-Mel before its normalisation, over the starts of some files."""
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(rows))[:MEL_FILES])
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(found))[:MEL_FILES])
     log_mel = jax.jit(audio.log_mel, static_argnums=1)
     count, total, square = 0, 0.0, 0.0
-    for row in (rows[i] for i in chosen):
+    for row in map(found.row, chosen.tolist()):
         wav, _ = audio.read(
-            os.path.join(place, row["path"]),
+            row["path"],
             start=row["start"],
             frames=min(row["frames"], MEL_SECONDS * row["rate"]),
             rate=mel.sample_rate,

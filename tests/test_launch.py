@@ -1,0 +1,148 @@
+"""The launch scripts: what they run, that they queue again what was preempted, and what they ask for first."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sfjax
+
+SCRIPTS = sorted((Path(sfjax.__file__).parents[1] / "launch").glob("*.sh"))
+LAUNCH = SCRIPTS[0].parent
+TRAINERS = ("slurm_v100.sh", "slurm_h100.sh")
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """A function that runs a script where `srun`, `scontrol`, `gcloud` and `sfjax` are fakes that note their words."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    notes = tmp_path / "notes"
+
+    def fake(name, then):
+        (tools / name).write_text(f'#!/bin/bash\necho "{name} $*" >> {notes}\n{then}\n')
+        (tools / name).chmod(0o755)
+
+    fake("srun", 'while [[ "$1" == -* ]]; do shift; done; exec "$@"')
+    fake("scontrol", "exit 0")
+    fake("gcloud", "exit 0")
+    fake("sfjax", "exit ${SFJAX_CODE:-0}")
+
+    def run(script, *words, without=(), **variables):
+        for name in without:
+            (tools / name).unlink()
+        notes.write_text("")
+        environment = {"PATH": f"{tools}:/usr/bin:/bin", "HOME": str(tmp_path)} | variables
+        done = subprocess.run(
+            [LAUNCH / script, *words], cwd=LAUNCH.parent, env=environment, capture_output=True, text=True
+        )
+        return done.returncode, done.stderr.strip(), notes.read_text().splitlines()
+
+    return run
+
+
+def test_every_script_is_clean_and_begins_with_the_command_that_starts_it():
+    assert len(SCRIPTS) == 6
+    shellcheck = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    done = subprocess.run([shellcheck, *SCRIPTS, LAUNCH.parent / ".ci/run"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    for script in SCRIPTS:
+        head = script.read_text().split("\nset ")[0]
+        assert re.search(rf"^#   \S*.*launch/{script.name}", head, re.MULTILINE), script
+        assert os.access(script, os.X_OK)
+
+
+@pytest.mark.parametrize("script", TRAINERS)
+def test_a_preempted_job_is_queued_again_and_no_other(cluster, script):
+    job = dict(SLURM_JOB_ID="17", SLURM_SUBMIT_DIR=str(LAUNCH.parent))
+    code, said, notes = cluster(script, "--workdir=runs/x", SFJAX_CODE="75", **job)
+    assert code == 75 and "job 17 is queued again" in said
+    assert notes[-1] == "scontrol requeue 17"
+    assert any(line.startswith("sfjax train --config=configs/pretrain.py:large") for line in notes)
+    for other in ("0", "2", "134"):
+        code, said, notes = cluster(script, "--workdir=runs/x", SFJAX_CODE=other, **job)
+        assert code == int(other) and not any(line.startswith("scontrol") for line in notes)
+
+
+@pytest.mark.parametrize("script", TRAINERS)
+def test_a_job_that_cannot_run_is_told_why(cluster, script):
+    job = dict(SLURM_JOB_ID="17")
+    for words, variables, why in (
+        (["--workdir=x"], {}, "not inside a SLURM job; start it with sbatch"),
+        ([], job, "say where the run lives"),
+    ):
+        code, said, notes = cluster(script, *words, **variables)
+        assert code == 2 and why in said and not notes
+    code, said, _ = cluster(script, "--workdir=x", without=["sfjax"], **job)
+    assert code == 2 and "sfjax is not on the PATH" in said
+
+
+@pytest.mark.parametrize("script", [*TRAINERS, "tpu_pod.sh"])
+def test_the_training_command_is_one_that_sfjax_takes(cluster, refused, script, monkeypatch):
+    further = ["--workdir=runs/x", "--config.data.train=none.parquet", "--config.run.checkpoints=gs://bucket/run"]
+    job = dict(SLURM_JOB_ID="17", SLURM_NTASKS="16")
+    _, _, notes = cluster(script, *(["pod", "zone"] if script == "tpu_pod.sh" else []), *further, **job)
+    command = re.search(r"sfjax (train [^;]*)", notes[-1])[1]
+    monkeypatch.chdir(LAUNCH.parent)
+    refused("none.parquet: expected a manifest", *command.split())
+
+
+def test_a_pod_starts_the_command_on_all_its_hosts_again_and_again(cluster):
+    words = ["pod", "us-x1", "--workdir=r", "--config.run.checkpoints=gs://b/r", "--config.data.train=it's.parquet"]
+    code, _, notes = cluster("tpu_pod.sh", *words)
+    assert code == 0
+    assert notes[0].startswith("gcloud compute tpus tpu-vm ssh pod --zone=us-x1 --worker=all --command=")
+    there = "\n".join(notes).split("--command=", 1)[1].replace("cd ~/sfjax && . .venv/bin/activate && ", "")
+    (LAUNCH.parent / "nothing").unlink(missing_ok=True)
+    program = 'n=0; sfjax() { n=$((n+1)); echo "$n $*"; [ $n -eq 3 ] && return 4; return 75; }\n' + there
+    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True)
+    assert done.returncode == 4
+    assert done.stdout.splitlines()[-1].startswith("3 train --config=configs/pretrain.py:large --workdir=r")
+    assert "it's.parquet" in done.stdout
+    for wrong, why in ((["pod"], "expected NAME ZONE"), (["pod", "z", "--workdir=r"], "hosts share no disk")):
+        code, said, _ = cluster("tpu_pod.sh", *wrong)
+        assert code == 2 and why in said
+
+
+def test_every_task_of_an_array_prepares_its_part(cluster):
+    task = dict(SLURM_ARRAY_TASK_ID="3", SLURM_ARRAY_TASK_COUNT="64", SLURM_CPUS_PER_TASK="8")
+    _, _, notes = cluster("slurm_prepare.sh", "folder", "/data", "out/a.parquet", "--valid-share", "0.1", **task)
+    assert notes == ["sfjax prepare folder /data out/a.part-3.parquet --valid-share 0.1 --part 3/64 --workers 8"]
+    _, _, notes = cluster("slurm_prepare.sh", "pairs", "clean", "noisy", "a.parquet", **task)
+    assert notes == ["sfjax prepare pairs clean noisy a.part-3.parquet --part 3/64 --workers 8"]
+    for words, variables, why in (
+        (["folder", "/data"], task, "folder wants its sources and the manifest's name"),
+        (["fold", "/data", "a.parquet"], task, "expected folder, pairs, jsonl or merge, got fold"),
+        (["folder", "/data", "a.parquet"], {}, "not inside a SLURM array"),
+    ):
+        code, said, notes = cluster("slurm_prepare.sh", *words, **variables)
+        assert code == 2 and why in said and not notes
+
+
+def local(*words, **variables):
+    return subprocess.run([LAUNCH / "local.sh", *words], capture_output=True, text=True, env=os.environ | variables)
+
+
+def test_local_processes_know_of_each_other_and_end_with_the_first_failure():
+    tell = 'echo "$JAX_PROCESS_ID of $JAX_NUM_PROCESSES at $JAX_COORDINATOR_ADDRESS"; exit $((JAX_PROCESS_ID * 75))'
+    done = local("2", "bash", "-c", tell)
+    assert done.returncode == 75
+    assert [line.split(" at ")[0] for line in sorted(done.stdout.splitlines())] == ["0 of 2", "1 of 2"]
+    assert len({line.split(" at ")[1] for line in done.stdout.splitlines()}) == 1
+    for words, why in (([], "got nothing"), (["two", "true"], "got two"), (["2"], "a command after"), (["2", "no-such"],
+                       "no-such is not on the PATH")):  # fmt: skip
+        done = local(*words)
+        assert done.returncode == 2 and why in done.stderr
+
+
+def test_a_signal_to_the_local_script_reaches_every_process(tmp_path):
+    wait = f'trap "exit 75" TERM; touch {tmp_path}/$JAX_PROCESS_ID; while :; do sleep 0.05; done'
+    running = subprocess.Popen([LAUNCH / "local.sh", "3", "bash", "-c", wait])
+    while len(list(tmp_path.iterdir())) < 3:
+        pass
+    running.terminate()
+    assert running.wait(timeout=20) == 75
