@@ -140,3 +140,13 @@ def test_errors_are_found_where_they_are_and_solvers_compared(script, pairs, enh
     script("solvers").main([*command, "-o", str(tmp_path / "solvers.json")])
     bound = next(row for row in result(tmp_path / "solvers.json")["rows"] if row["solver"] == "bound")
     assert bound["pesq_wb"] == pytest.approx(scores["all"], abs=0.01)
+
+
+@pytest.mark.slow
+def test_a_run_killed_three_times_ends_as_one_left_alone(script, tmp_path):
+    with pytest.raises(SystemExit) as ended:
+        script("kills").main(["--kills", "3", "--updates", "600", "-o", str(tmp_path / "kills.json")])
+    found = json.loads((tmp_path / "kills.json").read_text())
+    assert ended.value.code == 0 and found["equal"]
+    assert found["moments"] == {"starting": 1, "training": 1, "saving": 1} and found["half_written"] >= 1
+    assert found["parts"] > 100
