@@ -65,6 +65,44 @@ def test_attention_equals_jaxs_own():
         np.testing.assert_allclose(found, expected, atol=2e-6)
 
 
+@pytest.mark.parametrize("block", [0, 8, 19, 64])
+def test_the_gradient_of_attention_equals_that_of_jaxs_own(block):
+    query, key, value, cotangent = jax.random.normal(jax.random.key(0), (4, 2, 37, 4, 8))
+    shown = jnp.arange(37) < jnp.array([[37], [20]])
+    bias = model.alibi(jnp.arange(37), jnp.arange(37), heads=4, lead=1)[None]
+    own = lambda *given: jax.nn.dot_product_attention(*given, bias=bias, mask=shown[:, None, None])
+    ours = lambda *given: model.attention(*given, shown, lead=1, block=block)
+    for computed, tolerance in ((jnp.float32, 5e-6), (jnp.bfloat16, 0.05)):
+        given = [x.astype(computed) for x in (query, key, value)]
+        expected = jax.vjp(own, query, key, value)[1](cotangent)
+        found = jax.vjp(ours, *given)[1](cotangent.astype(computed))
+        for mine, theirs in zip(found, expected, strict=True):
+            assert mine.dtype == computed
+            np.testing.assert_allclose(mine.astype(jnp.float32), theirs, atol=tolerance)
+            assert np.abs(theirs).max() > 0.5
+
+
+def test_gelu_is_the_exact_one():
+    x = jnp.linspace(-10, 10, 4001)
+    np.testing.assert_allclose(model.gelu(x), jax.nn.gelu(x, approximate=False), atol=1e-6)
+
+
+def test_dropout_keeps_the_mean_and_draws_anew_with_every_key():
+    x = jnp.ones((4, 200, 500))
+    drawn = [np.asarray(model.dropout(x, key, 0.1)) for key in jax.random.split(jax.random.key(0), 3)]
+    for one in drawn:
+        assert set(np.unique(one)) == {0.0, np.float32(1 / 0.9)}
+        # standard errors of a share of .1: 400,000 elements, 2,000 of a unit, 800 of a position
+        for axes, allowed in ((None, 2.4e-3), ((0, 1), 0.035), ((0, 2), 0.035), ((1, 2), 0.005)):
+            assert np.abs((one == 0).mean(axes) - 0.1).max() < allowed
+        flat = one.ravel() == 0
+        for lag in (1, 2, 500, 100_000):  # neighbours in each axis are dropped independently
+            assert abs((flat[:-lag] & flat[lag:]).mean() - 0.01) < 0.001
+    for one, two in ((0, 1), (1, 2), (0, 2)):
+        assert abs(((drawn[one] == 0) & (drawn[two] == 0)).mean() - 0.01) < 0.001
+    np.testing.assert_array_equal(drawn[0], model.dropout(x, jax.random.split(jax.random.key(0), 3)[0], 0.1))
+
+
 @pytest.mark.parametrize("frames, taps", [(1, 15), (5, 15), (8, 31), (45, 5), (50, 4)])
 def test_the_grouped_convolution_equals_jaxs_own(frames, taps):
     x = jax.random.normal(jax.random.key(0), (2, frames, 12))

@@ -2,11 +2,12 @@
 
     python tests/benchmarks/speed.py --sizes tiny small --rounds 5 -o speed.json
 
-Every case is timed once in each round, in turn, so that a change of the machine's load meets them all; reported are
-medians over the rounds. Compile times include tracing and are those of a first start: no compilation cache is used.
-A train step is all of `sfjax.train.step` from waves to the averaged parameters; sampling is 32 evaluations with
-guidance from wave to wave. The loader is timed from its first batch on, without the start of its process. If PyTorch
-is installed, the same train step in it (`torch_step.py`) takes its turn in each round, and the ratio is printed.
+Every case is run twice and its second run timed in each round, in turn, so that a change of the machine's load meets
+them all; reported are medians over the rounds. Compile times include tracing and are those of a first start: no
+compilation cache is used. A train step is all of `sfjax.train.step` from waves to the averaged parameters; sampling is
+32 evaluations with guidance from wave to wave. The loader is timed from its first batch on, without the start of its
+process. If PyTorch is installed, the same train step in it (`torch_step.py`) takes its turn in each round, and the
+ratio is printed.
 """
 
 import argparse
@@ -178,13 +179,16 @@ def loader_case(name: str, reader: loader.Reader, batches: int, workers: int) ->
 
 
 def in_turn(cases: list[Case], rounds: int) -> dict[str, list[tuple[float, float]]]:
-    """Seconds of audio and seconds taken of every case in every round, after one round that is not counted."""
+    """Seconds of audio and seconds taken of every case in every round, each right after itself.
+
+    Steps follow one another in training: some machines take memory back that lay idle while another case ran, and the
+    first step after it pays for that.
+    """
     found: dict[str, list[tuple[float, float]]] = {case.name: [] for case in cases}
-    for number in range(rounds + 1):
+    for _ in range(rounds):
         for case in cases:
-            measured = case.run()
-            if number:
-                found[case.name].append(measured)
+            case.run()
+            found[case.name].append(case.run())
     return found
 
 
