@@ -61,7 +61,7 @@ def attention(
     rows = -(-frames // count)
     head_first = lambda x: x.swapaxes(1, 2)
     query = jnp.pad(head_first(query * query.shape[-1] ** -0.5), ((0, 0), (0, 0), (0, count * rows - frames), (0, 0)))
-    out = _attend(query, head_first(key), head_first(value), shown, lead, count)
+    out: Any = _attend(query, head_first(key), head_first(value), shown, lead, count)
     return head_first(out[:, :, :frames])
 
 
