@@ -107,12 +107,23 @@ def test_speed_is_measured(script, tmp_path):
     found = result(tmp_path / "speed.json")
     assert {case["case"].partition(" ")[0] for case in found["cases"]} >= {"tiny", "log-Mel", "loader:"}
     assert all(n > 0 for n in numbers(found["cases"]))
+    assert found["sizes"]["tiny"]["sampling_over_forwards"] > 0 and 0 < found["sizes"]["tiny"]["mfu"] < 1
+
+
+def test_compilation_is_measured(script, tmp_path):
+    script("compile").main(["--size", "tiny", "--seconds", "1", "-o", str(tmp_path / "compile.json")])
+    rows = result(tmp_path / "compile.json")["rows"]
+    assert len({(row["layers"], row["remat"]) for row in rows}) == len(rows) == 6
+    none, full = (
+        next(r for r in rows if (r["layers"], r["remat"]) == ("scanned", remat)) for remat in ("none", "full")
+    )
+    assert full["temporary_gib"] < none["temporary_gib"]
 
 
 def test_the_torch_network_is_the_same_one(script):
     pytest.importorskip("torch")
     speed = script("speed")
-    assert speed.torch_case("tiny", speed.parts("tiny", 1), speed.waves(1, 0.5))[1] < 1e-5
+    assert speed.torch_case("tiny", speed.sized("tiny", 1), speed.waves(1, 0.5))[1] < 1e-5
 
 
 def test_curves_of_a_run_are_drawn(script, enhancer, tmp_path, capsys):

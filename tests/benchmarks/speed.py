@@ -6,8 +6,12 @@ Every case is run twice and its second run timed in each round, in turn, so that
 them all; reported are medians over the rounds. Compile times include tracing and are those of a first start: no
 compilation cache is used. A train step is all of `sfjax.train.step` from waves to the averaged parameters; sampling is
 32 evaluations with guidance from wave to wave. The loader is timed from its first batch on, without the start of its
-process. If PyTorch is installed, the same train step in it (`torch_step.py`) takes its turn in each round, and the
-ratio is printed.
+process. If PyTorch is installed, the same train step in it (`torch_step.py`; on a GPU with `torch.compile`) takes its
+turn in each round, and the ratio is printed. So are the share of the measured rate of a matrix product, in the type
+that layers compute in, that a step's own FLOPs reach (MFU; counted from shapes, without what remat repeats), and how
+sampling compares with 64 bare forward passes. On a GPU the paper's share of one device is
+
+    python tests/benchmarks/speed.py --sizes base large --seconds 15 --batch 5 -o gpu.json
 """
 
 import argparse
@@ -26,7 +30,7 @@ import material
 import numpy as np
 import report
 
-from sfjax import audio, flow, train
+from sfjax import audio, flow, plan, train
 from sfjax.configs import default, enhance
 from sfjax.data import loader
 
@@ -114,6 +118,45 @@ def sample_case(size: str, made: Sized, noisy: np.ndarray) -> Case:
     run = lambda: jax.block_until_ready(program(*given))
     evaluations = flow.STAGES[options["solver"]] * options["steps"]
     return timed(f"{size} sampling, {evaluations} evaluations", run, noisy.size / spec.sample_rate, spent)
+
+
+def forward_case(size: str, made: Sized, count: int, frames: int) -> Case:
+    """64 forward passes of the network alone: what 32 evaluations with guidance are made of."""
+    network, bands = made.program.network, made.program.spec.bands
+    x, condition = jax.random.normal(jax.random.key(0), (2, count, frames, bands))
+    given = (x, jnp.full(count, 0.5), condition, jnp.full(count, frames))
+    params = jax.jit(network.init)(jax.random.key(0), *given)["params"]
+    program, spent = compiled(lambda params, *given: network.apply({"params": params}, *given), params, *given)
+    passes = 2 * flow.STAGES[made.config.sample.solver] * made.config.sample.steps
+
+    def run():
+        for _ in range(passes):
+            out = program(params, *given)
+        jax.block_until_ready(out)
+
+    seconds = count * frames * made.program.spec.hop / made.program.spec.sample_rate
+    return timed(f"{size} forward, {passes} passes", run, seconds, spent)
+
+
+def matmul_rate(dtype: Any) -> float:
+    """FLOP/s of the product of two square matrices, the best of five."""
+    side = 8192 if jax.default_backend() != "cpu" else 2048
+    one = jnp.ones((side, side), dtype)
+    program = jax.jit(lambda a: a @ a)
+    spent = []
+    for _ in range(6):
+        began = time.perf_counter()
+        jax.block_until_ready(program(one))
+        spent.append(time.perf_counter() - began)
+    return 2 * side**3 / min(spent[1:])
+
+
+def utilisation(made: Sized, batch: int, frames: int, seconds: float) -> float:
+    """The share of `matmul_rate` that a train step of so many seconds reaches."""
+    network = made.program.network
+    params = jax.eval_shape(made.program.init, jax.random.key(0)).params
+    work = plan.flops(params, width=network.width, layers=network.layers, batch=batch, frames=frames)
+    return work / seconds / matmul_rate(network.dtype)
 
 
 def mel_case(wav: np.ndarray) -> Case:
@@ -210,12 +253,16 @@ def flags(argv: list[str] | None) -> argparse.Namespace:
     """The command line; `--quick` shrinks whatever was not given."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="+", choices=default.SIZES, help="default: tiny and small")
+    parser.add_argument("--batch", type=int, help="examples in a train step; default 8")
+    parser.add_argument("--seconds", type=float, help="of an example; default 4")
     parser.add_argument("--rounds", type=int, help="times that every case is timed; default 5")
     parser.add_argument("--quick", action="store_true", help="seconds instead of minutes; the figures mean little")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE.json")
     found = parser.parse_args(argv)
     found.sizes = found.sizes or (["tiny"] if found.quick else ["tiny", "small"])
     found.rounds = found.rounds or (1 if found.quick else 5)
+    found.batch = found.batch or (2 if found.quick else 8)
+    found.seconds = found.seconds or (0.5 if found.quick else 4.0)
     return found
 
 
@@ -223,14 +270,16 @@ def main(argv: list[str] | None = None) -> None:
     """Measures, prints and writes."""
     given = flags(argv)
     facts = report.machine() | {"device": jax.devices()[0].device_kind}
-    seconds, batch, sampled = (0.5, 2, 1) if given.quick else (4.0, 8, 2)
+    sampled = 1 if given.quick else 2
     load = dict(batches=2, files=3, longest=2.0) if given.quick else dict(batches=40, files=16, longest=16.0)
     with_torch = importlib.util.find_spec("torch") is not None
-    data = waves(batch, seconds)
-    cases, differences = [mel_case(data["noisy"])], {}
+    data = waves(given.batch, given.seconds)
+    cases, differences, programs = [mel_case(data["noisy"])], {}, {}
     for size in given.sizes:
-        made = sized(size, steps=1 if given.quick else 16)
+        made = programs[size] = sized(size, steps=1 if given.quick else 16)
+        frames = made.program.spec.frames(data["noisy"].shape[1])
         cases += [train_case(size, made, data), sample_case(size, made, data["noisy"][:sampled])]
+        cases.append(forward_case(size, made, sampled, frames))
         if with_torch:
             case, differences[size] = torch_case(size, made, data)
             cases.append(case)
@@ -238,25 +287,37 @@ def main(argv: list[str] | None = None) -> None:
         cases += loader_cases(Path(folder), **load)
         measured = in_turn(cases, given.rounds)
     rows = [summary(case, measured[case.name]) for case in cases]
-    ratios = {size: _ratio(measured, size) for size in differences}
+    sizes: dict[str, dict[str, float]] = {}
+    for size, made in programs.items():
+        step, sampling, forward = (
+            next(case.name for case in cases if case.name.startswith(f"{size} {kind}"))
+            for kind in ("train step", "sampling", "forward")
+        )
+        seconds = statistics.median(spent for _, spent in measured[step])
+        sizes[size] = {
+            "mfu": utilisation(made, given.batch, frames, seconds),
+            "sampling_over_forwards": _ratio(measured, sampling, forward),
+        }
+        if size in differences:
+            sizes[size]["torch_over_jax"] = _ratio(measured, f"{step} in torch", step)
+            sizes[size]["torch_output_difference"] = differences[size]
     print(report.heading(facts))
     print(report.table(rows))
-    for size, ratio in ratios.items():
-        print(
-            f"{size}: torch takes {ratio:.2f} times as long as JAX for a train step; "
-            f"the networks' outputs differ by {differences[size]:.1e} at most"
-        )
+    for size, found in sizes.items():
+        print(f"{size}: " + ", ".join(f"{name} {value:.3g}" for name, value in found.items()))
+    if peak := (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use"):
+        print(f"peak device memory of JAX: {peak / 2**30:.2f} GiB")
     if not with_torch:
         print("torch is not installed: nothing to compare the train step with")
     slow = [row["case"] for row in rows if row["case"].startswith("loader") and row["audio_seconds_per_second"] < AIM]
     print(f"loader below the aim of {AIM} audio-s/s: {'; '.join(slow) or 'none'}")
-    found = {"machine": facts, "rounds": given.rounds, "quick": given.quick, "cases": rows}
-    report.write(given.output, found | {"torch_over_jax": ratios, "torch_output_difference": differences})
+    found = {"machine": facts, "rounds": given.rounds, "quick": given.quick, "cases": rows, "sizes": sizes}
+    report.write(given.output, found | {"peak_device_bytes": peak})
 
 
-def _ratio(measured: dict[str, list[tuple[float, float]]], size: str) -> float:
-    pairs = zip(measured[f"{size} train step in torch"], measured[f"{size} train step"], strict=True)
-    return statistics.median(theirs / ours for (_, theirs), (_, ours) in pairs)
+def _ratio(measured: dict[str, list[tuple[float, float]]], one: str, other: str) -> float:
+    pairs = zip(measured[one], measured[other], strict=True)
+    return statistics.median(mine / theirs for (_, mine), (_, theirs) in pairs)
 
 
 if __name__ == "__main__":
