@@ -103,8 +103,8 @@ def mesh(devices: Sequence[Any] | None = None, /, *, data: int, fsdp: int, tenso
 def shardings(tree, on: Mesh | AbstractMesh):
     """The NamedSharding of every leaf of a tree of arrays or shapes, by `RULES`.
 
-    KeyError for a leaf without a rule, `UserError` for one that the mesh does not divide or that, being large, would
-    lie whole on devices that split parameters.
+    `UserError` for a leaf without a rule, for one that the mesh does not divide, and for a large one that would lie
+    whole on devices that split parameters.
     """
 
     def place(path, leaf):
@@ -112,7 +112,7 @@ def shardings(tree, on: Mesh | AbstractMesh):
         for pattern, spec in RULES:
             if re.search(pattern, name):
                 return _checked(name, leaf, NamedSharding(on, spec))
-        raise KeyError(f"no sharding rule for {name} {leaf.shape}: add one to sfjax.sharding.RULES")
+        raise UserError(f"no sharding rule for {name} {leaf.shape}; add one to sfjax.sharding.RULES")
 
     return jax.tree_util.tree_map_with_path(place, tree)
 

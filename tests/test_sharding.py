@@ -35,7 +35,7 @@ def test_every_leaf_of_a_state_has_a_rule(size):
 
 
 def test_a_leaf_without_a_rule_is_an_error():
-    with pytest.raises(KeyError, match="no sharding rule for transformer/early/surprise"):
+    with pytest.raises(UserError, match="no sharding rule for transformer/early/surprise"):
         sharding.shardings(
             {"transformer": {"early": {"surprise": jnp.zeros(3)}}}, sharding.mesh(data=-1, fsdp=1, tensor=1)
         )
