@@ -28,8 +28,8 @@ COMMANDS = [words for block in BLOCKS for words in commands(block)]
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_every_command_of_the_readme_parses(words):
     arguments, rest = cli._parser().parse_known_args(words[1:])
-    assert not rest or arguments.verb is cli.train
-    if arguments.verb is cli.train:
+    assert not rest or arguments.verb in (cli.train, cli.plan)
+    if arguments.verb in (cli.train, cli.plan):
         cli._config(arguments.config, rest)
 
 
