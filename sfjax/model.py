@@ -146,7 +146,7 @@ def dropout(
 
     strides = x.shape[1] * x.shape[2], x.shape[2], 1
     count = lambda axis: jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis) * jnp.uint32(strides[axis])
-    one, other = jax.random.key_data(key)
+    one, other = jax.random.key_data(key)[:2]
     bits = mix(mix(count(0) + count(1) + count(2) ^ one) + other)
     return jnp.where(bits >= jnp.uint32(round(rate * 2**32)), x / (1.0 - rate), 0.0)
 
