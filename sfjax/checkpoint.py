@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import os
@@ -46,8 +47,18 @@ def digests(tree: Any) -> dict[str, jax.Array]:
 
 
 def place(workdir: str | os.PathLike, elsewhere: str) -> epath.Path:
-    """The folder of a run's checkpoints: `elsewhere`, also gs://… or s3://…; if that is empty, one in the workdir."""
-    return epath.Path(elsewhere if "://" in elsewhere else os.path.abspath(elsewhere or Path(workdir) / "checkpoints"))
+    """The folder of a run's checkpoints: `elsewhere`, also gs://…; if that is empty, one in the workdir.
+
+    `UserError` for what orbax cannot write to, s3:// among others (github.com/google/orbax/pull/2739).
+    """
+    scheme, remote, _ = elsewhere.partition("://")
+    if remote and scheme != "gs":
+        raise UserError(
+            f"{elsewhere}: checkpoints go to folders and to gs://, not to {scheme}://; mount it as a folder"
+        )
+    if remote and importlib.util.find_spec("gcsfs") is None:
+        raise UserError(f"{elsewhere} wants gcsfs: pip install 'sfjax[gcs]'")
+    return epath.Path(elsewhere if remote else os.path.abspath(elsewhere or Path(workdir) / "checkpoints"))
 
 
 class Checkpoints:

@@ -98,6 +98,15 @@ def test_checkpoints_may_lie_elsewhere(toy_config, tmp_path):
     assert checkpoint.params(tmp_path / "run", ema=True)[1] == 6
     with pytest.raises(UserError, match="holds a run with another config"):
         train.run(toy_config("pretrain", **elsewhere, seed=1), tmp_path / "run")
+
+
+def test_a_place_that_cannot_be_written_to_is_refused_at_once(monkeypatch):
+    with pytest.raises(UserError, match="folders and to gs://, not to s3://; mount it"):
+        checkpoint.place("run", "s3://bucket/run")
+    monkeypatch.setattr(checkpoint.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"wants gcsfs: pip install 'sfjax\[gcs\]'"):
+        checkpoint.place("run", "gs://bucket/run")
+    monkeypatch.setattr(checkpoint.importlib.util, "find_spec", lambda name: "found")
     assert str(checkpoint.place("run", "gs://bucket/run")) == "gs://bucket/run"
 
 

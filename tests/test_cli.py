@@ -223,6 +223,8 @@ REFUSED = [
     ("unknown precision 'fp8'; choose from", training("--config.precision=fp8")),
     ("unknown solver 'magic'; choose from", training("--config.sample.solver=magic")),
     ("wants at least 1 step, got 0", training("--config.sample.steps=0")),
+    ("has no field .*pipeline", training("--config.mesh.pipeline=2")),
+    ("s3://bucket/run: checkpoints go to folders and to gs://", training("--config.run.checkpoints=s3://bucket/run")),
     ("mesh data 7 × fsdp 1 × tensor 1 does not divide", training("--config.mesh.data=7")),
     (
         "a batch of 6 examples of 8.0 s does not divide .*accumulate 4; set --config.data.multiple=4",
