@@ -110,6 +110,7 @@ def test_speed_is_measured(script, tmp_path):
     assert found["sizes"]["tiny"]["sampling_over_forwards"] > 0 and 0 < found["sizes"]["tiny"]["mfu"] < 1
 
 
+@pytest.mark.slow
 def test_compilation_is_measured(script, tmp_path):
     script("compile").main(["--size", "tiny", "--seconds", "1", "-o", str(tmp_path / "compile.json")])
     rows = result(tmp_path / "compile.json")["rows"]

@@ -56,6 +56,7 @@ def test_a_data_parallel_step_reduces_each_gradient_once(tmp_path):
     assert size == pytest.approx(2 * 7 / 8 * 4 * (found["parameters"] + matrices), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_parameters_are_gathered_for_each_use_under_fsdp(tmp_path):
     done, found = planned(
         tmp_path, "--config=configs/pretrain.py:tiny", "--topology=cpu:4", "--config.data.seconds=32",
