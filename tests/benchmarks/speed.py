@@ -224,8 +224,8 @@ def loader_case(name: str, reader: loader.Reader, batches: int, workers: int) ->
 def in_turn(cases: list[Case], rounds: int) -> dict[str, list[tuple[float, float]]]:
     """Seconds of audio and seconds taken of every case in every round, each right after itself.
 
-    Steps follow one another in training: some machines take memory back that lay idle while another case ran, and the
-    first step after it pays for that.
+    Steps follow one another in training. The first one after another case can take nearly twice as long, probably
+    because its memory has to be found again.
     """
     found: dict[str, list[tuple[float, float]]] = {case.name: [] for case in cases}
     for _ in range(rounds):
