@@ -1,4 +1,4 @@
-"""What a run says while it goes: a progress line, JSON lines, TensorBoard scalars, pictures and audio."""
+"""What a run says while it goes: a progress line, JSON lines, TensorBoard scalars, pictures, audio and traces."""
 
 from __future__ import annotations
 
@@ -177,3 +177,23 @@ class Board:
     def close(self) -> None:
         """Ends the file."""
         self.events.close()
+
+
+class Trace(contextlib.AbstractContextManager):
+    """The profiler's trace of the steps `first` to `last`, counted from one; none from 0 to 0."""
+
+    def __init__(self, folder, first, last):
+        self.folder, self.first, self.last, self.running = folder, first, last, False
+
+    def before(self, number):
+        """Starts or stops it before the step after `number` steps."""
+        if self.running and number >= self.last:
+            self.__exit__()
+        if number + 1 == self.first <= self.last:
+            jax.profiler.start_trace(str(self.folder))
+            self.running = True
+
+    def __exit__(self, *_):
+        if self.running:
+            jax.profiler.stop_trace()
+        self.running = False

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -17,14 +16,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
 
 from sfjax import audio, checkpoint, flow, optim, precision, sharding, tasks
 from sfjax.data import loader
-from sfjax.errors import Preempted, UserError
-from sfjax.journal import Journal, Silence
+from sfjax.errors import UserError
+from sfjax.interrupt import Interrupt
+from sfjax.journal import Journal, Silence, Trace
 from sfjax.model import Estimator
 from sfjax.validation import Validation
 
@@ -234,8 +233,8 @@ def run(config: Any, workdir: str | Path, *, out=sys.stderr) -> State:
         saved = stack.enter_context(
             checkpoint.Checkpoints(folder, keep=config.run.keep, keep_every=config.run.keep_every)
         )
-        interrupt = stack.enter_context(_Interrupt())
-        trace = stack.enter_context(_Trace(Path(workdir) / "tensorboard", *config.debug.profile))
+        interrupt = stack.enter_context(Interrupt())
+        trace = stack.enter_context(Trace(Path(workdir) / "tensorboard", *config.debug.profile))
         # Resume this workdir, or start from another's parameters, or from scratch
         say = lambda line: print(line, file=out) if jax.process_index() == 0 else None
         state = _first_state(config, saved, like, made, say)
@@ -343,60 +342,3 @@ def _after(journal, pending, config):
             f"no finite gradient in {config.run.max_streak} steps, the last {number + 1}, on {', '.join(names[:4])} …; "
             "lower the learning rate or look at these files"
         )
-
-
-class _Trace(contextlib.AbstractContextManager):
-    """The profiler's trace of the steps `first` to `last`, counted from one; none from 0 to 0."""
-
-    def __init__(self, folder, first, last):
-        self.folder, self.first, self.last, self.running = folder, first, last, False
-
-    def before(self, number):
-        """Starts or stops it before the step after `number` steps."""
-        if self.running and number >= self.last:
-            self.__exit__()
-        if number + 1 == self.first <= self.last:
-            jax.profiler.start_trace(str(self.folder))
-            self.running = True
-
-    def __exit__(self, *_):
-        if self.running:
-            jax.profiler.stop_trace()
-        self.running = False
-
-
-class _Interrupt(contextlib.AbstractContextManager):
-    """Turns the first SIGINT or SIGTERM into a request to leave after the step; a second one ends at once.
-
-    Of several processes all leave after the same step: JAX watches for SIGTERM itself and agrees on one.
-    """
-
-    def __enter__(self):
-        self.received, self.together = None, jax.process_count() > 1
-        try:
-            watched = (signal.SIGINT,) if self.together else (signal.SIGINT, signal.SIGTERM)
-            self.before = {s: signal.signal(s, self._ask) for s in watched}
-        except ValueError:  # not the main thread: a notebook's or a test's own business
-            self.before = {}
-        return self
-
-    def _ask(self, number, _):
-        self.received = number
-        signal.signal(number, self.before[number])
-
-    def asked(self, done: int) -> bool:
-        """Whether to leave after step `done`."""
-        if self.together and multihost_utils.reached_preemption_sync_point(done):
-            self.received = signal.SIGTERM
-        return self.received is not None
-
-    def end(self) -> None:
-        """Raises what the signal stands for, once all is saved."""
-        if self.received == signal.SIGTERM:
-            raise Preempted
-        if self.received is not None:
-            raise KeyboardInterrupt
-
-    def __exit__(self, *_):
-        for number, handler in self.before.items():
-            signal.signal(number, handler)

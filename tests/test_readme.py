@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sfjax import __main__ as cli
+from sfjax import flags
 
 ROOT = Path(__file__).parents[1]
 BLOCKS = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
@@ -27,15 +28,15 @@ COMMANDS = [words for block in BLOCKS for words in commands(block)]
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_every_command_of_the_readme_parses(words):
-    arguments, rest = cli._parser().parse_known_args(words[1:])
+    arguments, rest = flags.parser(cli.VERBS).parse_known_args(words[1:])
     assert not rest or arguments.verb in (cli.train, cli.plan)
     if arguments.verb in (cli.train, cli.plan):
-        cli._config(arguments.config, rest)
+        flags.config(arguments.config, rest)
 
 
 def test_every_verb_is_in_the_readme():
     text = (ROOT / "README.md").read_text()
-    verbs = {action.dest: action for action in cli._parser()._actions if action.choices}
+    verbs = {action.dest: action for action in flags.parser(cli.VERBS)._actions if action.choices}
     names = next(iter(verbs.values())).choices
     assert names and all(f"`sfjax {name}" in text for name in names)
 
