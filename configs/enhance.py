@@ -4,8 +4,8 @@
         --config.data.train=speech.parquet --config.mix.noise=noise.parquet
 
 The paper: 160 epochs of VoiceBank-DEMAND in batches of 50 s on one GPU: PESQ 3.13, from scratch (peak 2e-4) 2.92.
-On two CPU cores 3.6 M parameters take 1,200 updates of 41 s in 14 minutes: PESQ 1.72 on mixtures whose own is
-1.64, from scratch 1.60; README.md has the command.
+On two CPU cores 3.6 M parameters take 1,200 updates of 41 s in 20 minutes: PESQ 1.73 on mixtures whose own is
+1.64, from scratch 1.57; README.md has the command.
 """
 
 from sfjax.configs import default

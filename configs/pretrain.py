@@ -3,7 +3,7 @@
     sfjax train --config=configs/pretrain.py:large --workdir=runs/pretrain --config.data.train=speech.parquet
 
 The paper: 600k updates of 32 × 75 s on 32 V100 GPUs, 60k hours of audiobooks.
-On two CPU cores 3.6 M parameters take 3,000 updates of 41 s in 34 minutes; README.md has the command.
+On two CPU cores 3.6 M parameters take 3,000 updates of 41 s in 37 minutes; README.md has the command.
 """
 
 from sfjax.configs import default
