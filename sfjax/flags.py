@@ -72,7 +72,7 @@ def parser(verbs: Mapping[str, Callable]) -> argparse.ArgumentParser:
         "evaluate", "Enhance a manifest's noisy recordings and score them.",
         "sfjax evaluate --model runs/enhance --manifest pairs.parquet -o scores.json",
     )  # fmt: skip
-    one.add_argument("--manifest", required=True, type=Path, help="one by `sfjax prepare pairs`")
+    one.add_argument("--manifest", required=True, type=Path, help="made by `sfjax prepare pairs`")
     one.add_argument("--split", help="rows of this split only")
     one.add_argument(
         "--system", choices=("model", "noisy", "bound"), default="model",
@@ -132,7 +132,7 @@ def _report_flags(made, cores):
     made.add_argument("--workers", type=int, default=cores, help="processes that score")
 
 
-def config(spec: str, overrides: list[str]):
+def config(spec: str, overrides: list[str]) -> Any:
     """A config from `FILE.py[:size]` and overrides `--config.section.field=value`; `UserError` on any that is wrong."""
     from absl import flags
     from ml_collections import config_flags

@@ -180,12 +180,12 @@ class Board:
 
 
 class Trace(contextlib.AbstractContextManager):
-    """The profiler's trace of the steps `first` to `last`, counted from one; none from 0 to 0."""
+    """The profiler's trace, in `folder`, of the steps `first` to `last`, counted from one; none from 0 to 0."""
 
-    def __init__(self, folder, first, last):
+    def __init__(self, folder: Path, first: int, last: int):
         self.folder, self.first, self.last, self.running = folder, first, last, False
 
-    def before(self, number):
+    def before(self, number: int) -> None:
         """Starts or stops it before the step after `number` steps."""
         if self.running and number >= self.last:
             self.__exit__()
