@@ -18,14 +18,18 @@ def plan(lengths=None, weights=(1.0,), **changes):
 
 
 def reader(corpus, columns=("speech",), share=(0, 1), **changes):
-    sources = loader.sources(f"{corpus}/speech.parquet", split="train")
-    mix = loader.mixer(
-        sources, columns, noise=f"{corpus}/noise.parquet", split="train", snr=(0.0, 5.0), gain=(-3.0, 3.0), babble=0.0,
-        talkers=2, reach=2.0,
-    )  # fmt: skip
+    columns = dict.fromkeys(columns, 1.0)
+    found = sources(f"{corpus}/speech.parquet", {"": columns}, noise=f"{corpus}/noise.parquet")
     options = dict(buckets=(1.0, 2.0), seconds=4.0, multiple=2, seed=0) | changes
-    order = loader.Plan((sources[0].manifest.seconds,), (1.0,), **options)
-    return loader.Reader(sources, order, columns, mix, 16_000, share)
+    order = loader.Plan((found[0].manifest.seconds,), (1.0,), **options)
+    return loader.Reader(found, order, columns, {}, 16_000, 160, 80, share)
+
+
+def sources(spec, columns, *, split="train", noise=""):
+    """The sources of a list of manifests, by toy mixing rules."""
+    mix = dict(noise=noise, snr=(0.0, 5.0), gain=(-3.0, 3.0), babble=0.0, talkers=2, reach=2.0)
+    mixture = dict(noise=noise, loudness=(-33.0, -25.0), noise_loudness=(-38.0, -30.0))
+    return loader.sources(spec, split=split, columns=columns, predicted={}, mix=mix, mixture=mixture, hop=160)
 
 
 def same(one, two):
@@ -112,10 +116,10 @@ def test_pairs_are_read_where_the_manifest_has_them(tmp_path, voice):
         soundfile.write(tmp_path / f"n{i}.wav", clean + 0.25, 16_000, subtype="FLOAT")
         rows.append(dict(path=f"c{i}.wav", noisy=f"n{i}.wav", start=0, frames=len(clean), rate=16_000))
     manifest.write(tmp_path / "pairs.parquet", rows)
-    sources = loader.sources(str(tmp_path / "pairs.parquet"), split=None)
-    assert loader.mixer(sources, ("speech", "noisy"), noise="", split=None) is None
-    order = loader.Plan((sources[0].manifest.seconds,), (1.0,), (1.0,), 4.0, 1, 0)
-    batch = loader.Reader(sources, order, ("speech", "noisy"), None, 16_000, (0, 1))(0)
+    columns = {"speech": 1.0, "noisy": 1.0}
+    found = sources(str(tmp_path / "pairs.parquet"), {"": columns}, split=None)
+    order = loader.Plan((found[0].manifest.seconds,), (1.0,), (1.0,), 4.0, 1, 0)
+    batch = loader.Reader(found, order, columns, {}, 16_000, 160, 80, (0, 1))(0)
     np.testing.assert_allclose(batch["waves"]["noisy"] - batch["waves"]["speech"], 0.25, atol=1e-6)
 
 
@@ -148,7 +152,7 @@ def test_a_folder_that_is_gone_is_an_error(corpus, tmp_path):
 
 
 def test_weights_are_read_from_the_list_of_manifests(corpus):
-    found = loader.sources(f"{corpus}/speech.parquet:10, {corpus}/noise.parquet", split=None)
+    found = sources(f"{corpus}/speech.parquet:10, {corpus}/noise.parquet", {"": {"speech": 1.0}}, split=None)
     assert [source.weight for source in found] == [10.0, 1.0]
     with pytest.raises(UserError, match="no manifest"):
-        loader.sources("", split=None)
+        sources("", {"": {"speech": 1.0}}, split=None)

@@ -10,34 +10,62 @@ from __future__ import annotations
 import dataclasses
 import functools
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import grain
 import numpy as np
 
-from sfjax import audio
+from sfjax.data.examples import Maker, maker
 from sfjax.data.manifest import Manifest, read
-from sfjax.data.mixing import Mixer
 from sfjax.errors import UserError
 
+ARRAYS = ("waves", "mels", "lengths", "task")  # what of a batch goes to the devices
 ATTEMPTS = 20  # rows tried in turn before a batch is given up
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A manifest and how often each of its rows comes in an epoch."""
+    """A manifest, how often each of its rows comes in an epoch, and what is made of a row.
+
+    `task` is the number of its task; each waveform that `make` returns takes a `share` of a batch's length.
+    """
 
     manifest: Manifest
     weight: float
+    task: int
+    share: float
+    make: Maker
 
 
-def sources(spec: str, *, split: str | None) -> tuple[Source, ...]:
-    """Reads `a.parquet:10,b.parquet`: manifests and their weights (1 if not given), rows of `split` only."""
+def sources(
+    spec: str,
+    *,
+    split: str | None,
+    columns: Mapping[str, Mapping[str, float]],
+    predicted: Mapping[str, int],
+    mix: Any,
+    mixture: Any,
+    hop: int,
+) -> tuple[Source, ...]:
+    """Reads `a.parquet:10,b.parquet`: manifests and their weights (1 if not given), rows of `split` only.
+
+    `columns` are those of each task by its name; where there are several, a manifest follows the name of its task, as
+    in `clean=a.parquet:10,apart=b.parquet`. Config sections `mix` and `mixture` say how waveforms are mixed that a
+    manifest lacks; `predicted` Mels have a hop of so many samples.
+    """
     found = []
     for part in filter(None, (part.strip() for part in spec.split(","))):
         path, _, weight = part.rpartition(":") if _is_number(part.rpartition(":")[2]) else (part, "", "1")
-        found.append(Source(read(Path(path), split=split), float(weight)))
+        name, _, path = path.rpartition("=") if len(columns) > 1 else ("", "", path)
+        if name not in columns and len(columns) > 1:
+            raise UserError(f"{part}: expected one of the tasks {', '.join(columns)} before it, as in name={part}")
+        task = list(columns).index(name) if len(columns) > 1 else 0
+        wanted = list(columns.values())[task]
+        rows = read(Path(path), split=split)
+        make = maker(wanted, predicted, rows, split=split, mix=mix, mixture=mixture, hop=hop)
+        found.append(Source(rows, float(weight), task, max(wanted.values()), make))
     if not found:
         raise UserError("no manifest given; set --config.data.train to one or more, as in speech.parquet:1")
     return tuple(found)
@@ -110,45 +138,59 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True)
 class Reader:
-    """Reads this process's share of a batch: a dict of `waves` by column, true `lengths` (samples), `names` and `bad`.
+    """Reads this process's share of a batch: dicts of `waves` and `mels` by column, true `lengths` (samples), `task`.
 
-    `waves[column]` is float32 [examples, samples]; what a column holds is read from the manifest's own column of that
-    name, and `noisy`, where the manifest has none, is mixed by `mixer`. A row that cannot be read is replaced by the
-    next one and named in `bad`.
+    `waves[column]` is float32 [examples, samples], as long as its share in `columns` of the batch's length, and silent
+    where an example's task has no such waveform; `mels[column]` [examples, sources, frames, bands] is what another
+    model made of the recording, of as many sources as `predicted` says; `task` is the number of the task. Beside them
+    stand the `names` of the files and what went `bad`: a row that cannot be read is replaced by the next one. `rate`
+    is in Hz, `hop` in samples.
     """
 
     sources: tuple[Source, ...]
     plan: Plan
-    columns: tuple[str, ...]
-    mixer: Mixer | None
+    columns: Mapping[str, float]
+    predicted: Mapping[str, int]
     rate: int
+    hop: int
+    bands: int
     share: tuple[int, int]
 
     def __call__(self, step: int) -> dict[str, Any]:
         bucket, rows = self.plan[step]
-        samples = round(self.plan.buckets[bucket] * self.rate)
+        samples = self.plan.buckets[bucket] * self.rate
         index, count = self.share
         if len(rows) % count:
             raise UserError(f"a batch of {len(rows)} examples does not divide {count} processes; set data.multiple")
         mine = range(index * len(rows) // count, (index + 1) * len(rows) // count)
-        waves = {column: np.zeros((len(mine), samples), np.float32) for column in self.columns}
-        lengths, names, bad = np.zeros(len(mine), np.int32), [], []
+        waves = {
+            name: np.zeros((len(mine), round(samples * share)), np.float32) for name, share in self.columns.items()
+        }
+        frames = -(-round(samples) // self.hop)
+        mels = {
+            name: np.zeros((len(mine), count, frames, self.bands), np.float32) for name, count in self.predicted.items()
+        }
+        lengths, task, names, bad = np.zeros(len(mine), np.int32), np.zeros(len(mine), np.int32), [], []
         for slot, place in enumerate(mine):
             rng = np.random.default_rng([self.plan.seed, step, place])
-            name, example = self._read(int(rows[place]), samples, rng, bad)
+            name, task[slot], example = self._read(int(rows[place]), samples, rng, bad)
             names.append(name)
-            for column, wav in example.items():
-                waves[column][slot, : len(wav)] = wav
-                lengths[slot] = len(wav)
-        return {"waves": waves, "lengths": lengths, "names": names, "bad": bad}
+            for column, found in example.items():
+                if column in mels:
+                    mels[column][slot, :, : found.shape[1]] = found
+                else:
+                    waves[column][slot, : len(found)] = found
+                    lengths[slot] = len(found)
+        return {"waves": waves, "mels": mels, "lengths": lengths, "task": task, "names": names, "bad": bad}
 
     def _read(self, row, samples, rng, bad):
         total = sum(len(source.manifest) for source in self.sources)
         for attempt in range(ATTEMPTS):
-            manifest, place = self._find((row + attempt) % total)
-            found = manifest.row(place)
+            source, place = self._find((row + attempt) % total)
+            found = source.manifest.row(place)
             try:
-                return found["path"], self._example(manifest, found, samples, rng)
+                waves = source.make(source.manifest, found, round(samples * source.share), self.rate, rng)
+                return found["path"], source.task, waves
             except UserError as error:
                 bad.append(str(error))
         raise UserError(f"{ATTEMPTS} rows in a row cannot be read, the last: {bad[-1]}; check the manifest's files")
@@ -156,33 +198,9 @@ class Reader:
     def _find(self, row):
         for source in self.sources:
             if row < len(source.manifest):
-                return source.manifest, row
+                return source, row
             row -= len(source.manifest)
         raise IndexError(row)
-
-    def _example(self, manifest, row, samples, rng):
-        """The waves of one row: a random crop of at most `samples`, the same for all columns."""
-        frames = min(row["frames"], samples * row["rate"] // self.rate)
-        start = row["start"] + int(rng.integers(row["frames"] - frames + 1))
-        crop = lambda path: audio.read(path, start=start, frames=frames, rate=self.rate)[0][:samples]
-        waves = {"speech": crop(row["path"])}
-        if "noisy" in self.columns:
-            if row.get("noisy"):
-                waves["noisy"] = crop(row["noisy"])
-            elif self.mixer is None:
-                raise UserError(f"{row['path']}: its row has no noisy recording, others have; prepare the pairs again")
-            else:
-                waves["speech"], waves["noisy"] = self.mixer(waves["speech"], self.rate, manifest, row["speaker"], rng)
-        return waves
-
-
-def mixer(sources: tuple[Source, ...], columns: tuple[str, ...], *, noise: str, split: str | None, **ranges):
-    """The `Mixer` that these sources need for `columns`, or None; config section `mix` with noise rows of `split`."""
-    if "noisy" not in columns or all("noisy" in source.manifest.columns for source in sources):
-        return None
-    if not noise:
-        raise UserError("the manifest has no column 'noisy' and no noise to mix; set --config.mix.noise=noise.parquet")
-    return Mixer(noise=read(Path(noise), split=split), **ranges)
 
 
 def batches(reader: Reader, *, first: int, last: int, workers: int) -> grain.DatasetIterator[dict[str, Any]]:

@@ -7,6 +7,10 @@
 | rate | int32 | sample rate of the file in Hz |
 | speaker, text, split, kind | string or null | what is known; a row without a split belongs to every split |
 | noisy | string or null, optional | noisy recording of the same utterance, same start and frames |
+| sources, gains | lists of strings and of numbers, optional | the speakers' files, of which a mixture is the sum |
+| noise, noise_gain | string or null and number, optional | what is added to that sum |
+| name, speakers | string and list of strings, optional | what a mixture is called, and who speaks |
+| estimate | string, optional | Mels that a model made of the recording, as `sfjax predict` writes them |
 
 Any further column is kept as it is.
 """
@@ -15,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +37,16 @@ pc: Any = compute  # made at import, where a type checker sees nothing
 NAMES = pa.dictionary(pa.int32(), pa.string())  # few distinct values over many rows
 REQUIRED = {"path": pa.string(), "start": pa.int64(), "frames": pa.int64(), "rate": pa.int32()}
 NULLABLE = {"speaker": NAMES, "text": pa.string(), "split": NAMES, "kind": NAMES}
-OPTIONAL = {"noisy": pa.string()}
+OPTIONAL = {
+    "noisy": pa.string(),
+    "sources": pa.list_(pa.string()),
+    "gains": pa.list_(pa.float64()),
+    "noise": pa.string(),
+    "noise_gain": pa.float64(),
+    "name": pa.string(),
+    "speakers": pa.list_(pa.string()),
+    "estimate": pa.string(),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,14 +62,16 @@ class Manifest:
     def row(self, i: int) -> dict[str, Any]:
         """Row `i` with every column, its paths made absolute; `IndexError` outside the manifest."""
         values = {name: self.table.column(name)[i].as_py() for name in self.table.column_names}
-        for name in {"path", "noisy"} & values.keys():
+        for name in {"path", "noisy", "noise", "estimate"} & values.keys():
             if values[name] is not None:
                 values[name] = os.path.join(self.folder, values[name])
+        if values.get("sources"):
+            values["sources"] = [os.path.join(self.folder, path) for path in values["sources"]]
         return values
 
     @property
     def columns(self) -> list[str]:
-        """Names of all columns; `noisy` only if the file has it."""
+        """Names of all columns; optional ones only if the file has them."""
         return self.table.column_names
 
     @property
@@ -68,17 +84,17 @@ class Manifest:
         """Sample rate of each row's file in Hz."""
         return self.table.column("rate").to_numpy()
 
-    @property
+    @functools.cached_property
     def seconds(self) -> Float64[np.ndarray, " rows"]:
         """Length of each row in seconds."""
         return self.frames / self.rates
 
-    @property
+    @functools.cached_property
     def speakers(self) -> list[str]:
         """The names of the speakers, sorted; rows without one add nothing."""
         return sorted(pc.drop_null(pc.unique(self.table.column("speaker").cast(pa.string()))).to_pylist())
 
-    @property
+    @functools.cached_property
     def speaker_codes(self) -> Int32[np.ndarray, " rows"]:
         """The speaker of each row as an index into `speakers`, −1 where it is not known."""
         speakers = pa.array(self.speakers, pa.string())
@@ -97,7 +113,7 @@ def build(path: str | os.PathLike, rows: list[dict[str, Any]]) -> Manifest:
     columns = {}
     for name in [*REQUIRED, *NULLABLE, *further]:
         # Arrow cuts 0.5 down to an integer when told the type here; left to infer it, the cast that follows refuses
-        kind = pa.string() if name in {"path", "noisy", *NULLABLE} else None
+        kind = (OPTIONAL | dict.fromkeys(["path", *NULLABLE], pa.string())).get(name)
         try:
             columns[name] = pa.array([row.get(name) for row in rows], kind)
         except (pa.ArrowException, OverflowError) as error:

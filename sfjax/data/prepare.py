@@ -131,6 +131,16 @@ def jsonl(
     return _prepare(jobs, rejects, dest, src, min_seconds=min_seconds, mel=mel, seed=seed, workers=workers, part=part)
 
 
+def mixtures(rows: list[dict[str, Any]], dest: str | os.PathLike, *, mel: audio.MelSpec, seed: int) -> Summary:
+    """Writes a list of mixtures, as `sfjax.data.mixtures` makes it."""
+    dest = _dest(dest)
+    portable = lambda path: _portable(os.path.abspath(path), dest.parent)
+    for row in rows:
+        row |= {"path": portable(row["path"]), "sources": list(map(portable, row["sources"]))}
+        row |= {"noise": portable(row["noise"])} if row.get("noise") else {}
+    return _write(manifest.build(dest, rows), [], dest, 0, mel=mel, seed=seed)
+
+
 def merge(parts: list[Path], dest: str | os.PathLike, *, mel: audio.MelSpec, seed: int) -> Summary:
     """Joins the manifests of several parts, which lie beside `dest`, with their rejects."""
     dest = _dest(dest)
