@@ -1,8 +1,6 @@
-"""Scores of many recordings against their references: pairs in, a report out.
+"""Scores of many recordings against their references: pairs or mixtures in, a report out.
 
-The C code of PESQ can end the process it runs in, and holds the interpreter's lock while it runs. So each item is
-scored in a worker process that holds nothing else: if it dies, that item is reported and the others go on. Workers are
-spawned, because a process with JAX's threads must not fork. They import this module, so it does not import JAX.
+The processes that score import this module, so it does not import JAX.
 """
 
 import contextlib
@@ -11,10 +9,6 @@ import dataclasses
 import functools
 import io
 import json
-import math
-import multiprocessing
-import multiprocessing.connection
-import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -25,11 +19,12 @@ from jaxtyping import Float
 
 from sfjax import metrics
 from sfjax.errors import UserError
+from sfjax.pool import outcomes
 
 RATE = 16_000  # Hz, where every score is defined
 RESAMPLES = 1000  # bootstrap draws behind an interval
 
-Scorer = Callable[[np.ndarray, np.ndarray, int], dict[str, float]]  # reference, estimate, Hz; importable by its name
+Scorer = Callable[..., dict[str, float]]  # reference, estimate, Hz; importable by its name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,6 +131,24 @@ def pair_files(reference: Path, estimate: Path) -> list[tuple[str, Path, Path]]:
     ]
 
 
+def mixture_files(
+    references: list[Path], estimates: list[Path], mixture: Path
+) -> list[tuple[str, list[Path], list[Path], Path]]:
+    """Name, references, estimates and mixture of files, or of folders with one file of the same path for each source.
+
+    Errors are those of `pair_files`; `UserError` too if there are not as many estimates as references.
+    """
+    if len(references) != len(estimates):
+        raise UserError(f"got {len(references)} references and {len(estimates)} estimates; give one for each speaker")
+    mixed = {name: path for name, _, path in pair_files(references[0], mixture)}
+    by_name = [{name: path for name, path, _ in pair_files(one, mixture)} for one in references]
+    found = [{name: path for name, _, path in pair_files(references[0], one)} for one in estimates]
+    take = lambda name, tables, folders: [
+        table.get(name, folder / name) for table, folder in zip(tables, folders, strict=True)
+    ]
+    return [(name, take(name, by_name, references), take(name, found, estimates), path) for name, path in mixed.items()]
+
+
 def _recordings(folder: Path) -> dict[str, Path]:
     from sfjax import audio  # imports JAX, which the workers do without
 
@@ -186,55 +199,113 @@ def evaluate(
     seed: int,
     workers: int,
     progress: bool,
+    phase: Any = None,
     **options: Any,
 ) -> Report:
-    """The report on a manifest of clean and noisy recordings, the noisy ones treated by `system`.
+    """The report on a manifest of clean and noisy recordings, or of mixtures, as `system` treats them.
 
-    `model` enhances them with a `sfjax.infer.Model`, `noisy` leaves them, `bound` joins the clean Mel to the noisy
-    phase: what a perfect model would reach. `options` are those of sampling. A recording that cannot be read is listed
-    with its reason. Raises `UserError` for a manifest without noisy recordings.
+    `model` enhances or separates them with a `sfjax.infer.Model`, `noisy` leaves them as they are, `bound` joins the
+    clean Mel to the phase of the recording, or to that of a `sfjax.infer.Phase`: what a perfect model would reach.
+    `options` are those of sampling. A recording that cannot be read is listed with its reason. Raises `UserError` for a
+    manifest without either.
     """
     from sfjax.data.manifest import read
 
     rows = read(manifest, split=split)
-    if "noisy" not in rows.columns:
-        raise UserError(f"{manifest}: expected a column 'noisy', found none; make it with `sfjax prepare pairs`")
-    treat = {"noisy": lambda clean, noisy: noisy, "bound": _bound(model)}.get(
-        system, lambda clean, noisy: model.enhance(noisy, RATE, seed=seed, **options)
-    )
-
     unread: list[dict[str, str]] = []
-
-    def items() -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-        from sfjax import audio
-
-        for i in range(len(rows)):
-            row = rows.row(i)
-            name, crop = Path(row["noisy"]).stem, dict(start=row["start"], frames=row["frames"], rate=RATE)
-            try:
-                clean, noisy = (audio.read(row[column], **crop)[0] for column in ("path", "noisy"))
-            except UserError as error:
-                unread.append({"name": name, "reason": str(error)})
-                continue
-            yield name, clean, np.asarray(treat(clean, noisy))
-
-    report = score_arrays(items(), rate=RATE, workers=workers, progress=progress)
+    if "sources" in rows.columns:
+        treat = {"noisy": _as_it_is, "bound": _bound(model, phase)}.get(
+            system,
+            lambda clean, mixture: model.separate(mixture, RATE, speakers=len(clean), seed=seed, **options),
+        )
+        jobs = ((n, clean, treat(clean, mix), mix, RATE) for n, clean, mix in _mixtures(rows, unread))
+        report = _report(jobs, metrics.improvement, workers=workers, progress=progress)
+    elif "noisy" in rows.columns:
+        treat = {"noisy": _as_it_is, "bound": _bound(model, phase)}.get(
+            system, lambda clean, noisy: model.enhance(noisy, RATE, seed=seed, **options)[None]
+        )
+        items = ((n, clean, treat(clean[None], noisy)[0]) for n, clean, noisy in _pairs(rows, unread))
+        report = score_arrays(items, rate=RATE, workers=workers, progress=progress)
+    else:
+        raise UserError(
+            f"{manifest}: expected a column 'noisy' or 'sources', found neither; make it with `sfjax prepare pairs` "
+            "or `sfjax prepare mixtures`"
+        )
     return dataclasses.replace(report, failed=unread + report.failed)
 
 
-def _bound(model: Any) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    def bound(clean: np.ndarray, noisy: np.ndarray) -> np.ndarray:
+def _pairs(rows: Any, unread: list) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    from sfjax import audio
+
+    for row in map(rows.row, range(len(rows))):
+        name, crop = Path(row["noisy"]).stem, dict(start=row["start"], frames=row["frames"], rate=RATE)
+        try:
+            clean, noisy = (audio.read(row[column], **crop)[0] for column in ("path", "noisy"))
+        except UserError as error:
+            unread.append({"name": name, "reason": str(error)})
+            continue
+        yield name, clean, noisy
+
+
+def _mixtures(rows: Any, unread: list) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    from sfjax.data.examples import Listed
+
+    for number, row in enumerate(map(rows.row, range(len(rows)))):
+        name = row.get("name") or f"{number:05d}_" + "_".join(Path(path).stem for path in row["sources"])
+        try:
+            samples = -(-row["frames"] * RATE // row["rate"])
+            waves = Listed(len(row["sources"]))(rows, row, samples, RATE, np.random.default_rng(0))
+        except UserError as error:
+            unread.append({"name": name, "reason": str(error)})
+            continue
+        mixture = waves.pop("mixture")
+        yield name, np.stack(list(waves.values())), mixture
+
+
+def _as_it_is(clean: np.ndarray, recording: np.ndarray) -> np.ndarray:
+    return np.stack([recording] * len(clean))
+
+
+def _bound(model: Any, phase: Any) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    def bound(clean: np.ndarray, recording: np.ndarray) -> np.ndarray:
         import jax.numpy as jnp
 
         from sfjax import audio
         from sfjax.configs import default
+        from sfjax.vocoder.phase import spectra_to_waves
 
         spec = model.spec if model is not None else audio.MelSpec(**default.get_config("tiny").mel)
-        spectrum = audio.stft(jnp.asarray(noisy)[None], spec)
-        wave = audio.borrow_phase(audio.log_mel(jnp.asarray(clean)[None], spec), spectrum, spec)
-        return np.asarray(wave)[0, : len(clean)]
+        mels = audio.log_mel(jnp.asarray(clean), spec)
+        spectrum = audio.stft(jnp.asarray(_as_it_is(clean, recording)), spec)
+        if phase is None:
+            return np.asarray(audio.borrow_phase(mels, spectrum, spec))[:, : clean.shape[1]]
+        frames, samples = jnp.array([mels.shape[1]]), jnp.array([mels.shape[1] * spec.hop])
+        spectra = phase.network.apply({"params": phase.params}, mels[None], spectrum[:1], frames)
+        return np.asarray(spectra_to_waves(spectra, spec, samples))[0, :, : clean.shape[1]]
 
     return bound
+
+
+def score_mixtures(
+    items: Iterable[tuple[str, list[Path], list[Path], Path]], *, workers: int, progress: bool
+) -> Report:
+    """The report on separated files (name, references, estimates, mixture); all else is as in `score_files`."""
+    return _report(items, _score_mixture, workers=workers, progress=progress)
+
+
+def _score_mixture(references: list[Path], estimates: list[Path], mixture: Path) -> dict[str, float]:
+    from sfjax import audio
+
+    def read(path):
+        if not path.exists():
+            raise metrics.Unscorable(f"expected {path} or the same name with another suffix, found neither")
+        return audio.read(path, rate=RATE)[0]
+
+    waves = [read(path) for path in (*references, *estimates, mixture)]
+    if len({len(wave) for wave in waves}) > 1:
+        raise metrics.Unscorable(f"the recordings have {', '.join(str(len(wave)) for wave in waves)} samples")
+    count = len(references)
+    return metrics.improvement(np.stack(waves[:count]), np.stack(waves[count:-1]), waves[-1], RATE)
 
 
 def _score_pair(scorer: Scorer, reference: Path, estimate: Path) -> dict[str, float]:
@@ -255,102 +326,16 @@ def _report(jobs: Iterable[tuple], work: Callable[..., dict[str, float]], *, wor
             names.append(name)
             yield tuple(rest)
 
-    outcomes: dict[int, dict[str, float] | str] = {}
-    with contextlib.closing(_outcomes(arguments(), work, workers)) as arriving:
+    found: dict[int, dict[str, float] | str] = {}
+    with contextlib.closing(outcomes(arguments(), work, workers)) as arriving:
         for number, outcome in arriving:
-            outcomes[number] = outcome
+            found[number] = outcome
             if progress:
-                print(f"\r{len(outcomes)} scored", end="", file=sys.stderr, flush=True)
-    if progress and outcomes:
+                print(f"\r{len(found)} scored", end="", file=sys.stderr, flush=True)
+    if progress and found:
         print(file=sys.stderr)
-    ordered = [(names[number], outcome) for number, outcome in sorted(outcomes.items(), key=lambda item: item[0])]
+    ordered = [(names[number], outcome) for number, outcome in sorted(found.items(), key=lambda item: item[0])]
     return Report(
         rows=[{"name": name, **outcome} for name, outcome in ordered if isinstance(outcome, dict)],
         failed=[{"name": name, "reason": outcome} for name, outcome in ordered if isinstance(outcome, str)],
     )
-
-
-class _Worker:
-    """A process with at most one job, so that its death is the death of that job and of no other."""
-
-    def __init__(self, work: Callable[..., dict[str, float]], number: int, job: tuple):
-        context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, work), daemon=True)
-        self.process.start()
-        theirs.close()  # else the end of the process would not end the pipe
-        self.number, self.job, self.started = number, job, False
-
-    def send(self) -> None:
-        with contextlib.suppress(OSError):  # a process that died is noticed when its answer is read
-            self.pipe.send(self.job)
-
-    def stop(self) -> None:
-        self.pipe.close()
-        self.process.terminate()
-        self.process.join()
-
-
-def _outcomes(
-    jobs: Iterable[tuple], work: Callable[..., dict[str, float]], workers: int
-) -> Iterator[tuple[int, dict[str, float] | str]]:
-    """The number of each job with its scores, or with the reason why it has none, as they arrive."""
-    waiting = enumerate(jobs)
-    busy: dict[Any, _Worker] = {}  # by pipe
-    try:
-        while True:
-            while len(busy) < workers and (following := next(waiting, None)):
-                worker = _Worker(work, *following)
-                busy[worker.pipe] = worker
-            if not busy:
-                return
-            for pipe in multiprocessing.connection.wait(list(busy)):
-                worker = busy[pipe]
-                try:
-                    outcome = worker.pipe.recv()
-                except (EOFError, OSError):
-                    yield worker.number, _epitaph(worker)
-                    busy.pop(pipe).stop()
-                    continue
-                if worker.started:
-                    yield worker.number, outcome
-                    if (following := next(waiting, None)) is None:
-                        busy.pop(pipe).stop()
-                        continue
-                    worker.number, worker.job = following
-                worker.started = True
-                worker.send()
-    finally:
-        for worker in busy.values():
-            worker.stop()
-
-
-def _epitaph(worker: _Worker) -> str:
-    worker.process.join()
-    code = worker.process.exitcode or 0
-    if not worker.started:
-        raise UserError(
-            f"the scoring processes cannot start (exit code {code}); a script must call this under "
-            'if __name__ == "__main__"'
-        )
-    return f"the scorer crashed ({signal.Signals(-code).name if code < 0 else f'exit code {code}'})"
-
-
-def _serve(pipe: multiprocessing.connection.Connection, work: Callable[..., dict[str, float]]) -> None:
-    """The life of a worker: says that it has started, then answers each job, until the pipe is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and ends the workers
-    with contextlib.suppress(EOFError, OSError):
-        pipe.send(None)
-        while True:
-            pipe.send(_attempt(work, pipe.recv()))
-
-
-def _attempt(work: Callable[..., dict[str, float]], job: tuple) -> dict[str, float] | str:
-    try:
-        scores = work(*job)
-    except (metrics.Unscorable, UserError) as error:
-        return " ".join(str(error).split())
-    except Exception as error:  # one odd recording must not cost the scores of all the others
-        return " ".join(f"{type(error).__name__}: {error}".split())
-    odd = [f"{name} is {value}" for name, value in scores.items() if not math.isfinite(value)]
-    return ", ".join(odd) or {name: float(value) for name, value in scores.items()}

@@ -5,9 +5,11 @@ from jaxtyping import Float
 
 from sfjax.metrics.composite import composite
 from sfjax.metrics.perceptual import Unscorable, estoi, pesq_nb, pesq_wb, scorable
-from sfjax.metrics.separation import si_sdr
+from sfjax.metrics.separation import best_order, improvement, si_sdr
 
-__all__ = ["Unscorable", "composite", "estoi", "pesq_nb", "pesq_wb", "score", "si_sdr"]
+__all__ = [
+    "Unscorable", "best_order", "composite", "estoi", "improvement", "pesq_nb", "pesq_wb", "score", "si_sdr",
+]  # fmt: skip
 
 
 def score(reference: Float[np.ndarray, " samples"], estimate: Float[np.ndarray, " _"], rate: int) -> dict[str, float]:
