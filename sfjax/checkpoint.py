@@ -6,7 +6,7 @@ import importlib.util
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +84,15 @@ class Checkpoints:
         self.manager.close()
 
     def save(self, step: int, state: Any) -> None:
-        """Starts writing `state`; it becomes a checkpoint only when it is whole. `UserError` if the disk refuses."""
+        """Starts writing `state`; it becomes a checkpoint only when it is whole. `UserError` if the disk refuses.
+
+        Frozen parameters are those of another run: their digests are written, they are not.
+        """
         self.wait()
         self.saving = step
-        sums = {name: int(value) for name, value in jax.device_get(digests(state)).items()}
-        args = ocp.args.Composite(state=ocp.args.StandardSave(state), digests=ocp.args.JsonSave(sums))
+        args = ocp.args.Composite(
+            state=ocp.args.StandardSave(state.replace(frozen={})), digests=ocp.args.JsonSave(_sums(state))
+        )
         try:
             self.manager.save(step, args=args)
         except Exception as error:
@@ -106,16 +110,16 @@ class Checkpoints:
         return UserError(f"{self.folder}: {why}; free space, the same command goes on from the checkpoint before")
 
     def newest(self, like: Any, *, pass_damaged: bool, say: Callable[[str], Any]) -> Any:
-        """The state saved last, in the shapes and shardings of `like`; None if there is none.
+        """The state saved last, in the shapes and shardings of `like`, but for what is frozen; None if there is none.
 
         `UserError` if any part of it is damaged, unless `pass_damaged`: then the one before is taken and, if that is
         whole, what is damaged is removed. `say` hears of it.
         """
-        items = {"state": ocp.args.StandardRestore(like), "digests": ocp.args.JsonRestore()}
+        items = {"state": ocp.args.StandardRestore(like.replace(frozen={})), "digests": ocp.args.JsonRestore()}
         damaged: dict[int, UserError] = {}
         for step in sorted(self.manager.all_steps(), reverse=True):
             try:
-                state = _restore(self.manager, self.folder, step, items)
+                state, _ = _restore(self.manager, self.folder, step, items)
             except UserError as error:
                 damaged[step] = error
                 if not pass_damaged:
@@ -129,9 +133,32 @@ class Checkpoints:
             raise next(iter(damaged.values()))
         return None
 
+    def digests(self, step: int) -> dict[str, int]:
+        """The digests that were written with the checkpoint of `step`."""
+        return self.manager.restore(step, args=ocp.args.Composite(digests=ocp.args.JsonRestore()))["digests"]
 
-def params(workdir: str | os.PathLike, *, ema: bool, step: int | None = None) -> tuple[Any, int]:
-    """The parameters in a run's newest checkpoint (or that of `step`) as numpy arrays, averaged ones with `ema`."""
+
+def _sums(tree):
+    return {name: int(value) for name, value in jax.device_get(digests(tree)).items()}
+
+
+def check_frozen(frozen: Any, sums: Mapping[str, int], where: str) -> None:
+    """`UserError` unless the frozen parameters are those that the digests of a run, found at `where`, say."""
+    have = _sums({"frozen": frozen})
+    wanted = {name: value for name, value in sums.items() if name.startswith("frozen/")}
+    if have != wanted:
+        wrong = next(name for name in sorted(have | wanted) if have.get(name) != wanted.get(name))
+        raise UserError(
+            f"{where} adapts another model, which differs in {wrong.removeprefix('frozen/')}; give the one that it was "
+            "trained on"
+        )
+
+
+def params(workdir: str | os.PathLike, *, ema: bool, step: int | None = None) -> tuple[Any, dict[str, int], int]:
+    """What a run trained, in its newest checkpoint (or that of `step`), as numpy arrays, averaged ones with `ema`.
+
+    With it come the digests of that checkpoint and its step.
+    """
     folder = place(workdir, read_config(workdir)["run"]["checkpoints"])
     if not folder.is_dir():
         raise UserError(f"{workdir}: expected a run with checkpoints, found none; give the workdir of `sfjax train`")
@@ -154,7 +181,8 @@ def params(workdir: str | os.PathLike, *, ema: bool, step: int | None = None) ->
             "state": ocp.args.PyTreeRestore(item=like, restore_args=restore_args, partial_restore=True),
             "digests": ocp.args.JsonRestore(),
         }
-        return _restore(manager, folder, step, items)[name], step
+        found, sums = _restore(manager, folder, step, items)
+        return found[name], sums, step
 
 
 def _restore(manager, folder, step, items):
@@ -168,7 +196,7 @@ def _restore(manager, folder, step, items):
         raise UserError(
             f"{folder / str(step)}: the checkpoint is damaged in {wrong[0]} (and {len(wrong) - 1} more){BEFORE}"
         )
-    return found["state"]
+    return found["state"], found["digests"]
 
 
 def _damaged(folder, step, error):

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from sfjax import masks
+from sfjax.lora import SUFFIX, Adapter
 from sfjax.sharding import constrain
 
 INIT = nn.initializers.normal(0.02)  # Voicebox follows BERT here
@@ -151,6 +152,22 @@ def dropout(
     return jnp.where(bits >= jnp.uint32(round(rate * 2**32)), x / (1.0 - rate), 0.0)
 
 
+class LowRank(nn.Module):
+    """`scale` · x·a·b with `rank` numbers between, 0 at first (LoRA, arXiv 2106.09685)."""
+
+    size: int
+    rank: int
+    scale: float
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch frames _"]) -> Float[Array, "batch frames _"]:
+        start = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform", in_axis=-2, out_axis=-1)
+        a = self.param("a", start, (x.shape[-1], self.rank))
+        b = self.param("b", nn.initializers.zeros, (self.rank, self.size))
+        return x.astype(self.dtype) @ a.astype(self.dtype) @ b.astype(self.dtype) * self.scale
+
+
 class Block(nn.Module):
     """A pre-LayerNorm Transformer layer: attention, then a GELU network of `ffn` units; see `Transformer`."""
 
@@ -160,12 +177,13 @@ class Block(nn.Module):
     dropout: float
     attention_block: int
     lead: int
+    adapter: Adapter | None
     skip: bool
     dtype: Any
 
     @nn.compact
     def __call__(self, x, shown, kept, train):
-        dense = lambda size, name: nn.Dense(size, kernel_init=INIT, dtype=self.dtype, name=name)
+        dense = self._dense
         x = entered = constrain(x, "batch", "frames", "width")
         if self.skip:
             x = dense(self.width, "skip")(jnp.concatenate([x, kept], axis=-1))
@@ -180,6 +198,14 @@ class Block(nn.Module):
         if train and self.dropout:
             h = dropout(h, self.make_rng("dropout"), self.dropout)
         return x + dense(self.width, "down")(h), entered
+
+    def _dense(self, size, name):
+        layer = nn.Dense(size, kernel_init=INIT, dtype=self.dtype, name=name)
+        if self.adapter is None or name not in self.adapter.targets:
+            return layer
+        rank = self.adapter.rank
+        beside = LowRank(size, rank, self.adapter.alpha / rank, self.dtype, name=name + SUFFIX)
+        return lambda x: layer(x) + beside(x)
 
 
 class Transformer(nn.Module):
@@ -199,6 +225,7 @@ class Transformer(nn.Module):
     remat: str
     unroll: int
     lead: int
+    adapter: Adapter | None
     dtype: Any
 
     @nn.compact
@@ -211,7 +238,7 @@ class Transformer(nn.Module):
         half = self.layers // 2
         sizes = dict(
             width=self.width, heads=self.heads, ffn=self.ffn, dropout=self.dropout, lead=self.lead,
-            attention_block=self.attention_block, dtype=self.dtype,
+            attention_block=self.attention_block, adapter=self.adapter, dtype=self.dtype,
         )  # fmt: skip
 
         def scanned(kept_axis):
@@ -303,8 +330,8 @@ def time_features(t: Float[Array, " batch"], width: int) -> Float[Array, "batch 
 class Estimator(nn.Module):
     """The vector field v_t(x, condition) on Mel frames (SpeechFlow 3.2 and Figure 2); parameters are float32.
 
-    `mels` is the number of bands, `conv_*` size the position embedding; the rest as in `Transformer`. `dtype` is what
-    layers compute in; the result is float32.
+    `mels` is the number of bands, `conv_*` size the position embedding, `adapter` says which layers have a low-rank
+    path beside them; the rest as in `Transformer`. `dtype` is what layers compute in; the result is float32.
     """
 
     mels: int
@@ -320,6 +347,7 @@ class Estimator(nn.Module):
     remat: str
     unroll: int
     dtype: Any
+    adapter: Adapter | None = None
 
     @nn.compact
     def __call__(
@@ -344,7 +372,7 @@ class Estimator(nn.Module):
         shown = jnp.pad(shown, ((0, 0), (1, 0)), constant_values=True)
         h = Transformer(
             self.width, self.layers, self.heads, self.ffn, self.dropout, self.attention_block, self.remat,
-            self.unroll, lead=1, dtype=self.dtype, name="transformer",
+            self.unroll, lead=1, adapter=self.adapter, dtype=self.dtype, name="transformer",
         )(h, shown, train=train)  # fmt: skip
         out = nn.Dense(self.mels, kernel_init=INIT, dtype=self.dtype, name="output")(h[:, 1:])
         return out.astype(jnp.float32)

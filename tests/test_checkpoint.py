@@ -28,8 +28,8 @@ def test_a_digest_notices_every_bit_and_every_swap():
 
 
 def test_parameters_come_back_as_they_were_saved(enhancer):
-    params, step = checkpoint.params(enhancer, ema=True)
-    raw, _ = checkpoint.params(enhancer, ema=False)
+    params, _, step = checkpoint.params(enhancer, ema=True)
+    raw, _, _ = checkpoint.params(enhancer, ema=False)
     assert step == 6 and jax.tree.structure(params) == jax.tree.structure(raw)
     assert any((a != b).any() for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(raw), strict=True))
 
@@ -95,7 +95,7 @@ def test_checkpoints_may_lie_elsewhere(toy_config, tmp_path):
     elsewhere = {"run.checkpoints": str(tmp_path / "else/where"), "run.valid_batches": 0}
     train.run(toy_config("pretrain", **elsewhere), tmp_path / "run")
     assert (tmp_path / "else/where/6").is_dir() and not (tmp_path / "run/checkpoints").exists()
-    assert checkpoint.params(tmp_path / "run", ema=True)[1] == 6
+    assert checkpoint.params(tmp_path / "run", ema=True)[2] == 6
     with pytest.raises(UserError, match="holds a run with another config"):
         train.run(toy_config("pretrain", **elsewhere, seed=1), tmp_path / "run")
 
@@ -145,7 +145,7 @@ def test_another_networks_parameters_are_refused(enhancer, toy_config, tmp_path)
 
 
 def test_numpy_and_device_digests_agree(enhancer):
-    params, _ = checkpoint.params(enhancer, ema=True)
+    params, _, _ = checkpoint.params(enhancer, ema=True)
     one = checkpoint.digests(params)
     two = checkpoint.digests(jax.device_put(params))
     assert {name: int(value) for name, value in one.items()} == {name: int(value) for name, value in two.items()}

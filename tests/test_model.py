@@ -174,6 +174,7 @@ def test_kept_inputs_are_popped_newest_first():
     # then tells which early layer's input that was.
     trunk = model.Transformer(
         width=32, layers=6, heads=4, ffn=64, dropout=0.0, attention_block=0, remat="none", unroll=3, lead=0,
+        adapter=None,
         dtype=jnp.float32,
     )  # fmt: skip
     x = jax.random.normal(jax.random.key(0), (1, 1, 32))
