@@ -301,9 +301,18 @@ def borrow_phase(
     lengths: Int[Array, " batch"] | None = None,
 ) -> Float[Array, "batch samples"]:
     """A wave from normalised log-Mel frames and the phase of `noisy`, through the filterbank's pseudo-inverse (A.2)."""
+    return istft(magnitude(mel, spec) * unit(noisy), spec, lengths)
+
+
+def magnitude(mel: Float[Array, "*batch frames mels"], spec: MelSpec) -> Float[Array, "*batch frames bins"]:
+    """The amplitude spectrum of normalised log-Mel frames, through the filterbank's pseudo-inverse."""
     inverse = jnp.asarray(_pseudo_inverse(spec))
-    magnitude = jnp.maximum(jnp.einsum("bfm,km->bfk", jnp.exp(mel * spec.std + spec.mean), inverse), 0.0)
-    return istft(magnitude * noisy / jnp.sqrt(_power(noisy) + TINY), spec, lengths)
+    return jnp.maximum(jnp.einsum("...fm,km->...fk", jnp.exp(mel * spec.std + spec.mean), inverse), 0.0)
+
+
+def unit(spectrum: Complex[Array, "*axes"]) -> Complex[Array, "*axes"]:
+    """Each number by its size: the phase alone."""
+    return spectrum / jnp.sqrt(_power(spectrum) + TINY)
 
 
 def _power(spectrum):

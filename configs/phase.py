@@ -1,0 +1,39 @@
+"""The phase net: magnitude and phase of each source from its Mel and the recording (SpeechFlow A.2).
+
+    sfjax train --config=configs/phase.py --workdir=runs/phase --config.data.train=speech.parquet
+
+Mixtures are made while training, and the Mels are those of the clean sources; for those of a model write them first:
+
+    sfjax prepare mixtures speech.parquet train.parquet --count 3000 --split train
+    sfjax prepare mixtures speech.parquet valid.parquet --count 100 --split valid
+    sfjax predict --model runs/separate --manifest train.parquet -o predicted
+    sfjax predict --model runs/separate --manifest valid.parquet -o predicted
+
+and set --config.task.mels=predicted --config.data.train=predicted/train.parquet
+--config.data.valid=predicted/valid.parquet. For speech in noise set --config.task.speakers=1 and
+--config.mix.noise=noise.parquet. The paper: SI-SDRi 15.85 dB on LibriMix 2Mix, where the
+borrowed phase gives 11.74.
+On two CPU cores 1,000 updates of 20 s of speech in noise, 13 minutes, take clean Mels from PESQ 3.78 and SI-SDR 15.1 dB
+with the noisy phase to 3.83 and 16.5 dB; README.md has the command.
+"""
+
+from sfjax.configs import default
+
+
+def get_config(size: str = "large"):
+    """Differences from pre-training: the task and its network, short crops, a high learning rate."""
+    config = default.get_config(size)
+    del config.task.fraction, config.task.shortest, config.task.drop
+    config.precision = "fp32"
+    config.task.name = "phase"
+    config.task.speakers = 2
+    config.task.mels = "clean"
+    config.data.buckets = (4.0,)
+    config.data.seconds = 64.0
+    config.optim.peak = 1e-3
+    config.optim.end = 0.0
+    config.optim.warmup = 500
+    config.optim.updates = 20_000
+    config.optim.clip = 5.0
+    config.ema = 0.999
+    return config
