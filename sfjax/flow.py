@@ -92,7 +92,7 @@ class RK4(diffrax.AbstractERK):
 
 SOLVERS = {"euler": diffrax.Euler, "midpoint": diffrax.Midpoint, "heun": diffrax.Heun, "rk4": RK4}
 ADAPTIVE = {"dopri5": diffrax.Dopri5}
-STAGES = {"euler": 1, "midpoint": 2, "heun": 2, "rk4": 4}
+STAGES = {"euler": 1, "midpoint": 2, "heun": 2, "rk4": 4}  # evaluations in a step of a solver
 
 
 def times(steps: int, sway: float) -> Float[np.ndarray, " times"]:
