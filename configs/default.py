@@ -22,6 +22,7 @@ def get_config(size: str = "large") -> ConfigDict:
     config = ConfigDict()
     config.seed = 0  # of initial parameters, masks, noise, times and dropout
     config.init_from = ""  # run folder whose parameters (EMA) a new run starts from
+    config.process = "flow"  # or diffusion, to compare with; see sfjax.process.PROCESSES
     config.precision = "bf16" if size in ("base", "large") else "fp32"  # or fp16; see sfjax.precision.POLICIES
 
     # sfjax.audio.MelSpec (Voicebox A.1, A.3)
@@ -77,6 +78,25 @@ def get_config(size: str = "large") -> ConfigDict:
     config.mix.talkers = 6
     config.mix.reach = 5.0  # seconds of a noise file that are read to measure its level
 
+    # sfjax.data.examples.Talk, for tasks with a mixture that the manifest lacks: LibriMix's rules
+    config.mixture = ConfigDict()
+    config.mixture.noise = ""  # manifest of noise; "": none
+    config.mixture.loudness = (-33.0, -25.0)  # LUFS of a speaker
+    config.mixture.noise_loudness = (-38.0, -30.0)  # LUFS
+
+    # sfjax.lora.Adapter: low-rank adapters beside a frozen network
+    config.lora = ConfigDict()
+    config.lora.rank = 0  # 0: none, everything is trained; the paper's 64
+    config.lora.alpha = 64.0  # what they add is scaled by alpha / rank
+    config.lora.targets = ("query", "key", "value")  # layers that have one
+    config.lora.train = ""  # regular expression for paths of parameters that are trained in full beside them
+
+    # sfjax.vocoder.phase.PhaseNet, the network of task phase
+    config.phase = ConfigDict()
+    config.phase.width = 512
+    config.phase.kernel = 3  # frames of a convolution
+    config.phase.layers = 3
+
     # sfjax.optim.adam
     config.optim = ConfigDict()
     config.optim.peak = 5e-5
@@ -99,7 +119,7 @@ def get_config(size: str = "large") -> ConfigDict:
     # sfjax.flow.solve and guidance, for pictures while training and as the defaults of inference
     config.sample = ConfigDict()
     config.sample.solver = "midpoint"
-    config.sample.steps = 16  # 32 evaluations
+    config.sample.steps = 16  # 32 evaluations; enhance.py takes 4 for small networks
     config.sample.sway = 0.0  # even times
     config.sample.tolerance = 1e-3  # of the adaptive solver only
     config.sample.guidance = 0.7

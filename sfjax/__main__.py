@@ -83,6 +83,22 @@ def prepare(arguments, _):
     measured = dict(mel=audio.MelSpec(**default.get_config("tiny").mel), seed=arguments.seed)
     if arguments.kind_of_source == "merge":
         return _prepared(prepare.merge(arguments.parts, arguments.dest, **measured))
+    if arguments.kind_of_source == "mixtures":
+        from sfjax.data import mixtures
+
+        ranges = default.get_config("tiny").mixture
+        rows = mixtures.draw(
+            arguments.source, arguments.noise, split=arguments.split, speakers=arguments.speakers,
+            count=arguments.count, seed=arguments.seed, loudness=ranges.loudness, noise_loudness=ranges.noise_loudness,
+        )  # fmt: skip
+        return _prepared(prepare.mixtures(rows, arguments.dest, **measured))
+    if arguments.kind_of_source == "librimix":
+        from sfjax.data import mixtures
+
+        rows = mixtures.librimix(
+            arguments.source, speech=arguments.speech, noise=arguments.noise, split=arguments.split
+        )
+        return _prepared(prepare.mixtures(rows, arguments.dest, **measured))
     common = dict(min_seconds=arguments.min_seconds, workers=arguments.workers, part=_part(arguments.part), **measured)
     if arguments.kind_of_source == "jsonl":
         where = {}
@@ -115,7 +131,8 @@ def _part(text: str) -> tuple[int, int]:
 
 def _prepared(summary) -> None:
     rejected = f", {summary.rejected} rejected ({summary.rejects})" if summary.rejected else ""
-    print(f"{summary.dest}: {summary.files} utterances, {summary.hours:.2f} h, {summary.speakers} speakers{rejected}")
+    speakers = f", {summary.speakers} speakers" if summary.speakers else ""
+    print(f"{summary.dest}: {summary.files} recordings, {summary.hours:.2f} h{speakers}{rejected}")
 
 
 def train(arguments, rest):
@@ -140,17 +157,20 @@ def plan(arguments, rest):
         config.data.multiple = math.lcm(config.data.multiple, pieces)
         print(f"batches divide over this mesh with --config.data.multiple={config.data.multiple}")
     made = train.program(config)
-    waves, lengths = train.batch_shapes(config, made, mesh)
-    examples, samples = waves[made.task.phase].shape
+    batch = train.batch_shapes(config, made, mesh)
+    examples, samples = (
+        len(batch["lengths"]),
+        max(round(wave.shape[1] / made.task.columns[name]) for name, wave in batch["waves"].items()),
+    )
     seconds = samples / made.spec.sample_rate
     print(f"a step of {examples} × {seconds:g} s on {arguments.topology}, compiling", flush=True)
     like, step = train.on_mesh(made, mesh)
     flops = plan.flops(
-        like.params, width=made.network.width, layers=made.network.layers, batch=examples,
+        like.params, like.frozen, width=made.network.width, layers=made.network.layers, batch=examples,
         frames=made.spec.frames(samples),
     )  # fmt: skip
     report = plan.plan(
-        step.lower(like, waves, lengths), like, (waves, lengths), mesh=mesh, chip=chip, memory=arguments.memory,
+        step.lower(like, batch), like, batch, mesh=mesh, chip=chip, memory=arguments.memory,
         flops=flops, audio=examples * seconds, updates=config.optim.updates, utilisation=arguments.utilisation,
     )  # fmt: skip
     print(report.text())
@@ -160,30 +180,49 @@ def plan(arguments, rest):
 
 
 def enhance(arguments, _):
+    targets = lambda file: [arguments.output / file.name]
+    return _treat(arguments, "enhancing", lambda model: model.enhancing(), targets)
+
+
+def separate(arguments, _):
+    targets = lambda file: [arguments.output / f"s{i}" / file.name for i in range(1, arguments.speakers + 1)]
+    return _treat(arguments, "separating", lambda model: model.separating(arguments.speakers), targets)
+
+
+def _treat(arguments, doing, task_of, targets) -> int:
     from tqdm import tqdm
 
-    from sfjax import infer
-
-    pairs = _targets(arguments.files, arguments.output)
-    model = infer.load(arguments.model, ema=arguments.ema, step=arguments.step)
-    print(f"enhancing with {model.name}", file=sys.stderr)
-    with tqdm(unit="s", unit_scale=True, desc="enhanced", disable=None) as bar:
-        failed = model.enhance_files(pairs, seed=arguments.seed, progress=bar.update, **_sampling(arguments))
+    files = _targets(arguments.files, targets)
+    model = _model(arguments)
+    task = task_of(model)
+    print(f"{doing} with {model.name}", file=sys.stderr)
+    with tqdm(unit="s", unit_scale=True, desc=doing, disable=None) as bar:
+        options = dict(seed=arguments.seed, progress=bar.update, **_sampling(arguments))
+        failed = model.treat_files(task, files, **options)
     for reason in failed.values():
         _say(reason)
-    print(f"{len(pairs) - len(failed)} of {len(pairs)} files written to {arguments.output}", file=sys.stderr)
+    print(f"{len(files) - len(failed)} of {len(files)} files written to {arguments.output}", file=sys.stderr)
     return 2 if failed else 0
 
 
-def _targets(files: list[Path], folder: Path) -> list[tuple[Path, Path]]:
-    pairs = [(file, folder / file.name) for file in files]
-    for i, (file, target) in enumerate(pairs):
-        twin = next((other for other, there in pairs[:i] if there == target), None)
-        if twin:
-            raise UserError(f"{twin} and {file} would both be written to {target}; enhance them in two calls")
-        if os.path.exists(file) and os.path.exists(target) and target.samefile(file):
-            raise UserError(f"{file} would be overwritten by its own result; choose another folder than {folder}")
-    return pairs
+def _targets(files: list[Path], targets) -> list[tuple[Path, list[Path]]]:
+    taken: dict[Path, Path] = {}
+    for file in files:
+        for target in targets(file):
+            if target in taken:
+                raise UserError(f"{taken[target]} and {file} would both be written to {target}; take two calls")
+            if os.path.exists(file) and os.path.exists(target) and target.samefile(file):
+                raise UserError(f"{file} would be overwritten by its own result; choose another folder")
+            taken[target] = file
+    return [(file, targets(file)) for file in files]
+
+
+def _model(arguments):
+    from sfjax import infer
+
+    return infer.load(
+        arguments.model, ema=arguments.ema, step=arguments.step, adapter=arguments.adapter, phase=arguments.phase
+    )
 
 
 def _sampling(arguments) -> dict:
@@ -195,8 +234,14 @@ def score(arguments, _):
 
     if arguments.output is not None:
         evaluate.check_output(arguments.output)
-    pairs = evaluate.pair_files(arguments.reference, arguments.estimate)
-    return _report(evaluate.score_files(pairs, workers=arguments.workers, progress=_is_terminal()), arguments.output)
+    how = dict(workers=arguments.workers, progress=_is_terminal())
+    if arguments.mixture is not None:
+        items = evaluate.mixture_files(arguments.reference, arguments.estimate, arguments.mixture)
+        return _report(evaluate.score_mixtures(items, **how), arguments.output)
+    if len(arguments.reference) > 1 or len(arguments.estimate) > 1:
+        raise UserError("several references are the speakers of a mixture; give it as --mixture")
+    pairs = evaluate.pair_files(arguments.reference[0], arguments.estimate[0])
+    return _report(evaluate.score_files(pairs, **how), arguments.output)
 
 
 def evaluate(arguments, _):
@@ -206,14 +251,15 @@ def evaluate(arguments, _):
         raise UserError("expected --model RUN to evaluate; or --system noisy or --system bound")
     if arguments.output is not None:
         evaluate.check_output(arguments.output)
-    model = None
-    if arguments.model is not None:
+    model = _model(arguments) if arguments.model is not None else None
+    phase = None
+    if arguments.phase is not None:
         from sfjax import infer
 
-        model = infer.load(arguments.model, ema=arguments.ema, step=arguments.step)
+        phase = infer.load_phase(arguments.phase)
     report = evaluate.evaluate(
         arguments.manifest, model, system=arguments.system, split=arguments.split, seed=arguments.seed,
-        workers=arguments.workers, progress=_is_terminal(), **_sampling(arguments),
+        workers=arguments.workers, progress=_is_terminal(), phase=phase, **_sampling(arguments),
     )  # fmt: skip
     return _report(report, arguments.output)
 
@@ -231,6 +277,34 @@ def _is_terminal() -> bool:
     return sys.stderr.isatty()
 
 
+def predict(arguments, _):
+    from sfjax import predict
+
+    made, kept = predict.run(
+        arguments.manifest, _model(arguments), arguments.output, split=arguments.split, seed=arguments.seed,
+        **_sampling(arguments),
+    )  # fmt: skip
+    print(f"{arguments.output}: {made} predicted, {kept} there already")
+
+
+def export(arguments, _):
+    from sfjax import release
+
+    path = release.export(
+        arguments.workdir, arguments.output, ema=arguments.ema, step=arguments.step, dtype=arguments.dtype
+    )
+    print(f"{path}: {path.stat().st_size / 2**20:.2f} MiB")
+
+
+def report(arguments, _):
+    from sfjax import gather
+
+    found = gather.runs(arguments.runs)
+    print(gather.table(gather.rows(found)))
+    for path in arguments.output:
+        gather.write(found, path, smooth=arguments.smooth)
+
+
 def quickstart(arguments, _):
     from sfjax import quickstart
 
@@ -239,7 +313,10 @@ def quickstart(arguments, _):
     quickstart.run(main, arguments.output, speech=arguments.speech, noise=arguments.noise, workers=arguments.workers)
 
 
-VERBS = {run.__name__: run for run in (prepare, train, plan, enhance, score, evaluate, quickstart)}
+VERBS = {
+    run.__name__: run
+    for run in (prepare, train, plan, enhance, separate, score, evaluate, predict, export, report, quickstart)
+}
 
 
 if __name__ == "__main__":

@@ -62,14 +62,23 @@ def parser(verbs: Mapping[str, Callable]) -> argparse.ArgumentParser:
     _model_flags(one, required=True)
 
     one = verb(
+        "separate", "Every speaker of a mixture.", "sfjax separate mix.wav --speakers 2 -o apart --model runs/separate"
+    )
+    one.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    one.add_argument("-o", "--output", required=True, type=Path, help="folder for the results, s1/FILE, s2/FILE …")
+    one.add_argument("--speakers", type=int, default=2, help="as many as the model learned to separate")
+    _model_flags(one, required=True)
+
+    one = verb(
         "score", "Score anybody's recordings against references.", "sfjax score --reference clean --estimate enhanced"
     )
-    one.add_argument("--reference", required=True, type=Path, help="file or folder")
-    one.add_argument("--estimate", required=True, type=Path, help="file or folder; same names, any suffix")
+    one.add_argument("--reference", required=True, nargs="+", type=Path, help="file or folder; one for each speaker")
+    one.add_argument("--estimate", required=True, nargs="+", type=Path, help="the same; same names, any suffix")
+    one.add_argument("--mixture", type=Path, help="file or folder: score a separation, in its best order")
     _report_flags(one, cores)
 
     one = verb(
-        "evaluate", "Enhance a manifest's noisy recordings and score them.",
+        "evaluate", "Enhance or separate a manifest's recordings and score them.",
         "sfjax evaluate --model runs/enhance --manifest pairs.parquet -o scores.json",
     )  # fmt: skip
     one.add_argument("--manifest", required=True, type=Path, help="made by `sfjax prepare pairs`")
@@ -80,6 +89,31 @@ def parser(verbs: Mapping[str, Callable]) -> argparse.ArgumentParser:
     )  # fmt: skip
     _model_flags(one, required=False)
     _report_flags(one, cores)
+
+    one = verb(
+        "predict", "Write the Mels that a model makes of a manifest's recordings, or go on with it.",
+        "sfjax predict --model runs/separate --manifest mixtures.parquet -o predicted",
+    )  # fmt: skip
+    one.add_argument("--manifest", required=True, type=Path, help="made by `sfjax prepare mixtures` or pairs")
+    one.add_argument("--split", help="rows of this split only")
+    one.add_argument("-o", "--output", required=True, type=Path, help="folder for the Mels and a manifest of them")
+    _model_flags(one, required=True)
+
+    one = verb(
+        "export", "Write what a run trained into a folder to give away.", "sfjax export --workdir runs/lora -o lora"
+    )
+    one.add_argument("--workdir", required=True, type=Path, help="folder of the run")
+    one.add_argument("-o", "--output", required=True, type=Path, help="folder for config.json and model.safetensors")
+    one.add_argument("--dtype", default="float32", help="or float16, half as large")
+    one.add_argument("--step", type=int, help="checkpoint; default: the newest")
+    one.add_argument("--ema", action=argparse.BooleanOptionalAction, default=True, help="averaged parameters")
+
+    one = verb(
+        "report", "Put runs side by side: what differs, how far, how good.", "sfjax report runs -o runs.csv runs.png"
+    )
+    one.add_argument("runs", nargs="+", type=Path, metavar="FOLDER", help="of runs, or of folders of them")
+    one.add_argument("-o", "--output", nargs="+", type=Path, default=[], help="tables as .csv or .json, curves as .png")
+    one.add_argument("--smooth", type=int, default=200, help="steps that a training loss in a picture is the mean of")
 
     one = verb("quickstart", "The whole way in five minutes on two cores.", "sfjax quickstart -o quickstart")
     one.add_argument("-o", "--output", type=Path, default=Path("quickstart"), help="folder for all that it makes")
@@ -102,6 +136,19 @@ def _prepare_flags(made, cores):
     merge.add_argument("parts", type=Path, nargs="+", metavar="PART.parquet")
     merge.add_argument("dest", type=Path, metavar="DEST.parquet")
     merge.add_argument("--seed", type=int, default=0)
+    drawn = kinds.add_parser("mixtures", help="a fixed list of mixtures, drawn from a manifest of speech")
+    drawn.add_argument("source", type=Path, metavar="speech.parquet")
+    drawn.add_argument("--noise", type=Path, metavar="noise.parquet", help="add noise of it")
+    drawn.add_argument("--count", type=int, required=True, help="mixtures")
+    drawn.add_argument("--speakers", type=int, default=2, help="in each")
+    libri = kinds.add_parser("librimix", help="mixtures by a metadata CSV of LibriMix")
+    libri.add_argument("source", type=Path, metavar="metadata.csv")
+    libri.add_argument("--speech", type=Path, default=Path(), help="where its source paths start")
+    libri.add_argument("--noise", type=Path, default=Path(), help="where its noise paths start")
+    for made in (drawn, libri):
+        made.add_argument("--split", help="of a list that is drawn: rows to draw from; of a CSV: split of every row")
+        made.add_argument("dest", type=Path, metavar="DEST.parquet")
+        made.add_argument("--seed", type=int, default=0)
     for made in (folder, pairs):
         made.add_argument("--speaker-from", default="parent", help="parent (folder), none, or a regex with one group")
         made.add_argument("--split", help="split of every row")
@@ -118,6 +165,8 @@ def _prepare_flags(made, cores):
 
 def _model_flags(made, *, required):
     made.add_argument("--model", required=required, type=Path, help="workdir of a run")
+    made.add_argument("--phase", type=Path, help="workdir or exported folder of a phase net for it")
+    made.add_argument("--adapter", type=Path, help="workdir or exported folder of adapters for it")
     made.add_argument("--step", type=int, help="checkpoint; default: the newest")
     made.add_argument("--ema", action=argparse.BooleanOptionalAction, default=True, help="averaged parameters")
     made.add_argument("--solver", help="euler, midpoint, heun, rk4 or dopri5; default: the run's")
@@ -166,6 +215,7 @@ def config(spec: str, overrides: list[str]) -> Any:
     overriding: Any = values["config"]
     for name, value in overriding.override_values.items():  # flags do not check what is in a tuple
         old = functools.reduce(dict.get, name.split("."), before)
-        if isinstance(old, tuple) and not all(isinstance(item, int | float) for item in value):
-            raise UserError(f"config {spec}: {name} wants numbers as in {old}, got {value}")
+        kind = str if isinstance(old, tuple) and isinstance(old[0], str) else int | float
+        if isinstance(old, tuple) and not all(isinstance(item, kind) for item in value):
+            raise UserError(f"config {spec}: {name} wants values as in {old}, got {value}")
     return found

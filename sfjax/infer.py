@@ -11,26 +11,68 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Complex, Float, Int, Key
 
-from sfjax import audio, checkpoint, flow, precision, tasks
+from sfjax import audio, flow, precision, release, tasks
 from sfjax.errors import UserError
 from sfjax.model import Estimator
+from sfjax.process import process
+from sfjax.vocoder.phase import PhaseNet, spectra_to_waves
 
 STAGE = 2**0.5  # ratio of the lengths that programs are compiled for; padding is at most this
 
 
-def load(folder: str | Path, *, ema: bool = True, step: int | None = None) -> Model:
-    """The model of a run folder: averaged parameters (or raw ones) of its newest checkpoint (or that of `step`)."""
-    config = checkpoint.read_config(folder)
-    params, step = checkpoint.params(folder, ema=ema, step=step)
+def load(
+    folder: str | Path,
+    *,
+    ema: bool = True,
+    step: int | None = None,
+    adapter: str | Path | None = None,
+    phase: str | Path | None = None,
+) -> Model:
+    """The model of a run or of an exported folder: averaged parameters (or raw ones) of its newest checkpoint (or that
+    of `step`).
+
+    `adapter` is another such folder, whose adapters join it for what they were trained for; `phase` one with a phase
+    net, which makes its waves.
+    """
+    params, found = release.weights(folder, ema=ema, step=step)
+    model = _model(params, found)
+    model = model if adapter is None else model.adapted(adapter)
+    return model if phase is None else dataclasses.replace(model, phase=load_phase(phase))
+
+
+def load_phase(folder: str | Path) -> Phase:
+    """The phase net of a run or of an exported folder."""
+    params, found = release.weights(folder, ema=True)
+    task = tasks.make(**found.config["task"])
+    if not isinstance(task, tasks.Phase):
+        raise UserError(f"{folder} holds no phase net but a model to {_names(task)}")
+    spec, dtype = audio.MelSpec(**found.config["mel"]), precision.policy(found.config["precision"]).compute
+    return Phase(PhaseNet(**found.config["phase"], spec=spec, dtype=dtype), jax.device_put(params))
+
+
+def _model(params, found):
+    config = found.config
+    task = tasks.make(**config["task"])
+    if isinstance(task, tasks.Phase):
+        raise UserError(f"{found.name} holds a phase net, which goes with a model; give it as --phase")
     spec = audio.MelSpec(**config["mel"])
-    network = Estimator(**config["model"], mels=spec.bands, dtype=precision.policy(config["precision"]).compute)
+    dtype = precision.policy(config["precision"]).compute
+    network = Estimator(**config["model"], mels=spec.bands, dtype=dtype)  # adapters are merged
     return Model(
-        network, jax.device_put(params), tasks.make(**config["task"]), spec, config["sample"], config["infer"],
-        f"{folder}, step {step}",
+        network, jax.device_put(params), task, process(config["process"]), spec,
+        config["sample"], config["infer"], f"{found.name}, step {found.step}",
     )  # fmt: skip
+
+
+class Phase(NamedTuple):
+    """A phase net and its parameters."""
+
+    network: PhaseNet
+    params: Any
 
 
 class Chunk(NamedTuple):
@@ -48,10 +90,17 @@ class Model:
     network: Estimator
     params: Any
     task: Any
+    process: Any
     spec: audio.MelSpec
     options: dict[str, Any]
     chunking: dict[str, Any]
     name: str
+    phase: Phase | None = None
+
+    def adapted(self, folder: str | Path) -> Model:
+        """This network with the adapters of a run or of an exported folder, for what they were trained for."""
+        found = release.trained(folder, ema=True)
+        return dataclasses.replace(_model(release.adapted(self.params, found), found), phase=self.phase)
 
     def enhance(
         self, noisy: Float[np.ndarray, ...], sample_rate: int, *, seed: int = 0, **options: Any
@@ -61,69 +110,98 @@ class Model:
         `options` replace those of config section `sample`: solver, steps, guidance, sway, tolerance. Raises `UserError`
         for a wave that is not one-dimensional, finite, audible and longer than a window.
         """
-        noisy = np.asarray(noisy, np.float32)
-        if noisy.ndim != 1 or not np.isfinite(noisy).all():
-            raise UserError(f"expected a finite one-dimensional wave, got shape {noisy.shape}; average its channels")
+        return self._treat(self.enhancing(), noisy, sample_rate, seed, options)[0]
+
+    def separate(
+        self, mixture: Float[np.ndarray, ...], sample_rate: int, *, speakers: int = 2, seed: int = 0, **options: Any
+    ) -> Float[np.ndarray, "speakers samples"]:
+        """Each speaker of a mixture; all else as in `enhance`."""
+        return self._treat(self.separating(speakers), mixture, sample_rate, seed, options)
+
+    def enhancing(self) -> tasks.Enhance:
+        """The task of enhancement, as this model learned it; `UserError` if it did not."""
+        found = tasks.choose(self.task, tasks.Enhance)
+        if found is None:
+            raise UserError(f"{self.name} was trained to {_names(self.task)}, not to enhance")
+        return found
+
+    def separating(self, speakers: int) -> tasks.Separate:
+        """The task of separating so many speakers, as this model learned it; `UserError` if it did not."""
+        found = tasks.choose(self.task, tasks.Separate, speakers=speakers)
+        if found is None:
+            raise UserError(f"{self.name} was trained to {_names(self.task)}, not to separate {speakers} speakers")
+        return found
+
+    def _treat(self, task, wave, sample_rate, seed, options):
+        wave = np.asarray(wave, np.float32)
+        if wave.ndim != 1 or not np.isfinite(wave).all():
+            raise UserError(f"expected a finite one-dimensional wave, got shape {wave.shape}; average its channels")
         pieces: list[np.ndarray] = []
-        job = Job("wave", lambda: iter([audio.resample(noisy, sample_rate, self.spec.sample_rate)]), pieces.append)
-        self.run([job], seed=seed, **options)
+        job = Job("wave", lambda: iter([audio.resample(wave, sample_rate, self.spec.sample_rate)]), pieces.append)
+        self.run([job], task, seed=seed, **options)
         if job.failure:
             raise UserError(job.failure)
-        clean = audio.resample(np.concatenate(pieces), self.spec.sample_rate, sample_rate)[: len(noisy)]
-        return np.pad(clean, (0, len(noisy) - len(clean)))
+        done = [audio.resample(one, self.spec.sample_rate, sample_rate) for one in np.concatenate(pieces, axis=1)]
+        return np.stack([np.pad(one[: len(wave)], (0, max(len(wave) - len(one), 0))) for one in done])
 
-    def enhance_files(
+    def treat_files(
         self,
-        pairs: list[tuple[Path, Path]],
+        task: Any,
+        files: list[tuple[Path, list[Path]]],
         *,
         seed: int = 0,
         progress: Callable[[float], Any] = lambda seconds: None,
         **options: Any,
     ) -> dict[Path, str]:
-        """Enhances each file into another with its rate, length and encoding; what failed, with the reason.
+        """Does `task` on each file, into one file for each source with its rate, length and encoding.
 
-        The memory is that of one batch of chunks. Several channels become one, which is said on standard error.
-        `progress` hears of each piece's seconds as it is done.
+        What failed is returned, with the reason. The memory is that of one batch of chunks. Several channels become
+        one, which is said on standard error. `progress` hears of each piece's seconds as it is done.
         """
         failed: dict[Path, str] = {}
         jobs = []
-        for source, target in pairs:
+        for source, targets in files:
             try:
-                jobs.append(FileJob(source, target, self.spec.sample_rate))
+                jobs.append(FileJob(source, targets, self.spec.sample_rate))
             except UserError as error:
                 failed[source] = str(error)
         if mixed := [job for job in jobs if job.channels > 1]:
             example = f"as {mixed[0].source}, which has {mixed[0].channels}"
-            print(f"{len(mixed)} of {len(pairs)} files have several channels, {example}: their average is enhanced",
+            print(f"{len(mixed)} of {len(files)} files have several channels, {example}: their average is used",
                   file=sys.stderr)  # fmt: skip
         jobs.sort(key=lambda job: job.seconds)  # alike lengths share a batch
         try:
-            self.run(jobs, seed=seed, progress=progress, **options)
+            self.run(jobs, task, seed=seed, progress=progress, **options)
         finally:
             for job in jobs:
                 job.abandon()
         return failed | {job.source: job.failure for job in jobs if job.failure}
 
     def run(
-        self, jobs: Iterable[Job], *, seed: int, progress: Callable[[float], Any] = lambda seconds: None, **options: Any
+        self,
+        jobs: Iterable[Job],
+        task: Any,
+        *,
+        seed: int,
+        progress: Callable[[float], Any] = lambda seconds: None,
+        **options: Any,
     ) -> None:
         """Runs the chunks of all jobs through the sampler, in batches that cross job borders."""
-        if self.task.columns != tasks.Enhance.columns:
-            raise UserError(f"{self.name} was trained to {type(self.task).__name__.lower()}, not to enhance")
-        options = self._options(options)
+        options = self.sampling(options)
         chunks = self._chunks(jobs)
         while group := list(itertools.islice(chunks, self.chunking["batch"])):
-            waves = self._sample([chunk for _, chunk in group], seed, options)
+            waves = self._sample(task, [chunk for _, chunk in group], seed, options)
             for (job, chunk), wave in zip(group, waves, strict=True):
                 job.take(chunk, wave)
                 progress(len(chunk.wave) / self.spec.sample_rate)
 
-    def _options(self, changes):
+    def sampling(self, changes: dict[str, Any]) -> dict[str, Any]:
+        """The options of sampling with some changed, those that are not None; `UserError` if they cannot work."""
         unknown = set(changes) - set(self.options)
         if unknown:
             raise UserError(f"unknown option {sorted(unknown)[0]!r}; choose from {', '.join(self.options)}")
         options = self.options | {name: value for name, value in changes.items() if value is not None}
-        flow.check(**options)
+        self.process.check(**options)
         return options
 
     def _chunks(self, jobs) -> Iterator[tuple[Job, Chunk]]:
@@ -139,7 +217,8 @@ class Model:
             except UserError as error:
                 job.fail(str(error))
 
-    def _sample(self, chunks, seed, options) -> list[np.ndarray]:
+    def _together(self, chunks):
+        """Chunks as one batch: waves, lengths and the number of the first frame of each."""
         longest = max(len(chunk.wave) for chunk in chunks)
         frames = _padded(
             self.spec.frames(longest), round(self.chunking["seconds"] * self.spec.sample_rate / self.spec.hop)
@@ -150,15 +229,36 @@ class Model:
         for i, chunk in enumerate(chunks):
             waves[i, : len(chunk.wave)] = chunk.wave
             lengths[i], first[i] = len(chunk.wave), chunk.first // self.spec.hop
-        out = _enhance(
-            self.params, waves, lengths, first, jax.random.key(seed),
-            network=self.network, task=self.task, spec=self.spec, options=tuple(sorted(options.items())),
+        return waves, lengths, first
+
+    def _sample(self, task, chunks, seed, options) -> list[np.ndarray]:
+        net = self.phase and self.phase.network
+        out = _waves(
+            self.params, self.phase and self.phase.params, *self._together(chunks), jax.random.key(seed),
+            network=self.network, sampler=self.process.sample, task=task, spec=self.spec,
+            options=tuple(sorted(options.items())), phase=net,
         )  # fmt: skip
-        return [wave[: len(chunk.wave)] for wave, chunk in zip(np.asarray(out), chunks, strict=False)]
+        return [wave[:, : len(chunk.wave)] for wave, chunk in zip(np.asarray(out), chunks, strict=False)]
+
+    def mels(
+        self, task: Any, waves: list[Float[np.ndarray, " _"]], *, seed: int, **options: Any
+    ) -> list[Float[np.ndarray, "sources _ mels"]]:
+        """The Mels that the model makes of recordings at its own rate, none longer than a chunk."""
+        made = _mels(
+            self.params, *self._together([Chunk(0, wave, True) for wave in waves]), jax.random.key(seed),
+            network=self.network, sampler=self.process.sample, task=task, spec=self.spec,
+            options=tuple(sorted(self.sampling(options).items())),
+        )[0]  # fmt: skip
+        return [mel[:, : self.spec.frames(len(wave))] for mel, wave in zip(np.asarray(made), waves, strict=False)]
 
 
-@functools.partial(jax.jit, static_argnames=("network", "task", "spec", "options"))
-def _enhance(
+def _names(task):
+    many = lambda part: f" {part.speakers} speakers" if isinstance(part, tasks.Separate) else ""
+    return " and ".join(type(part).__name__.lower() + many(part) for part in tasks.parts(task).values())
+
+
+@functools.partial(jax.jit, static_argnames=("network", "sampler", "task", "spec", "options"))
+def _mels(
     params: Any,
     waves: Float[Array, "batch samples"],
     lengths: Int[Array, " batch"],
@@ -166,18 +266,43 @@ def _enhance(
     key: Key[Array, ""],
     *,
     network: Estimator,
+    sampler: Callable,
     task: Any,
     spec: audio.MelSpec,
     options: tuple,
-) -> Float[Array, "batch samples"]:
-    """Noisy waves to clean waves, all on the device; `first` is the number of each wave's first frame."""
+) -> tuple[Float[Array, "batch sources frames mels"], Complex[Array, "batch frames bins"]]:
+    """The Mels that the task makes of recordings, and the spectra of these; `first` numbers a wave's first frame."""
     spectrum = audio.stft(waves, spec, lengths)
     count = (lengths + spec.hop - 1) // spec.hop
-    inputs = jax.vmap(task.condition)({"noisy": audio.log_mel(waves, spec, lengths)})
-    x0 = jax.vmap(lambda f: flow.noise(key, spectrum.shape[1], spec.bands, f))(first)
+    inputs = jax.vmap(task.condition)({task.phase: audio.log_mel(waves, spec, lengths)}, count)
+    keys = jax.vmap(lambda source: jax.random.fold_in(key, source))(jnp.arange(task.count))
+    noise = lambda f: jax.vmap(lambda key: flow.noise(key, spectrum.shape[1], spec.bands, f))(keys)
+    x0 = jax.vmap(lambda f, n: task.joined(noise(f), n))(first, count)
     apply = lambda x, t, inputs, lengths: network.apply({"params": params}, x, t, lengths=lengths, **inputs)
-    x1 = flow.sample(apply, x0, inputs, count, **dict(options))
-    return audio.borrow_phase(x1, spectrum, spec, lengths)
+    x1 = sampler(apply, x0, inputs, task.count * count, **dict(options))
+    return jax.vmap(task.sources)(x1, count), spectrum
+
+
+@functools.partial(jax.jit, static_argnames=("network", "sampler", "task", "spec", "options", "phase"))
+def _waves(
+    params: Any,
+    phase_params: Any,
+    waves: Float[Array, "batch samples"],
+    lengths: Int[Array, " batch"],
+    first: Int[Array, " batch"],
+    key: Key[Array, ""],
+    *,
+    spec: audio.MelSpec,
+    phase: PhaseNet | None,
+    **how: Any,
+) -> Float[Array, "batch sources samples"]:
+    """Recordings to what the task makes of them, all on the device, by a phase net or the recording's own phase."""
+    mels, spectrum = _mels(params, waves, lengths, first, key, spec=spec, **how)
+    if phase is None:
+        borrow = lambda mel: audio.borrow_phase(mel, spectrum, spec, lengths)
+        return jax.vmap(borrow, in_axes=1, out_axes=1)(mels)
+    spectra = phase.apply({"params": phase_params}, mels, spectrum, (lengths + spec.hop - 1) // spec.hop)
+    return spectra_to_waves(spectra, spec, lengths)
 
 
 def _cut(blocks: Iterable[np.ndarray], size: int, overlap: int, least: int) -> Iterator[Chunk]:
@@ -207,22 +332,26 @@ def _padded(frames: int, most: int) -> int:
 
 
 class Job:
-    """A recording on its way: where its samples come from and where the enhanced ones go, cross-faded."""
+    """A recording on its way: where its samples come from and where those of its sources go, cross-faded.
+
+    Sources stay where they are from chunk to chunk.
+    """
 
     def __init__(self, name: str, blocks: Callable[[], Iterator[np.ndarray]], sink: Callable[[np.ndarray], Any]):
         self.name, self.blocks, self.sink = name, blocks, sink
-        self.failure, self.overlap, self.tail = "", 0, np.zeros(0, np.float32)
+        self.failure, self.overlap, self.tail = "", 0, np.zeros((1, 0), np.float32)
 
-    def take(self, chunk: Chunk, wave: Float[np.ndarray, " samples"]) -> None:
-        """Adds the enhanced samples of the next chunk."""
+    def take(self, chunk: Chunk, wave: Float[np.ndarray, "sources samples"]) -> None:
+        """Adds the samples of the next chunk's sources."""
         if self.failure:
             return
         if chunk.first:
+            wave = wave[list(_order(self.tail, wave[:, : self.overlap]))]
             rise = (np.arange(self.overlap, dtype=np.float32) + 0.5) / self.overlap
-            faded = self.tail * (1 - rise) + wave[: self.overlap] * rise
-            wave = np.concatenate([faded, wave[self.overlap :]])
+            faded = self.tail * (1 - rise) + wave[:, : self.overlap] * rise
+            wave = np.concatenate([faded, wave[:, self.overlap :]], axis=1)
         if not chunk.last:
-            wave, self.tail = wave[: -self.overlap], wave[-self.overlap :]
+            wave, self.tail = wave[:, : -self.overlap], wave[:, -self.overlap :]
         try:
             self.put(wave, chunk.last)
         except UserError as error:
@@ -241,21 +370,31 @@ class Job:
         """Leaves nothing half-written behind."""
 
 
-class FileJob(Job):
-    """A job from file to file; the output appears when it is whole."""
+def _order(before: np.ndarray, after: np.ndarray) -> tuple[int, ...]:
+    """Which of the sources `after` goes on with each source `before`, by what the two make of the same samples."""
+    alike = before @ after.T
+    orders = itertools.permutations(range(len(before)))
+    return max(orders, key=lambda order: sum(alike[place, source] for place, source in enumerate(order)))
 
-    def __init__(self, source: Path, target: Path, rate: int):
+
+class FileJob(Job):
+    """A job from file to files, one for each source; the outputs appear when they are whole."""
+
+    def __init__(self, source: Path, targets: list[Path], rate: int):
         info = audio.probe(source)
         self.source, self.seconds, self.channels, self.done = source, info.frames / info.rate, info.channels, False
-        self.open = functools.cache(lambda: audio.Writer(target, rate=rate, like=info))
+        self.open = functools.cache(lambda: [audio.Writer(target, rate=rate, like=info) for target in targets])
         super().__init__(str(source), lambda: audio.blocks(source, rate=rate, seconds=10.0), lambda wave: None)
 
     def put(self, wave: np.ndarray, last: bool) -> None:
-        self.open().write(wave, last=last)
+        for writer, one in zip(self.open(), wave, strict=True):
+            writer.write(one, last=last)
         if last:
             self.done = True
-            self.open().__exit__(None, None, None)
+            for writer in self.open():
+                writer.__exit__(None, None, None)
 
     def abandon(self) -> None:
         if self.open.cache_info().currsize and not self.done:
-            self.open().__exit__(KeyboardInterrupt, None, None)
+            for writer in self.open():
+                writer.__exit__(KeyboardInterrupt, None, None)

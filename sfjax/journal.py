@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -22,7 +21,7 @@ from sfjax import audio, picture
 class Journal:
     """Writes the record of a run from step `first` on; lines of later steps from an earlier start are dropped."""
 
-    def __init__(self, workdir: str | Path, *, first: int, out=sys.stderr, every: int):
+    def __init__(self, workdir: str | Path, *, first: int, out: Any, every: int):
         self.folder, self.out, self.every = Path(workdir), out, every
         self.path, self.bad_path = self.folder / "metrics.jsonl", self.folder / "bad_files.txt"
         kept = [line for line in self._lines() if json.loads(line)["step"] <= first]
@@ -93,18 +92,18 @@ class Journal:
             self.board.write(done, *(summary.scalar(f"valid/{name}", value) for name, value in metrics.items()))
             self._say(f"step {done}  " + "  ".join(f"valid {name} {value:.4f}" for name, value in metrics.items()))
 
-    def pictures(self, done: int, shown: dict[str, Any], lengths: np.ndarray, spec: audio.MelSpec) -> None:
-        """Draws the condition, sample and target of a few items, and keeps the samples' audio."""
+    def pictures(self, done: int, shown: dict[str, Any], lengths: np.ndarray, spec: audio.MelSpec, task: str) -> None:
+        """Draws the condition, sample and target of a few items of a task, and keeps the samples' audio."""
         folder = self.folder / "samples"
         folder.mkdir(exist_ok=True)
         for i, samples in enumerate(lengths):
-            frames = spec.frames(int(samples))
-            panels = {name: shown[name][i, :frames] for name in ("condition", "sample", "target")}
-            image = picture.spectrograms(panels, spec, folder / f"{done:07d}_{i}.png")
+            name = f"{task}_{i}" if task else f"{i}"
+            panels = {panel: shown[panel][i, : shown["frames"][i]] for panel in ("condition", "sample", "target")}
+            image = picture.spectrograms(panels, spec, folder / f"{done:07d}_{name}.png")
             wave = np.clip(shown["wave"][i, :samples], -1.0, 1.0)
-            audio.write(folder / f"{done:07d}_{i}.wav", wave, spec.sample_rate)
-            drawn = summary.image(f"sample/{i}", image, dataformats="HWC")
-            self.board.write(done, drawn, summary.audio(f"sample/{i}", wave, spec.sample_rate))
+            audio.write(folder / f"{done:07d}_{name}.wav", wave, spec.sample_rate)
+            drawn = summary.image(f"sample/{name}", image, dataformats="HWC")
+            self.board.write(done, drawn, summary.audio(f"sample/{name}", wave, spec.sample_rate))
 
     def bad_files(self, reasons: list[str]) -> None:
         """Names each file that went bad, once."""

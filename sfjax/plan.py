@@ -166,15 +166,21 @@ def _group(line, everyone):
     return everyone
 
 
-def flops(params: Any, *, width: int, layers: int, batch: int, frames: int) -> float:
+def flops(params: Any, frozen: Any, *, width: int, layers: int, batch: int, frames: int) -> float:
     """FLOPs of a step by its shapes, forward and backward without what rematerialisation repeats.
 
-    Every kernel meets every frame once (the time token makes one more), and attention every pair of frames.
+    Every matrix meets every frame once (the time token makes one more), and attention every pair of frames. Frozen
+    matrices have no gradient of their own.
     """
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    kernels = sum(leaf.size for path, leaf in leaves if "kernel" in jax.tree_util.keystr(path))
     positions = frames + 1
-    return 3.0 * batch * (2 * kernels * positions + 4 * layers * width * positions**2)
+    matrices = 3 * _matrices(params) + 2 * _matrices(frozen)
+    return batch * (2.0 * matrices * positions + 3.0 * 4 * layers * width * positions**2)
+
+
+def _matrices(tree):
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    is_one = lambda path: re.search(r"kernel|_lora", jax.tree_util.keystr(path))
+    return sum(leaf.size for path, leaf in leaves if is_one(path))
 
 
 def on_chip(tree: Any) -> int:
@@ -212,7 +218,7 @@ class Report:
         lines = [f"mesh {mesh}; {self.parameters:,} parameters; compiled in {self.compiling:.0f} s", ""]
         if self.failure:
             lines += [f"does not compile: {self.failure}", ""]
-        lines += [f"{kind:24}{size / GIB:9.3f} GiB per device" for kind, size in self.kinds.items()]
+        lines += [f"{kind:24}{size / GIB:9.3f} GiB per device" for kind, size in self.kinds.items() if size]
         share = f", {self.total / GIB / self.memory:.0%} of {self.memory:g}" if self.memory else ""
         lines += [f"{'in all':24}{self.total / GIB:9.3f} GiB{share}", ""]
         lines += [
@@ -261,6 +267,7 @@ def plan(
     kinds = {
         "parameters": on_chip(state.params),
         "their average": on_chip(state.ema),
+        "frozen parameters": on_chip(state.frozen),
         "optimizer": on_chip(state.opt_state),
         "batch": on_chip(batch),
     }

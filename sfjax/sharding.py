@@ -34,12 +34,17 @@ RULES = (
     (r"transformer/(early|late)/(query|key|value|up)/kernel$", PartitionSpec(None, "fsdp", "tensor")),
     (r"transformer/(early|late)/(out|down)/kernel$", PartitionSpec(None, "tensor", "fsdp")),
     (r"transformer/(early|late)/skip/kernel$", PartitionSpec(None, "fsdp", "tensor")),
+    (r"transformer/(early|late)/(query|key|value|up|skip)_lora/a$", PartitionSpec(None, "fsdp")),
+    (r"transformer/(early|late)/(query|key|value|up|skip)_lora/b$", PartitionSpec(None, None, "tensor")),
+    (r"transformer/(early|late)/(out|down)_lora/a$", PartitionSpec(None, "tensor")),
+    (r"transformer/(early|late)/(out|down)_lora/b$", PartitionSpec(None, None, "fsdp")),
     (r"transformer/(early|late)/(query|key|value|up)/bias$", PartitionSpec(None, "tensor")),
     (r"transformer/(early|late)/(out|down|skip)/bias$", PartitionSpec()),
-    (r"(norm|attention_norm|ffn_norm)/(scale|bias)$", PartitionSpec()),
+    (r"(norm|attention_norm|ffn_norm|norm_\d+)/(scale|bias)$", PartitionSpec()),
     (r"position/conv_\d+/(kernel|bias)$", PartitionSpec()),
     (r"(input|output)/(kernel|bias)$", PartitionSpec()),
     (r"time_scale$", PartitionSpec()),
+    (r"(first|second)_\d+/(kernel|bias)$", PartitionSpec()),
     (r"(^|/)(step|count|skipped|streak|scale/value|scale/steps)$", PartitionSpec()),
 )
 
@@ -161,13 +166,15 @@ def constrain(x: Array, *names: str) -> Array:
     return jax.lax.with_sharding_constraint(x, NamedSharding(on, PartitionSpec(*spec)))
 
 
-def by_example(function: Callable, *arrays: Array) -> Any:
+def by_example(function: Callable, *arrays: Any) -> Any:
     """`function(*arrays)`, which treats each example of the first axis by itself, on every device for its own examples.
+
+    The arrays may be trees of arrays.
 
     For what the compiler cannot split: it would gather the batch for an FFT, and do all of it everywhere.
     """
     on = _mesh.get()
-    if on is None or any(len(x) % parts(on) for x in arrays):
+    if on is None or any(len(x) % parts(on) for x in jax.tree.leaves(arrays)):
         return function(*arrays)
     return jax.shard_map(function, mesh=on, in_specs=BATCH, out_specs=BATCH)(*arrays)
 

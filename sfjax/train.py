@@ -17,79 +17,51 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float
 
-from sfjax import audio, checkpoint, flow, optim, precision, sharding, tasks
+from sfjax import audio, checkpoint, lora, optim, precision, release, sharding, tasks
 from sfjax.data import loader
 from sfjax.errors import UserError
 from sfjax.interrupt import Interrupt
 from sfjax.journal import Journal, Silence, Trace
 from sfjax.model import Estimator
+from sfjax.objective import Batch, Objective, estimation
+from sfjax.process import process
 from sfjax.validation import Validation
+from sfjax.vocoder import phase
 
 
 class State(flax.struct.PyTreeNode):
     """All that a run carries from step to step.
 
     `step` counts batches, `skipped` those whose gradients were not finite, `streak` the last ones of these in a row;
-    `scale` is that of the loss.
+    `scale` is that of the loss. `params` are those that are trained, `ema` their average; `frozen` are the others,
+    which checkpoints leave out.
     """
 
     step: Any  # typed Any because shapes, shardings and restore targets stand in the same tree
     params: Any
     ema: Any
+    frozen: Any
     opt_state: Any
     scale: Any
     skipped: Any
     streak: Any
 
 
-def init(network: Estimator, tx: optax.GradientTransformation, policy: precision.Policy, key: Key[Array, ""]) -> State:
-    """A state with fresh parameters."""
-    frames = jnp.zeros((1, 8, network.mels))
-    params = network.init(key, frames, jnp.zeros(1), frames, jnp.full(1, 8))["params"]
-    return start(params, tx, policy)
-
-
-def start(params: Any, tx: optax.GradientTransformation, policy: precision.Policy) -> State:
-    """A state at step 0 with the given parameters."""
+def start(
+    params: Any, tx: optax.GradientTransformation, policy: precision.Policy, adapter: lora.Adapter | None
+) -> State:
+    """A state at step 0 with the given parameters, of which a run with this adapter trains some."""
     zero = lambda: jnp.zeros((), jnp.int32)
+    params, frozen = lora.split(params, adapter)
     ema = jax.tree.map(jnp.copy, params)
-    return State(zero(), params, ema, tx.init(params), precision.start(policy), zero(), zero())
-
-
-def objective(network: Estimator, task: Any, spec: audio.MelSpec) -> Callable:
-    """The error of a batch, as a function of parameters, waves and keys: log-Mel → task → flow-matching loss."""
-
-    def error(
-        params: Any,
-        waves: dict[str, Float[Array, "batch samples"]],
-        lengths: Int[Array, " batch"],
-        keys: Key[Array, " batch"],
-        t: Float[Array, " batch"],
-        dropout: Key[Array, ""] | None,
-    ) -> flow.Error:
-        mel = lambda wav, lengths: audio.log_mel(wav, spec, lengths)
-        features = {name: sharding.by_example(mel, wav, lengths) for name, wav in waves.items()}
-        keys = jax.vmap(functools.partial(jax.random.split, num=2))(keys)
-        example = jax.vmap(task.example)(features, (lengths + spec.hop - 1) // spec.hop, keys[:, 0])
-        target, weight, count = example.pop("target"), example.pop("weight"), example.pop("length")
-        x0 = jax.vmap(lambda key: flow.noise(key, target.shape[1], target.shape[2]))(keys[:, 1])
-        rngs = {} if dropout is None else {"dropout": dropout}
-
-        def field(x, t):
-            inputs = {"params": params}
-            return network.apply(inputs, x, t, lengths=count, train=dropout is not None, rngs=rngs, **example)
-
-        return flow.loss(field, target, weight, x0, t)
-
-    return error
+    return State(zero(), params, ema, frozen, tx.init(params), precision.start(policy), zero(), zero())
 
 
 def step(
     state: State,
-    waves: dict[str, Float[Array, "batch samples"]],
-    lengths: Int[Array, " batch"],
+    batch: Batch,
     *,
     seed: int,
     error: Callable,
@@ -105,28 +77,29 @@ def step(
     counters.
     """
     now = jax.random.fold_in(jax.random.key(seed), state.step)
-    keys = jax.vmap(lambda i: jax.random.fold_in(now, i))(jnp.arange(len(lengths)))
+    count, samples = len(batch["lengths"]), sum(wave.size for wave in batch["waves"].values())
+    keys = jax.vmap(lambda i: jax.random.fold_in(now, i))(jnp.arange(count))
     keys, key_t = jnp.unstack(jax.vmap(jax.random.split)(keys), axis=1)
     t = jax.vmap(jax.random.uniform)(key_t)
-    dropout = jax.random.split(jax.random.fold_in(now, len(lengths)), pieces)
+    dropout = jax.random.split(jax.random.fold_in(now, count), pieces)
 
     # the gradient is that of scale · (about the mean error): a power of two, so that nothing is rounded
-    unit = state.scale.value / 2 ** math.ceil(math.log2(sum(wave.size for wave in waves.values())))
+    unit = state.scale.value / 2 ** math.ceil(math.log2(samples))
 
     def piece_error(params, piece):
-        found = error(params, *piece)
+        found = error(lora.join(params, state.frozen), *piece)
         return found.total * unit, (found.total, found.count)
 
     def add(sums, piece):
         gradient, (total, count) = jax.grad(piece_error, has_aux=True)(state.params, piece)
         return jax.tree.map(jnp.add, sums, (total, count, gradient)), None
 
-    batch = (waves, lengths, keys, t)
+    examples = (batch, keys, t)
     if pieces == 1:
-        gradient, (total, count) = jax.grad(piece_error, has_aux=True)(state.params, (*batch, dropout[0]))
+        gradient, (total, count) = jax.grad(piece_error, has_aux=True)(state.params, (*examples, dropout[0]))
     else:
         # every piece takes its share of each device's examples
-        cut = jax.tree.map(lambda x: x.reshape(-1, pieces, *x.shape[1:]).swapaxes(0, 1), batch)
+        cut = jax.tree.map(lambda x: x.reshape(-1, pieces, *x.shape[1:]).swapaxes(0, 1), examples)
         zeros = (jnp.zeros(()), jnp.zeros(()), jax.tree.map(jnp.zeros_like, state.params))
         (total, count, gradient), _ = jax.lax.scan(add, zeros, (*cut, dropout))
     gradient = jax.tree.map(lambda g: g / unit / count, gradient)
@@ -149,36 +122,51 @@ def step(
         "streak": (state.streak + 1) * bad,
     }
     scale, streak = precision.adjust(state.scale, finite, policy), (state.streak + 1) * bad
-    return State(state.step + 1, params, ema, opt_state, scale, state.skipped + bad, streak), metrics
+    return State(state.step + 1, params, ema, state.frozen, opt_state, scale, state.skipped + bad, streak), metrics
 
 
 class Program(NamedTuple):
-    """What a config trains: `init(key)` and `start(params)` make a State, `step(state, waves, lengths)` advances it."""
+    """What a config trains: `init(key)` and `start(params)` make a State, `step(state, batch)` advances it.
+
+    `check()` raises `UserError` if samples cannot be drawn as the config says.
+    """
 
     spec: audio.MelSpec
     task: Any
-    network: Estimator
-    error: Callable
+    objective: Objective
+    adapter: lora.Adapter | None
     init: Callable
     start: Callable
     step: Callable
+    check: Callable
+
+    @property
+    def network(self) -> Any:
+        """The network that is trained."""
+        return self.objective.network
 
 
 def program(config: Any) -> Program:
     """The program of a config, for any mesh."""
     spec, task, policy = audio.MelSpec(**config.mel), tasks.make(**config.task), precision.policy(config.precision)
-    network = Estimator(**config.model, mels=config.mel.bands, dtype=policy.compute)
+    adapter, how = lora.make(**config.lora), process(config.process)
+    if isinstance(task, tasks.Phase):
+        made = phase.objective(phase.PhaseNet(**config.phase, spec=spec, dtype=policy.compute))
+    else:
+        network = Estimator(**config.model, mels=config.mel.bands, adapter=adapter, dtype=policy.compute)
+        made = estimation(network, how, spec)
     tx = optim.adam(**config.optim)
     rate = optim.schedule(**{name: config.optim[name] for name in ("peak", "end", "warmup", "updates")})
-    error = objective(network, task, spec)
+    begin = functools.partial(start, tx=tx, policy=policy, adapter=adapter)
     return Program(
-        spec, task, network, error,
-        init=lambda key: init(network, tx, policy, key),
-        start=lambda params: start(params, tx, policy),
+        spec, task, made, adapter,
+        init=lambda key: begin(made.init(key)),
+        start=begin,
         step=functools.partial(
-            step, seed=config.seed, error=error, tx=tx, rate=rate, policy=policy, decay=config.ema,
+            step, seed=config.seed, error=made.error(task), tx=tx, rate=rate, policy=policy, decay=config.ema,
             pieces=config.accumulate,
         ),
+        check=lambda: how.check(**config.sample),
     )  # fmt: skip
 
 
@@ -190,35 +178,44 @@ def on_mesh(made: Program, mesh: Mesh) -> tuple[State, Callable]:
     across, whole = sharding.batch(mesh), sharding.replicated(mesh)
 
     @sharding.activations(mesh)
-    def step(state, waves, lengths):
-        return made.step(state, waves, lengths)
+    def step(state, batch):
+        return made.step(state, batch)
 
-    return like, jax.jit(step, in_shardings=(places, across, across), out_shardings=(places, whole), donate_argnums=0)
+    return like, jax.jit(step, in_shardings=(places, across), out_shardings=(places, whole), donate_argnums=0)
 
 
-def batch_shapes(config: Any, made: Program, mesh: Mesh) -> tuple[dict[str, Any], Any]:
-    """The shapes and shardings of the longest batch that a program's step takes, (waves, lengths)."""
+def batch_shapes(config: Any, made: Program, mesh: Mesh) -> Batch:
+    """The shapes and shardings of the longest batch that a program's step takes."""
     plan = loader.Plan((), (), config.data.buckets, config.data.seconds, config.data.multiple, config.seed)
     _check_sizes(plan, sharding.parts(mesh), config.accumulate)
     longest = int(np.argmax(config.data.buckets))
-    examples, samples = plan.size(longest), round(config.data.buckets[longest] * made.spec.sample_rate)
+    examples, samples = plan.size(longest), config.data.buckets[longest] * made.spec.sample_rate
     place = sharding.batch(mesh)
-    waves = jax.ShapeDtypeStruct((examples, samples), jnp.float32, sharding=place)
-    return {column: waves for column in made.task.columns}, jax.ShapeDtypeStruct((examples,), jnp.int32, sharding=place)
+    one = lambda dtype, *shape: jax.ShapeDtypeStruct((examples, *shape), dtype, sharding=place)
+    waves = {name: one(jnp.float32, round(samples * share)) for name, share in made.task.columns.items()}
+    frames = made.spec.frames(round(samples))
+    mels = {
+        name: one(jnp.float32, count, frames, made.spec.bands) for name, count in tasks.predicted(made.task).items()
+    }
+    return {"waves": waves, "mels": mels, "lengths": one(jnp.int32), "task": one(jnp.int32)}
 
 
-def run(config: Any, workdir: str | Path, *, out=sys.stderr) -> State:
+def run(config: Any, workdir: str | Path, *, out: Any = None) -> State:
     """Trains by `config` in `workdir`, or goes on from its newest checkpoint; returns the last state.
+
+    It says how it goes on `out`, a text file, or on standard error.
 
     `config` is a ConfigDict with the fields of `configs/default.py`. SIGINT and SIGTERM end the run after the step
     under way, saved, with `KeyboardInterrupt` and `Preempted`. Raises `UserError` for whatever a user can put right,
     before anything is compiled where that is possible. Every process of a run calls it with the same config.
     """
+    out = out or sys.stderr
+
     # What is trained, on what, and where it lives
     jax.config.update("jax_debug_nans", config.debug.nans)
     made = program(config)
     read, read_valid = readers(config, made.task, made.spec)
-    flow.check(**config.sample)
+    made.check()
     mesh = sharding.mesh(**config.mesh)
     _check_sizes(read.plan, sharding.parts(mesh), config.accumulate)
     sharding.agree(config.to_json_best_effort(sort_keys=True), "config")
@@ -252,9 +249,9 @@ def run(config: Any, workdir: str | Path, *, out=sys.stderr) -> State:
             waited = time.perf_counter()
             batch = next(batches)
             waited = time.perf_counter() - waited
-            on_device = sharding.place((batch["waves"], batch["lengths"]), across)  # the one crossing in
+            on_device = sharding.place({name: batch[name] for name in loader.ARRAYS}, across)  # the one crossing in
             with jax.transfer_guard("disallow"):
-                state, metrics = train_step(state, *on_device)
+                state, metrics = train_step(state, on_device)
                 if pending is not None:  # the step before, read while this one runs
                     _after(journal, pending, config)
             pending = (number, metrics, batch["names"], float(batch["lengths"].sum()) / made.spec.sample_rate, waited)
@@ -283,24 +280,32 @@ def run(config: Any, workdir: str | Path, *, out=sys.stderr) -> State:
     return state
 
 
-def readers(config: Any, task: Any, spec: audio.MelSpec) -> tuple[loader.Reader, loader.Reader | None]:
-    """The readers of training and of validation batches; the latter is None where there is nothing to validate on."""
-
+def readers(config: Any, task: Any, spec: audio.MelSpec) -> tuple[loader.Reader, dict[str, loader.Reader]]:
+    """The readers of training batches and, by the name of each task, of validation batches; none if there are none."""
+    parts = tasks.parts(task)
+    columns = {name: part.columns for name, part in parts.items()}
     share = (jax.process_index(), jax.process_count())
 
-    def reader(manifests, split):
-        found = loader.sources(manifests, split=split)
+    def sources(manifests, split):
+        return loader.sources(
+            manifests, split=split, columns=columns, predicted=tasks.predicted(task), mix=config.mix,
+            mixture=config.mixture, hop=spec.hop,
+        )  # fmt: skip
+
+    def reader(found, columns):
         plan = loader.Plan(
-            tuple(source.manifest.seconds for source in found), tuple(source.weight for source in found),
+            tuple(source.manifest.seconds / source.share for source in found),
+            tuple(source.weight for source in found),
             config.data.buckets, config.data.seconds, config.data.multiple, config.seed,
         )  # fmt: skip
-        mix = loader.mixer(found, task.columns, split=split, **config.mix)
-        return loader.Reader(found, plan, columns=task.columns, mixer=mix, rate=spec.sample_rate, share=share)
+        return loader.Reader(found, plan, columns, tasks.predicted(task), spec.sample_rate, spec.hop, spec.bands, share)
 
-    train = reader(config.data.train, config.data.split)
+    train = reader(sources(config.data.train, config.data.split), task.columns)
     if not config.run.valid_batches:
-        return train, None
-    return train, reader(config.data.valid or config.data.train, config.data.valid_split)
+        return train, {}
+    valid = sources(config.data.valid or config.data.train, config.data.valid_split)
+    by_task = {name: tuple(one for one in valid if one.task == i) for i, name in enumerate(parts)}
+    return train, {name: reader(found, columns[name]) for name, found in by_task.items() if found}
 
 
 def _check_sizes(plan, parts, pieces):
@@ -317,16 +322,25 @@ def _check_sizes(plan, parts, pieces):
 
 def _first_state(config, saved, like, made, say):
     state = saved.newest(like, pass_damaged=config.run.pass_damaged, say=say)
-    if state is not None:
+    adapter, places = made.adapter, jax.tree.map(lambda leaf: leaf.sharding, like)
+    if state is not None and adapter is None:
         return state
-    places = jax.tree.map(lambda leaf: leaf.sharding, like)
-    if not config.init_from:
-        return jax.jit(made.init, out_shardings=places)(jax.random.key(config.seed))
-    params, _ = checkpoint.params(config.init_from, ema=True)
-    here, there = (jax.tree.map(lambda leaf: leaf.shape, tree) for tree in (like.params, params))
-    if here != there:
-        raise UserError(f"{config.init_from} holds another network than --config.model describes; use its size")
-    return jax.jit(made.start, out_shardings=places)(jax.device_put(params, places.params))
+    if adapter is not None and not config.init_from:
+        raise UserError("adapters want a model to stand beside; set --config.init_from to its run")
+    if state is not None:
+        base, _ = release.weights(config.init_from, ema=True)
+        frozen = jax.device_put(lora.split(base, adapter)[1], places.frozen)
+        checkpoint.check_frozen(frozen, saved.digests(int(state.step)), str(saved.folder))
+        return state.replace(frozen=frozen)
+    params = lora.join(places.params, places.frozen)
+    fresh = jax.jit(made.objective.init, out_shardings=params)(jax.random.key(config.seed))
+    if config.init_from:
+        base, _ = release.weights(config.init_from, ema=True)
+        here, there = (jax.tree.map(lambda leaf: leaf.shape, tree) for tree in (lora.base(fresh), base))
+        if here != there:
+            raise UserError(f"{config.init_from} holds another network than --config.model describes; use its size")
+        fresh = lora.join(jax.device_put(base, lora.base(params)), fresh)
+    return jax.jit(made.start, out_shardings=places)(fresh)
 
 
 def _after(journal, pending, config):

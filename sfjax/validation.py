@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
-from sfjax import audio, flow, sharding
+from sfjax import lora, sharding, tasks
 from sfjax.data import loader
 from sfjax.journal import Journal
 
@@ -20,54 +20,71 @@ GOLDEN = 0.6180339887498949  # multiples of it spread evenly over [0, 1)
 
 
 class Validation:
-    """The error on fixed batches with fixed noise and times, for raw and averaged parameters, and pictures of it."""
+    """The error on fixed batches of each task with fixed noise and times, and pictures of it.
 
-    def __init__(self, config: Any, made: Any, reader: loader.Reader | None, across: NamedSharding):
-        self.spec, self.across, self.whole = made.spec, across, sharding.replicated(across.mesh)
-        self.batches, self.shown = [], None
-        if reader is not None:
-            found = loader.batches(reader, first=0, last=config.run.valid_batches, workers=0)
-            self.batches = [(batch["waves"], batch["lengths"]) for batch in found]
-        if reader is not None and config.run.pictures:
-            first = dataclasses.replace(reader, share=(0, 1))(0)  # the same on every process
-            few = slice(0, config.run.pictures)
-            self.shown = {name: wave[few] for name, wave in first["waves"].items()}, first["lengths"][few]
-        split = sharding.activations(across.mesh)
-        self.error = jax.jit(split(functools.partial(_valid_error, made.error)), out_shardings=self.whole)
-        sample = functools.partial(_sample, made.network, made.task, made.spec, config.sample.to_dict())
-        self.sample = jax.jit(split(sample), out_shardings=self.whole)
+    `readers` are those of the tasks by their names. Errors are those of raw and of averaged parameters.
+    """
+
+    def __init__(self, config: Any, made: Any, readers: dict[str, loader.Reader], across: NamedSharding):
+        self.across, options = across, config.sample.to_dict()
+        split, whole = sharding.activations(across.mesh), sharding.replicated(across.mesh)
+        parts = tasks.parts(made.task)
+        self.judges = [
+            _Judge(name, parts[name], reader, config.run, made, options, split, whole)
+            for name, reader in readers.items()
+        ]
 
     def __call__(self, state: Any, journal: Journal, done: int) -> dict[str, float]:
-        """Validation losses of `state`, {"loss", "loss_ema"}; pictures and audio go to the journal."""
+        """Validation losses of `state`: loss and loss_ema, with the task's name where there are several.
+
+        Pictures and audio go to the journal.
+        """
         found = {}
-        for name, params in (("loss", state.params), ("loss_ema", state.ema)) if self.batches else ():
-            totals = []
-            for number, batch in enumerate(self.batches):
-                given = *sharding.place(batch, self.across), jax.device_put(np.int32(number), self.whole)
-                totals.append(jax.device_get(self.error(params, *given)))
-            found[name] = float(sum(e.total for e in totals) / sum(e.count for e in totals))
-        if self.shown is not None:
-            drawn = jax.device_get(self.sample(state.ema, *jax.device_put(self.shown, self.whole)))
-            journal.pictures(done, drawn, self.shown[1], self.spec)
+        raw, mean = (lora.join(params, state.frozen) for params in (state.params, state.ema))
+        for judge in self.judges:
+            ending = f"_{judge.name}" if judge.name else ""
+            for name, params in (("loss", raw), ("loss_ema", mean)) if judge.batches else ():
+                found[name + ending] = judge.loss(params, self.across)
+            judge.draw(mean, journal, done)
         return found
 
 
-def _valid_error(error, params, waves, lengths, number):
-    examples = number * len(lengths) + jnp.arange(len(lengths))
+class _Judge:
+    """One task's batches and pictures."""
+
+    def __init__(self, name, task, reader, options, made, sample, split, whole):
+        self.name, self.spec, self.whole = name, made.spec, whole
+        arrays = lambda batch: {name: batch[name] for name in loader.ARRAYS}
+        self.batches = [
+            arrays(batch) for batch in loader.batches(reader, first=0, last=options.valid_batches, workers=0)
+        ]
+        first = dataclasses.replace(reader, share=(0, 1))(0)  # the same on every process
+        self.shown = jax.tree.map(lambda x: x[: options.pictures], arrays(first)) if options.pictures else None
+        error = made.objective.error(task)
+        self.error = jax.jit(split(functools.partial(_valid_error, error)), out_shardings=whole)
+        self.sample = jax.jit(split(functools.partial(_drawn, made.objective.draw(task, sample))), out_shardings=whole)
+
+    def loss(self, params, across):
+        totals = []
+        for number, batch in enumerate(self.batches):
+            given = sharding.place(batch, across), jax.device_put(np.int32(number), self.whole)
+            totals.append(jax.device_get(self.error(params, *given)))
+        return float(sum(e.total for e in totals) / sum(e.count for e in totals))
+
+    def draw(self, params, journal, done):
+        if self.shown is not None:
+            drawn = jax.device_get(self.sample(params, jax.device_put(self.shown, self.whole)))
+            journal.pictures(done, drawn, self.shown["lengths"], self.spec, self.name)
+
+
+def _valid_error(error, params, batch, number):
+    count = len(batch["lengths"])
+    examples = number * count + jnp.arange(count)
     keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(VALIDATION), i))(examples)
     t = jnp.mod((examples + 0.5) * GOLDEN, 1.0).astype(jnp.float32)
-    return error(params, waves, lengths, keys, t, None)
+    return error(params, batch, keys, t, None)
 
 
-def _sample(network, task, spec, options, params, waves, lengths):
-    """What the model makes of a few examples: Mels of condition, sample and target, and the sample as a wave."""
-    features = {name: audio.log_mel(wav, spec, lengths) for name, wav in waves.items()}
-    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(VALIDATION), i))(jnp.arange(len(lengths)))
-    example = jax.vmap(task.example)(features, (lengths + spec.hop - 1) // spec.hop, keys)
-    target, weight, count = example.pop("target"), example.pop("weight"), example.pop("length")
-    apply = lambda x, t, inputs, lengths: network.apply({"params": params}, x, t, lengths=lengths, **inputs)
-    x0 = jax.vmap(lambda key: flow.noise(key, target.shape[1], target.shape[2]))(keys)
-    x1 = flow.sample(apply, x0, example, count, **options)
-    x1 = jnp.where(weight[..., None] > 0, x1, target)  # what was shown is pasted back
-    wave = audio.borrow_phase(x1, audio.stft(waves[task.phase], spec, lengths), spec, lengths)
-    return {"condition": example["condition"], "sample": x1, "target": target, "wave": wave}
+def _drawn(draw, params, batch):
+    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(VALIDATION), i))(jnp.arange(len(batch["lengths"])))
+    return draw(params, batch, keys)

@@ -1,8 +1,8 @@
-"""The losses, gradients and samples of one toy program on meshes of 1 and of 8 CPU devices, written to a file.
+"""The losses, gradients and samples of toy programs on meshes of 1 and of 8 CPU devices, written to a file.
 
-    python tests/eight_devices.py CONFIG OUT.npz CHECKPOINTS
+    python tests/eight_devices.py CONFIGS OUT.npz CHECKPOINTS
 
-The first mesh saves its state, which every mesh reads.
+CONFIGS is a JSON object of configs by name. The first mesh saves its state, which every mesh reads.
 
 `test_sharding` runs it: the devices of a process are fixed when it starts.
 """
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from sfjax import checkpoint, flow, sharding, train
+from sfjax import checkpoint, flow, lora, sharding, tasks, train
 
 MESHES = {
     "one": dict(data=1, fsdp=1, tensor=1),
@@ -33,32 +33,45 @@ def found(config, sizes, folder):
     like, step = train.on_mesh(made, mesh)
     places = jax.tree.map(lambda leaf: leaf.sharding, like)
     state = jax.jit(made.init, out_shardings=places)(jax.random.key(0))
-    samples = SECONDS * config.mel.sample_rate
-    waves = 0.1 * np.random.default_rng(0).standard_normal((BATCH, samples)).astype(np.float32)
-    lengths = (samples - 1000 * np.arange(BATCH)).astype(np.int32)
-
-    @sharding.activations(mesh)
-    def sample(params, x0, condition, count):
-        network = lambda x, t, inputs, lengths: made.network.apply({"params": params}, x, t, lengths=lengths, **inputs)
-        return flow.sample(network, x0, {"condition": condition}, count, **config.sample)
-
     across = sharding.batch(mesh)
-    x0, condition = jax.random.normal(jax.random.key(1), (2, BATCH, 100 * SECONDS, config.mel.bands))
-    given = jax.device_put((x0, condition, jnp.asarray(lengths // 160)), across)
-    drawn = jax.jit(sample)(state.params, *given)
-    state, metrics = step(state, *sharding.place(({"speech": waves}, lengths), across))
+    drawn = sample(config, made, state, mesh) if hasattr(made.network, "mels") else {}
+    state, metrics = step(state, sharding.place(batch(config, made), across))
     with checkpoint.Checkpoints(folder, keep=1, keep_every=0) as saved:
         if not saved.manager.all_steps():
             saved.save(1, state)
             saved.wait()
         read = saved.newest(like, pass_damaged=False, say=print)
-    assert all(
-        leaf.sharding == wanted.sharding for leaf, wanted in zip(*map(jax.tree.leaves, (read, like)), strict=True)
-    )
+    wanted = like.replace(frozen={})  # which checkpoints leave out
+    jax.tree.map(lambda leaf, like: leaf.sharding == like.sharding or sys.exit(f"{leaf} lies elsewhere"), read, wanted)
     mean = next(part.mu for part in jax.tree.leaves(state.opt_state, is_leaf=_has_mu) if _has_mu(part))
     gradient = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(mean)}
     digests = jnp.stack([*checkpoint.digests(read).values()])
-    return jax.device_get({"loss": metrics["loss"], "sample": drawn, "digests": digests, **gradient})
+    return jax.device_get({"loss": metrics["loss"], "digests": digests, **drawn, **gradient})
+
+
+def batch(config, made):
+    """Noise of several lengths as each waveform of the program, whose tasks take turns."""
+    samples, rng = SECONDS * config.mel.sample_rate, np.random.default_rng(0)
+    wave = lambda share: 0.1 * rng.standard_normal((BATCH, round(samples * share))).astype(np.float32)
+    shortest = min(made.task.columns.values())
+    lengths = (shortest * (samples - 1000 * np.arange(BATCH))).astype(np.int32)
+    waves = {name: wave(share) for name, share in made.task.columns.items()}
+    task = np.arange(BATCH, dtype=np.int32) % len(tasks.parts(made.task))
+    return {"waves": waves, "mels": {}, "lengths": lengths, "task": task}
+
+
+def sample(config, made, state, mesh):
+    """Guided samples under a random condition."""
+
+    @sharding.activations(mesh)
+    def draw(params, x0, condition, count):
+        network = lambda x, t, inputs, lengths: made.network.apply({"params": params}, x, t, lengths=lengths, **inputs)
+        return flow.sample(network, x0, {"condition": condition}, count, **config.sample)
+
+    x0, condition = jax.random.normal(jax.random.key(1), (2, BATCH, 100 * SECONDS, config.mel.bands))
+    lengths = jnp.asarray(100 * SECONDS - 6 * np.arange(BATCH), jnp.int32)
+    given = jax.device_put((x0, condition, lengths), sharding.batch(mesh))
+    return {"sample": jax.jit(draw)(lora.join(state.params, state.frozen), *given)}
 
 
 def _has_mu(part):
@@ -68,6 +81,10 @@ def _has_mu(part):
 if __name__ == "__main__":
     jax.config.update("jax_num_cpu_devices", 8)
     jax.config.update("jax_disable_most_optimizations", True)
-    config = ConfigDict(checkpoint.tuples(json.loads(sys.argv[1])))
-    every = {name: found(config, sizes, sys.argv[3]) for name, sizes in MESHES.items()}
-    np.savez(sys.argv[2], **{f"{name} {key}": value for name, one in every.items() for key, value in one.items()})
+    every = {}
+    for name, config in json.loads(sys.argv[1]).items():
+        config = ConfigDict(checkpoint.tuples(config))
+        for mesh in MESHES if name == "pretrain" else ("one", "all"):
+            values = found(config, MESHES[mesh], f"{sys.argv[3]}/{name}")
+            every |= {f"{name} {mesh} {key}": value for key, value in values.items()}
+    np.savez(sys.argv[2], **every)

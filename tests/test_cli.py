@@ -91,7 +91,7 @@ def test_bad_sounds_cost_no_good_one_and_each_is_said_once(call, sounds, enhance
         assert audio.probe(out / name) == info._replace(channels=1)
         assert np.abs(audio.read(out / name)[0]).max() > 0
     assert re.findall("1 of 19 files have several channels.*", said) == [
-        f"1 of 19 files have several channels, as {sounds / 'six.wav'}, which has 6: their average is enhanced"
+        f"1 of 19 files have several channels, as {sounds / 'six.wav'}, which has 6: their average is used"
     ]
 
 
@@ -181,7 +181,7 @@ REFUSED = [
     ("expected a run folder with config.json, found none", enhancing("--model", "{sounds}/good.wav")),
     ("expected a run folder with config.json, found none", enhancing("--model", "{out}/none")),
     (
-        "good.wav and .*/good.wav would both be written to .*; enhance them in two calls",
+        "good.wav and .*/good.wav would both be written to .*; take two calls",
         ["enhance", "{sounds}/good.wav", "{sounds}/../{sounds.name}/good.wav", "-o", "{out}", "--model", "{enhancer}"],
     ),
     (
@@ -209,7 +209,7 @@ REFUSED = [
     ("has no field 'peek'; Did you mean \"peak\"", training("--config.optim.peek=1")),
     ("has no field 'optm'; Did you mean \"optim\"", training("--config.optm.peak=1")),
     ("peak=abc: could not convert string to float", training("--config.optim.peak=abc")),
-    ("data.buckets wants numbers as in", training("--config.data.buckets=abc")),
+    ("data.buckets wants values as in", training("--config.data.buckets=abc")),
     ("unknown size 'huge'; choose from tiny, small, base, large", training(config="configs/pretrain.py:huge")),
     ("none.py: no such config", training(config="configs/none.py")),
     ("text.txt: .*mend it", training(config="{sounds}/text.txt")),
@@ -284,7 +284,7 @@ def test_a_start_that_failed_does_not_bind_its_workdir_to_the_mistake(call, flag
     assert call("train", f"--workdir={tmp_path}", *flags(config, "enhance"))[0] == 2
     code, complaints, _ = call("train", f"--workdir={tmp_path}", *flags(config, "enhance"), "--config.init_from=")
     assert (code, complaints) == (0, [])
-    assert checkpoint.params(tmp_path, ema=True)[1] == 1
+    assert checkpoint.params(tmp_path, ema=True)[2] == 1
 
 
 @pytest.mark.parametrize("place", ["state/_METADATA", "state/manifest.ocdbt", "state/ocdbt.process_0", "digests"])

@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import pytest
 
 import sfjax
-from sfjax import audio, configs, flow, model, optim, precision, sharding, tasks
+from sfjax import audio, configs, flow, lora, model, optim, precision, process, sharding, tasks
 from sfjax.__main__ import main
 from sfjax.configs import default
-from sfjax.data import loader, mixing
+from sfjax.data import examples, mixing
+from sfjax.vocoder import phase
 
 NAMES = sorted(path.stem for path in Path(configs.__path__[0]).glob("*.py") if path.stem != "__init__")
 EVERY = [(name, size) for name in NAMES for size in default.SIZES]
@@ -39,11 +40,15 @@ def test_every_section_binds_to_its_consumer(name, size):
     config = build(name, size)
     assert config.precision in precision.POLICIES
     assert set(config.mel) == keywords(audio.MelSpec)
-    assert set(config.model) == keywords(model.Estimator) - {"mels", "dtype", "parent", "name"}
-    task = tasks.make(**config.task)
-    assert set(config.task) == {"name"} | {field.name for field in dataclasses.fields(task)}
-    assert set(config.mix) - {"noise"} == keywords(mixing.Mixer) - {"noise"}
-    assert {"noise", "split"} == given(loader.mixer) and "noise" in config.mix
+    assert set(config.model) == keywords(model.Estimator) - {"mels", "adapter", "dtype", "parent", "name"}
+    sections = [section for section in config.task.to_dict().values() if isinstance(section, dict)]
+    for section in sections or [config.task]:
+        assert set(section) == {"name"} | {field.name for field in dataclasses.fields(tasks.make(**section))}
+    tasks.make(**config.task)
+    assert set(config.mix) == keywords(mixing.Mixer) and set(config.mixture) == keywords(examples.Talk) - {"speakers"}
+    assert set(config.lora) == {field.name for field in dataclasses.fields(lora.Adapter)}
+    assert set(config.phase) == keywords(phase.PhaseNet) - {"spec", "dtype", "parent", "name"}
+    assert config.process in process.PROCESSES
     assert set(config.optim) == given(optim.adam)
     assert set(config.mesh) == given(sharding.mesh)
     assert set(config.sample) == given(flow.sample) | given(flow.solve)
@@ -77,5 +82,5 @@ def test_the_command_in_a_docstring_parses(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)  # where no manifest lies: the command gets as far as looking for it
     for words in commands:
         assert main(words[1:]) == 2
-        assert "speech.parquet: expected a manifest" in capsys.readouterr().err
+        assert re.search(r"speech.parquet: expected a manifest|runs/\w+: expected a run", capsys.readouterr().err)
     assert not list(tmp_path.iterdir())

@@ -11,10 +11,10 @@ import sfjax
 
 ROOT = Path(sfjax.__file__).parent
 FLOORS = (
-    "audio masks model flow lora optim precision sharding metrics errors picture interrupt",
-    "tasks data text vocoder checkpoint journal validation",
+    "audio masks model flow diffusion process lora optim precision sharding metrics errors picture interrupt pool",
+    "tasks data text objective vocoder checkpoint release journal validation",
     "train infer plan",
-    "evaluate configs flags",  # what runs by default values; the floors below are told theirs
+    "evaluate predict gather configs flags",  # what runs by default values; the floors below are told theirs
     "__main__ __init__ quickstart",
 )
 FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts.split()}

@@ -14,6 +14,11 @@ def model(enhancer):
     return sfjax.load(enhancer)
 
 
+def enhance(model, pairs):
+    """Enhances each file into another."""
+    return model.treat_files(model.enhancing(), [(source, [target]) for source, target in pairs])
+
+
 @pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
 def test_an_enhanced_wave_keeps_its_rate_and_length(model, voice, rate):
     wav = audio.resample(voice(1.234, 0), 16_000, rate)
@@ -53,7 +58,7 @@ def test_the_longer_and_the_shorter_file_share_their_samples(model, tmp_path, vo
     soundfile.write(tmp_path / "long.wav", wav, 16_000, subtype="FLOAT")
     soundfile.write(tmp_path / "short.wav", wav[:56_000], 16_000, subtype="FLOAT")
     out = tmp_path / "out"
-    assert not model.enhance_files([(tmp_path / name, out / name) for name in ("long.wav", "short.wav")])
+    assert not enhance(model, [(tmp_path / name, out / name) for name in ("long.wav", "short.wav")])
     long, short = (soundfile.read(out / name, dtype="float32")[0] for name in ("long.wav", "short.wav"))
     assert (len(long), len(short)) == (128_000, 56_000)
     assert metrics.si_sdr(short[:48_000], long[:48_000]) > 60
@@ -64,9 +69,9 @@ def test_a_file_is_the_same_alone_and_in_any_batch(model, tmp_path, voice):
     for i, seconds in enumerate((0.5, 1.7, 3.1)):
         paths.append(tmp_path / f"{i}.wav")
         soundfile.write(paths[-1], voice(seconds, i), 16_000, subtype="FLOAT")
-    model.enhance_files([(path, tmp_path / "together" / path.name) for path in paths])
+    enhance(model, [(path, tmp_path / "together" / path.name) for path in paths])
     for path in paths:
-        model.enhance_files([(path, tmp_path / "alone" / path.name)])
+        enhance(model, [(path, tmp_path / "alone" / path.name)])
         alone, together = (soundfile.read(tmp_path / where / path.name)[0] for where in ("alone", "together"))
         np.testing.assert_allclose(alone, together, atol=1e-5)
 
@@ -74,7 +79,7 @@ def test_a_file_is_the_same_alone_and_in_any_batch(model, tmp_path, voice):
 def test_a_file_keeps_rate_length_name_and_encoding(model, tmp_path, voice):
     wav = audio.resample(voice(1.3, 0), 16_000, 44_100)
     soundfile.write(tmp_path / "a.flac", np.stack([wav, wav], axis=1), 44_100, subtype="PCM_24")
-    model.enhance_files([(tmp_path / "a.flac", tmp_path / "out/a.flac")])
+    enhance(model, [(tmp_path / "a.flac", tmp_path / "out/a.flac")])
     info = audio.probe(tmp_path / "out/a.flac")
     assert info == audio.Info(len(wav), 44_100, 1, "FLAC", "PCM_24")
 
@@ -84,7 +89,7 @@ def test_a_bad_file_costs_no_other(model, tmp_path, voice):
     soundfile.write(tmp_path / "silent.wav", np.zeros(16_000), 16_000)
     (tmp_path / "text.wav").write_text("no sound")
     names = ("silent.wav", "good.wav", "text.wav", "missing.wav")
-    failed = model.enhance_files([(tmp_path / name, tmp_path / "out" / name) for name in names])
+    failed = enhance(model, [(tmp_path / name, tmp_path / "out" / name) for name in names])
     assert {path.name for path in failed} == {"silent.wav", "text.wav", "missing.wav"}
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.wav"]
 

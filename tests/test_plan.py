@@ -24,7 +24,7 @@ def test_flops_are_those_that_the_compiler_counts():
     given = frames, jax.ShapeDtypeStruct((2,), jnp.float32), frames, jax.ShapeDtypeStruct((2,), jnp.int32)
     counted = jax.jit(lambda params, *given: made.network.apply({"params": params}, *given)).lower(params, *given)
     counted = counted.compile().cost_analysis()["flops"]
-    ours = plan.flops(params, width=64, layers=4, batch=2, frames=800) / 3  # forward only
+    ours = plan.flops(params, {}, width=64, layers=4, batch=2, frames=800) / 3  # forward only
     # the compiler adds the softmax and other elementwise work, and the spare products of the Toeplitz convolution
     assert 0.8 * counted < ours < counted
 
@@ -48,7 +48,7 @@ def test_a_data_parallel_step_reduces_each_gradient_once(tmp_path):
     kinds = found["kinds"]
     assert kinds["parameters"] == kinds["their average"] == 4 * found["parameters"]
     assert kinds["optimizer"] == 2 * kinds["parameters"] + 8  # two moments, two counts
-    assert kinds["batch"] == 4 * (32 * 16_000 + 16) // 8
+    assert kinds["batch"] == 4 * (32 * 16_000 + 2 * 16) // 8  # samples, and a length and a task for each example
     # a ring moves 2 (n − 1) / n of what it reduces; two convolutions do so in the form of their Toeplitz matrices
     matrices = 2 * (16 * (8 * 4) * (22 * 4) - 15 * 4 * 64)
     assert set(found["moved"]) == {"all-reduce"}

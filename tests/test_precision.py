@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sfjax import optim, precision, tasks, train
+from sfjax import flow, objective, optim, precision, tasks, train
 from sfjax.errors import UserError
 from sfjax.model import Estimator
 
@@ -20,16 +20,18 @@ def run(toy_config, spec, voice):
     config = toy_config("pretrain", **{"model.dropout": 0.0, "optim.warmup": 20, "optim.updates": 10_000})
     waves = {"speech": jnp.stack([voice(1.0, i) for i in range(4)])}
     lengths = jnp.full(4, 16_000, jnp.int32)
+    batch = {"waves": waves, "mels": {}, "lengths": lengths, "task": 0 * lengths}
 
     def make(name):
         policy = precision.policy(name)
         network = Estimator(**config.model, mels=80, dtype=policy.compute)
-        error = train.objective(network, tasks.make(**config.task), spec)
+        made = objective.estimation(network, flow, spec)
+        error = made.error(tasks.make(**config.task))
         tx = optim.adam(**config.optim)
         rate = optim.schedule(**{key: config.optim[key] for key in ("peak", "end", "warmup", "updates")})
-        state = jax.jit(lambda key: train.init(network, tx, policy, key))(jax.random.key(0))
+        state = jax.jit(lambda key: train.start(made.init(key), tx, policy, None))(jax.random.key(0))
         step = functools.partial(train.step, seed=0, error=error, tx=tx, rate=rate, policy=policy, decay=0.9, pieces=1)
-        return state, jax.jit(lambda state: step(state, waves, lengths))
+        return state, jax.jit(lambda state: step(state, batch))
 
     return make
 
@@ -76,6 +78,7 @@ def test_the_scale_does_not_change_the_gradient(run):
     assert float(one["gradient_norm"]) == float(other["gradient_norm"])  # powers of two round nothing
 
 
+@pytest.mark.slow
 def test_the_policies_learn_alike(run):
     ends = {}
     for name in precision.POLICIES:

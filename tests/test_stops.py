@@ -136,4 +136,4 @@ def test_an_interrupted_training_leaves_only_whole_checkpoints(shell, flags, toy
     assert len(complaints) == 1 and "interrupted" in complaints[0]
     saved = [path.name for path in (tmp_path / "checkpoints").iterdir()]
     assert len(saved) == 1 and int(saved[0]) == len(record.read_text().splitlines())
-    assert not list(tmp_path.rglob("*.part")) and checkpoint.params(tmp_path, ema=True)[1] == int(saved[0])
+    assert not list(tmp_path.rglob("*.part")) and checkpoint.params(tmp_path, ema=True)[2] == int(saved[0])

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 import pytest
 
-from sfjax import optim, precision, tasks, train
+from sfjax import flow, objective, optim, precision, tasks, train
 from sfjax.errors import UserError
 from sfjax.model import Estimator
 
@@ -88,10 +88,11 @@ def parts(toy_config, spec):
     network = Estimator(**config.model, mels=80, dtype=jnp.float32)
     tx = optax.chain(optax.clip_by_global_norm(0.2), optax.sgd(0.1))  # Adam would hide the size of a gradient
     task = tasks.make(**config.task)
-    error = train.objective(network, task, spec)
+    made = objective.estimation(network, flow, spec)
+    error = made.error(task)
     rate = optim.schedule(**{name: config.optim[name] for name in SPEC_KEYS})
     policy = precision.policy("fp32")
-    state = jax.jit(lambda key: train.init(network, tx, policy, key))(jax.random.key(0))
+    state = jax.jit(lambda key: train.start(made.init(key), tx, policy, None))(jax.random.key(0))
     step = lambda pieces: jax.jit(
         functools.partial(train.step, seed=0, error=error, tx=tx, rate=rate, policy=policy, decay=0.9, pieces=pieces)
     )
@@ -104,13 +105,18 @@ def batch(voice):
     waves = np.zeros((4, 16_000), np.float32)
     for i, length in enumerate(lengths):
         waves[i, :length] = voice(1.0, i)[:length]
-    return {"speech": jnp.asarray(waves)}, jnp.asarray(lengths)
+    return given(jnp.asarray(waves), jnp.asarray(lengths))
+
+
+def given(speech, lengths):
+    """A batch as the loader reads it."""
+    return {"waves": {"speech": speech}, "mels": {}, "lengths": lengths, "task": 0 * lengths}
 
 
 def test_accumulating_pieces_equals_the_whole_batch(parts, batch):
     state, step, _ = parts
-    one, metrics = step(1)(state, *batch)
-    two, metrics2 = step(2)(state, *batch)
+    one, metrics = step(1)(state, batch)
+    two, metrics2 = step(2)(state, batch)
     assert float(metrics["loss"]) == pytest.approx(float(metrics2["loss"]), rel=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), one.params, two.params)
     assert any(
@@ -120,9 +126,9 @@ def test_accumulating_pieces_equals_the_whole_batch(parts, batch):
 
 def test_the_loss_does_not_depend_on_padding_or_batch_order(parts, batch):
     state, _, error = parts
-    waves, lengths = batch
+    waves, lengths = batch["waves"], batch["lengths"]
     keys, t = jax.random.split(jax.random.key(1), 4), jnp.array([0.1, 0.4, 0.6, 0.9])
-    loss = jax.jit(lambda wav, lengths, keys, t: error(state.params, {"speech": wav}, lengths, keys, t, None))
+    loss = jax.jit(lambda wav, lengths, keys, t: error(state.params, given(wav, lengths), keys, t, None))
     plain = loss(waves["speech"], lengths, keys, t)
     order = jnp.array([2, 0, 3, 1])
     turned = loss(waves["speech"][order], lengths[order], keys[order], t[order])
@@ -136,16 +142,16 @@ def test_the_loss_does_not_depend_on_padding_or_batch_order(parts, batch):
 
 def test_a_step_without_finite_gradients_changes_only_the_counters(parts, batch):
     state, step, _ = parts
-    waves, lengths = batch
-    bad, metrics = step(1)(state, {"speech": waves["speech"].at[0, 0].set(jnp.nan)}, lengths)
+    broken = batch["waves"]["speech"].at[0, 0].set(jnp.nan)
+    bad, metrics = step(1)(state, given(broken, batch["lengths"]))
     equal((bad.params, bad.ema, bad.opt_state), (state.params, state.ema, state.opt_state))
     assert (int(bad.step), int(bad.skipped), int(bad.streak)) == (1, 1, 1)
-    good, _ = step(1)(bad, *batch)
+    good, _ = step(1)(bad, batch)
     assert (int(good.skipped), int(good.streak)) == (1, 0)
 
 
 def test_a_run_that_stops_learning_ends_with_its_files_named(toy_config, tmp_path, monkeypatch):
-    monkeypatch.setattr(train.flow, "SIGMA", float("nan"))
+    monkeypatch.setattr(flow, "SIGMA", float("nan"))
     with pytest.raises(UserError, match=r"no finite gradient in 3 steps.*speech_"):
         train.run(toy_config("pretrain", **{"run.max_streak": 3, "run.validate": 100}), tmp_path)
 

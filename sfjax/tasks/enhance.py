@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import jax.numpy as jnp
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Float, Int, Key
 
 from sfjax import masks
 
@@ -16,20 +16,33 @@ class Enhance:
 
     drop: float
 
-    columns = ("speech", "noisy")
     phase = "noisy"
+    count = 1
 
-    def condition(self, features: dict[str, Array]) -> dict[str, Array]:
+    @property
+    def columns(self) -> dict[str, float]:
+        """The clean recording and the noisy one."""
+        return {"speech": 1.0, "noisy": 1.0}
+
+    def condition(self, features: dict[str, Array], length: Int[Array, ""]) -> dict[str, Array]:
         """The frames of `noisy`."""
         return {"condition": features["noisy"]}
 
     def example(self, features: dict[str, Array], length: Int[Array, ""], key: Key[Array, ""]) -> dict[str, Array]:
         """One training example; see `sfjax.tasks`."""
         valid = masks.valid(length, len(features["speech"]))
-        condition = self.condition(features)["condition"] * masks.keep(key, self.drop)
+        condition = self.condition(features, length)["condition"] * masks.keep(key, self.drop)
         return {
             "target": features["speech"],
             "condition": jnp.where(valid[:, None], condition, 0.0),
             "weight": valid.astype(jnp.float32),
             "length": length,
         }
+
+    def joined(self, mels: Float[Array, "1 frames mels"], length: Int[Array, ""]) -> Float[Array, "frames mels"]:
+        """The one that there is."""
+        return mels[0]
+
+    def sources(self, x: Float[Array, "frames mels"], length: Int[Array, ""]) -> Float[Array, "1 frames mels"]:
+        """The one that there is."""
+        return x[None]

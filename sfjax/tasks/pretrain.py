@@ -6,7 +6,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Float, Int, Key
 
 from sfjax import masks
 
@@ -22,10 +22,15 @@ class Pretrain:
     fraction: tuple[float, float]
     shortest: int
 
-    columns = ("speech",)
     phase = "speech"
+    count = 1
 
-    def condition(self, features: dict[str, Array]) -> dict[str, Array]:
+    @property
+    def columns(self) -> dict[str, float]:
+        """The recording."""
+        return {"speech": 1.0}
+
+    def condition(self, features: dict[str, Array], length: Int[Array, ""]) -> dict[str, Array]:
         """The frames of `speech`, with zeros where `hidden` [frames] is true."""
         return {"condition": jnp.where(features["hidden"][:, None], 0.0, features["speech"])}
 
@@ -37,5 +42,13 @@ class Pretrain:
         hidden = masks.spans(key_span, length, frames=len(speech), fraction=self.fraction, shortest=self.shortest)
         hidden = (hidden | ~masks.keep(key_drop, self.drop)) & valid
         # the condition of padded frames is hidden too: what lies there depends on the batch
-        condition = self.condition({"speech": speech, "hidden": hidden | ~valid})["condition"]
+        condition = self.condition({"speech": speech, "hidden": hidden | ~valid}, length)["condition"]
         return {"target": speech, "condition": condition, "weight": hidden.astype(jnp.float32), "length": length}
+
+    def joined(self, mels: Float[Array, "1 frames mels"], length: Int[Array, ""]) -> Float[Array, "frames mels"]:
+        """The one that there is."""
+        return mels[0]
+
+    def sources(self, x: Float[Array, "frames mels"], length: Int[Array, ""]) -> Float[Array, "1 frames mels"]:
+        """The one that there is."""
+        return x[None]

@@ -1,0 +1,31 @@
+"""Fine-tuning one model for several tasks (SpeechFlow 4.5).
+
+    sfjax train --config=configs/several.py:large --workdir=runs/several --config.init_from=runs/pretrain \
+        --config.data.train=enhance=speech.parquet:10,separate=speech.parquet:4 --config.mix.noise=noise.parquet
+
+Before each manifest stands the name of its task, behind it how often its rows come. The paper mixes enhancement,
+separation and speech from text 10 : 4 : 1 and takes 700k updates on one GPU: PESQ 2.87, SI-SDRi 9.73 dB, WER 2.3.
+On two CPU cores 3.6 M parameters, 1,200 updates of 48 s: PESQ 1.57 on mixtures whose own is 1.64, SI-SDRi −2.3 dB;
+README.md has the command.
+"""
+
+from ml_collections import ConfigDict
+
+from sfjax.configs import default
+
+
+def get_config(size: str = "large"):
+    """Differences from pre-training: the tasks, batches of 75 s, a learning rate that ends at 0."""
+    config = default.get_config(size)
+    config.task = ConfigDict(
+        {
+            "name": "several",
+            "enhance": {"name": "enhance", "drop": 0.3},
+            "separate": {"name": "separate", "speakers": 2, "drop": 0.3},
+        }
+    )
+    config.data.seconds = 75.0
+    config.optim.peak = 2e-5
+    config.optim.end = 0.0
+    config.optim.updates = 700_000
+    return config

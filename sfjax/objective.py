@@ -1,0 +1,90 @@
+"""What a network is trained by: its first parameters, the error of a batch, and pictures of what it makes.
+
+`estimation` is the paper's: log-Mel → task → loss of the process. `sfjax.vocoder.phase` has the other one.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from sfjax import audio, flow, sharding
+from sfjax.model import Estimator
+
+Batch = dict[str, Any]  # what `loader.ARRAYS` names: waves by column, Mels by column, lengths and task [batch]
+
+
+class Objective(NamedTuple):
+    """`init(key)` makes parameters; `error(task)` is a function (parameters, batch, keys, t, dropout) → flow.Error,
+    `draw(task, options)` one (parameters, batch, keys) → Mels `condition`, `sample`, `target`, their true `frames`,
+    and a `wave`."""
+
+    network: Any
+    init: Callable
+    error: Callable
+    draw: Callable
+
+
+def estimation(network: Estimator, process: Any, spec: audio.MelSpec) -> Objective:
+    """The objective of the estimator, by flow matching or another process."""
+    return Objective(
+        network,
+        functools.partial(_init, network),
+        functools.partial(_error, network, process.loss, spec),
+        functools.partial(_draw, network, process.sample, spec),
+    )
+
+
+def _init(network, key):
+    frames = jnp.zeros((1, 8, network.mels))
+    return network.init(key, frames, jnp.zeros(1), frames, jnp.full(1, 8))["params"]
+
+
+def _error(network, loss, spec, task):
+    def error(
+        params: Any,
+        batch: Batch,
+        keys: Key[Array, " batch"],
+        t: Float[Array, " batch"],
+        dropout: Key[Array, ""] | None,
+    ) -> flow.Error:
+        lengths = batch["lengths"]
+        mel = lambda wav, lengths: audio.log_mel(wav, spec, jnp.minimum(lengths, wav.shape[1]))
+        features = {name: sharding.by_example(mel, wav, lengths) for name, wav in batch["waves"].items()}
+        features["task"] = batch["task"]
+        keys = jax.vmap(functools.partial(jax.random.split, num=2))(keys)
+        example = jax.vmap(task.example)(features, (lengths + spec.hop - 1) // spec.hop, keys[:, 0])
+        target, weight, count = example.pop("target"), example.pop("weight"), example.pop("length")
+        x0 = jax.vmap(lambda key: flow.noise(key, target.shape[1], target.shape[2]))(keys[:, 1])
+        rngs = {} if dropout is None else {"dropout": dropout}
+
+        def field(x, t):
+            inputs = {"params": params}
+            return network.apply(inputs, x, t, lengths=count, train=dropout is not None, rngs=rngs, **example)
+
+        return loss(field, target, weight, x0, t)
+
+    return error
+
+
+def _draw(network, sampler, spec, task, options):
+    def draw(params: Any, batch: Batch, keys: Key[Array, " batch"]) -> dict[str, Array]:
+        waves, lengths = batch["waves"], batch["lengths"]
+        features = {name: audio.log_mel(wav, spec, lengths) for name, wav in waves.items()}
+        frames = (lengths + spec.hop - 1) // spec.hop
+        example = jax.vmap(task.example)(features, frames, keys)
+        target, weight, count = example.pop("target"), example.pop("weight"), example.pop("length")
+        apply = lambda x, t, inputs, lengths: network.apply({"params": params}, x, t, lengths=lengths, **inputs)
+        x0 = jax.vmap(lambda key: flow.noise(key, target.shape[1], target.shape[2]))(keys)
+        x1 = sampler(apply, x0, example, count, **options)
+        x1 = jnp.where(weight[..., None] > 0, x1, target)  # what was shown is pasted back
+        first = jax.vmap(task.sources)(x1, frames)[:, 0]  # one of several can be heard
+        wave = audio.borrow_phase(first, audio.stft(waves[task.phase], spec, lengths), spec, lengths)
+        return {"condition": example["condition"], "sample": x1, "target": target, "wave": wave, "frames": count}
+
+    return draw

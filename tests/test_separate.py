@@ -1,0 +1,218 @@
+"""Separation: sources joined in time, mixtures by LibriMix's rules, speakers that stay where they are."""
+
+import csv
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import soundfile
+
+from sfjax import infer, metrics, tasks
+from sfjax.data import examples, manifest, mixtures
+from sfjax.errors import UserError
+
+RATE = 16_000
+
+
+def separate(speakers=2):
+    return tasks.make(name="separate", speakers=speakers, drop=0.0)
+
+
+@pytest.mark.parametrize("length", [1, 17, 20])
+def test_sources_are_joined_without_a_gap_and_come_back(length):
+    task, mels = separate(3), jax.random.normal(jax.random.key(0), (3, 20, 4))
+    whole = task.joined(mels, jnp.int32(length))
+    np.testing.assert_array_equal(whole[: 3 * length], mels[:, :length].reshape(-1, 4))
+    assert not np.asarray(whole[3 * length :]).any() and whole.shape == (60, 4)
+    np.testing.assert_array_equal(task.sources(whole, jnp.int32(length))[:, :length], mels[:, :length])
+
+
+def test_the_condition_is_the_mixture_once_for_each_speaker_and_their_order_is_random():
+    task = separate()
+    features = dict(zip(task.columns, jax.random.normal(jax.random.key(1), (3, 30, 4)), strict=True))
+    made = jax.vmap(lambda key: task.example(features, jnp.int32(25), key))(jax.random.split(jax.random.key(2), 200))
+    np.testing.assert_array_equal(made["condition"][0, :25], features["mixture"][:25])
+    np.testing.assert_array_equal(made["condition"][0, 25:50], features["mixture"][:25])
+    first = np.asarray(made["target"])[:, :25]
+    straight = (first == np.asarray(features["source_1"])[:25]).all(axis=(1, 2))
+    turned = (first == np.asarray(features["source_2"])[:25]).all(axis=(1, 2))
+    assert (straight | turned).all() and straight.mean() == pytest.approx(0.5, abs=0.15)
+    assert set(np.asarray(made["length"])) == {50} and np.asarray(made["weight"]).sum(axis=1).max() == 50
+
+
+def talk(speakers=2, noise=None):
+    return examples.Talk(speakers, noise, (-33.0, -25.0), (-38.0, -30.0))
+
+
+@pytest.mark.parametrize("noisy", [False, True])
+def test_a_mixture_is_the_sum_of_different_speakers_at_their_loudness(corpus, noisy):
+    rows = manifest.read(corpus / "speech.parquet", split=None)
+    noise = manifest.read(corpus / "noise.parquet", split=None) if noisy else None
+    for seed in range(10):
+        made = talk(noise=noise)(rows, rows.row(seed), 12_000, RATE, np.random.default_rng(seed))
+        sources = [made["source_1"], made["source_2"]]
+        rest = made["mixture"] - sum(sources)
+        assert {len(wave) for wave in made.values()} == {12_000}
+        for wave in sources:
+            assert -33.1 < examples.loudness(wave, RATE) < -24.9
+        if noisy:
+            assert -38.1 < examples.loudness(rest, RATE) < -29.9
+        else:
+            np.testing.assert_allclose(rest, 0, atol=1e-7)
+
+
+def test_never_is_one_speaker_mixed_with_himself(corpus, monkeypatch):
+    rows = manifest.read(corpus / "speech.parquet", split=None)
+    mixer = talk(3)
+    for seed in range(30):
+        rng, chosen = np.random.default_rng(seed), [rows.row(seed % len(rows))]
+        while len(chosen) < 3:
+            chosen.append(mixer.other(rows, chosen, 1.0, rng))
+        assert len({row["speaker"] for row in chosen}) == 3
+
+
+def test_a_loud_mixture_does_not_clip(voice):
+    mixer = examples.Talk(2, None, (-6.0, -6.0), (0.0, 0.0))
+    waves = [voice(1.0, seed) for seed in (0, 1)]
+    gains = mixer.gains(waves, RATE, np.random.default_rng(0))
+    mixed = sum(wave * gain for wave, gain in zip(waves, gains, strict=True))
+    assert np.abs(mixed).max() == pytest.approx(0.9, abs=1e-4)
+    silent = mixer.gains([np.zeros(RATE, np.float32), waves[0]], RATE, np.random.default_rng(0))
+    assert np.isfinite(silent).all()
+
+
+def test_a_manifest_with_one_speaker_is_refused(tmp_path, voice):
+    soundfile.write(tmp_path / "a.wav", voice(1.0, 0), RATE)
+    row = dict(path="a.wav", start=0, frames=RATE, rate=RATE, speaker="alone")
+    manifest.write(tmp_path / "speech.parquet", [row])
+    rows = manifest.read(tmp_path / "speech.parquet", split=None)
+    columns = separate().columns
+    with pytest.raises(UserError, match="wants 2 speakers, the manifest knows 1"):
+        examples.maker(columns, (), rows, split=None, mix={}, mixture={"noise": ""}, hop=160)
+    with pytest.raises(UserError, match="wants 2 speakers, found 1"):
+        mixtures.draw(tmp_path / "speech.parquet", None, split=None, speakers=2, count=3, seed=0, **RANGES)
+
+
+RANGES = dict(loudness=(-33.0, -25.0), noise_loudness=(-38.0, -30.0))
+
+
+def test_a_list_of_mixtures_is_always_the_same_and_is_read_as_it_was_drawn(corpus, call, tmp_path):
+    for name in ("one", "two"):
+        words = ["prepare", "mixtures", corpus / "speech.parquet", tmp_path / f"{name}.parquet", "--count", 15]
+        assert call(*words, "--noise", corpus / "noise.parquet")[0] == 0
+    one, two = (manifest.read(tmp_path / f"{name}.parquet", split=None) for name in ("one", "two"))
+    assert len(one) == 15 and all(one.row(i) == two.row(i) for i in range(15))
+    for i in range(15):
+        row = one.row(i)
+        assert len(set(row["speakers"])) == 2
+        waves = examples.Listed(2)(one, row, row["frames"], RATE, np.random.default_rng(0))
+        assert -33.1 < examples.loudness(waves["source_1"], RATE) < -24.9
+        assert np.abs(waves["mixture"] - waves["source_1"] - waves["source_2"]).max() > 1e-4  # there is noise
+
+
+def test_librimix_metadata_is_read_and_what_is_wrong_is_told_together(corpus, call, tmp_path):
+    head = [
+        "mixture_ID",
+        "source_1_path",
+        "source_1_gain",
+        "source_2_path",
+        "source_2_gain",
+        "noise_path",
+        "noise_gain",
+    ]
+    lines = [[f"m{i}", f"speech_{i}.flac", 0.5, f"speech_{i + 1}.flac", 2.0, "noise_12.flac", 0.1] for i in range(3)]
+
+    def write(lines):
+        with open(tmp_path / "mix.csv", "w", newline="") as file:
+            csv.writer(file).writerows([head, *lines])
+
+    words = ["prepare", "librimix", tmp_path / "mix.csv", tmp_path / "mix.parquet", "--split", "valid"]
+    words += ["--speech", corpus, "--noise", corpus]
+    write(lines)
+    assert call(*words)[0] == 0
+    rows = manifest.read(tmp_path / "mix.parquet", split="valid")
+    row = rows.row(1)
+    frames = [soundfile.info(corpus / f"speech_{i}.flac").frames for i in (1, 2)]
+    assert row["frames"] == min(frames)
+    made = examples.Listed(2)(rows, row, row["frames"], RATE, np.random.default_rng(0))
+    parts = [soundfile.read(corpus / name, dtype="float32")[0] for name in ("speech_1.flac", "speech_2.flac")]
+    np.testing.assert_allclose(made["source_2"], 2.0 * parts[1][: row["frames"]], atol=1e-6)
+    np.testing.assert_allclose(made["source_1"], 0.5 * parts[0][: row["frames"]], atol=1e-6)
+    noise = np.resize(soundfile.read(corpus / "noise_12.flac", dtype="float32")[0], row["frames"])
+    np.testing.assert_allclose(made["mixture"] - made["source_1"] - made["source_2"], 0.1 * noise, atol=1e-6)
+    write([lines[0], ["m9", "gone.flac", 1, "speech_1.flac", 1, "", ""], ["m8", "speech_1.flac", "x", "a", 1, "", ""]])
+    code, complaints, _ = call(*words)
+    assert code == 2 and "2 of 3 lines are wrong; line 3" in complaints[0] and "line 4" in complaints[0]
+    words[2] = corpus / "speech.parquet"
+    code, complaints, _ = call(*words)
+    assert code == 2 and "not a CSV" in complaints[0]
+
+
+# In chunks
+
+
+class Oracle:
+    """A model that separates perfectly and names the speakers of each chunk in an order of its own."""
+
+    def __init__(self, sources, order):
+        self.sources, self.order = sources, order
+
+    def __call__(self, task, chunks, seed, options):
+        made = []
+        for chunk in chunks:
+            waves = self.sources[:, chunk.first : chunk.first + len(chunk.wave)]
+            made.append(waves[::-1] if next(self.order) else waves)
+        return made
+
+
+def test_speakers_of_three_minutes_stay_on_their_channel(enhancer, voice, monkeypatch):
+    model = infer.load(enhancer)
+    rng = np.random.default_rng(0)
+    sources = np.stack([voice(180.0, seed) * (1 + 0.5 * seed) for seed in (0, 1)])
+    sources[1, 30 * RATE : 50 * RATE] = 0  # one of them is silent over several borders
+    swaps = iter(lambda: bool(rng.integers(2)), None)
+    monkeypatch.setattr(infer.Model, "_sample", lambda self, *given: Oracle(sources, swaps)(*given))
+    made = model.__class__._treat(model, separate(), sources.sum(axis=0), RATE, 0, {})
+    order = metrics.best_order(sources, made)
+    np.testing.assert_allclose(made[list(order)], sources, atol=1e-5)
+
+
+# Scores
+
+
+def test_a_known_permutation_is_recovered_and_scores_do_not_depend_on_the_order(voice):
+    sources = np.stack([voice(2.0, seed) for seed in range(3)])
+    noise = 0.01 * np.random.default_rng(0).standard_normal(sources.shape).astype(np.float32)
+    estimate = (sources + noise)[[2, 0, 1]]
+    assert metrics.best_order(sources, estimate) == (1, 2, 0)
+    mixture = sources.sum(axis=0)
+    one = metrics.improvement(sources, estimate, mixture, RATE)
+    two = metrics.improvement(sources, estimate[::-1], mixture, RATE)
+    assert one == two
+    alone = np.mean(
+        [metrics.si_sdr(a, b) - metrics.si_sdr(a, mixture) for a, b in zip(sources, sources + noise, strict=True)]
+    )
+    assert one["si_sdri"] == pytest.approx(alone)
+
+
+def test_a_silent_estimate_counts_and_is_told_and_a_silent_reference_has_no_score(voice):
+    sources = np.stack([voice(2.0, seed) for seed in range(2)])
+    mixture, estimate = sources.sum(axis=0), sources.copy()
+    estimate[0] = 0
+    found = metrics.improvement(sources, estimate, mixture, RATE)
+    assert found["silent"] == 0.5 and found["si_sdr"] == 0.0  # the mean of −100 and 100
+    with pytest.raises(metrics.Unscorable, match="the reference is silent"):
+        metrics.improvement(estimate, sources, mixture, RATE)
+
+
+def test_si_sdr_of_a_mixture_is_that_of_fast_bss_eval(voice):
+    from fast_bss_eval import numpy as fast_bss_eval  # its front wants torch
+
+    sources = np.stack([voice(2.0, seed) for seed in range(2)]).astype(np.float64)
+    rng = np.random.default_rng(0)
+    estimate = (sources + 0.02 * rng.standard_normal(sources.shape))[::-1]
+    theirs, order = fast_bss_eval.si_sdr(sources, np.ascontiguousarray(estimate), zero_mean=True, return_perm=True)
+    assert metrics.best_order(sources, estimate) == tuple(order)
+    mine = [metrics.si_sdr(one, estimate[i]) for one, i in zip(sources, order, strict=True)]
+    np.testing.assert_allclose(mine, theirs, atol=1e-4)
