@@ -102,6 +102,7 @@ def test_mixtures_have_the_levels_that_the_list_says(script, data, pairs):
         assert level(clean) - level(noisy - clean) == pytest.approx(item["snr"], abs=0.3)
 
 
+@pytest.mark.slow
 def test_speed_is_measured(script, tmp_path):
     script("speed").main(["--quick", "-o", str(tmp_path / "speed.json")])
     found = result(tmp_path / "speed.json")
@@ -121,16 +122,22 @@ def test_compilation_is_measured(script, tmp_path):
     assert full["temporary_gib"] < none["temporary_gib"]
 
 
+@pytest.mark.slow
+def test_adapters_cost_less_memory_than_full_fine_tuning(script, tmp_path):
+    words = ["--size", "tiny", "--batch", "2", "--seconds", "0.5", "--rounds", "1"]
+    script("variants").main([*words, "-o", str(tmp_path / "variants.json")])
+    found = result(tmp_path / "variants.json")
+    full, adapters, diffusion = found["shapes"]
+    assert (full["trained"], adapters["trained"]) == (329_704_529, 9_437_184)
+    assert adapters["optimizer MiB"] < 0.03 * full["optimizer MiB"] and full == {**diffusion, "variant": "full"}
+    assert [row["variant"] for row in found["rows"]] == ["full", "adapters", "diffusion"]
+    assert all(row["seconds"] > 0 and row["temporary MiB"] > 0 for row in found["rows"])
+
+
 def test_the_torch_network_is_the_same_one(script):
     pytest.importorskip("torch")
     speed = script("speed")
     assert speed.torch_case("tiny", speed.sized("tiny", 1), speed.waves(1, 0.5))[1] < 1e-5
-
-
-def test_curves_of_a_run_are_drawn(script, enhancer, tmp_path, capsys):
-    script("curves").main([str(enhancer), str(enhancer), "-o", str(tmp_path / "curves.png"), "--smooth", "2"])
-    assert (tmp_path / "curves.png").stat().st_size > 10_000
-    assert capsys.readouterr().out.count(str(enhancer)) == 2
 
 
 @pytest.mark.slow
@@ -149,9 +156,14 @@ def test_errors_are_found_where_they_are_and_solvers_compared(script, pairs, enh
     assert scores["all"] > 2 > scores["none"]
     assert len(found["bands"]["rms_db"]) == 80 and len(found["times"]["loss"]) == 10
     assert (tmp_path / "where.png").stat().st_size > 10_000
-    script("solvers").main([*command, "-o", str(tmp_path / "solvers.json")])
-    bound = next(row for row in result(tmp_path / "solvers.json")["rows"] if row["solver"] == "bound")
-    assert bound["pesq_wb"] == pytest.approx(scores["all"], abs=0.01)
+    words = ["--models", f"a={enhancer}", "--pairs", str(pairs), "--workers", "1", "--items", "2"]
+    words += ["--grid", "solver=midpoint,euler,dopri5,ddim", "evaluations=2", "guidance=0,0.5", "--grid", "solver=heun"]
+    script("solvers").main([*words, "-o", str(tmp_path / "solvers.json"), str(tmp_path / "solvers.png")])
+    noisy, bound, *rows = json.loads((tmp_path / "solvers.json").read_text())["rows"]
+    assert bound["pesq_wb"] == pytest.approx(scores["all"], abs=0.01) and bound["pesq_wb"] > noisy["pesq_wb"]
+    assert [row["solver"] for row in rows] == ["midpoint", "midpoint", "euler", "euler", "dopri5", "dopri5", "heun"]
+    assert {row["evaluations"] for row in rows[:4]} == {2} and rows[4]["evaluations"] > 6
+    assert (tmp_path / "solvers.png").stat().st_size > 10_000
 
 
 @pytest.mark.slow

@@ -46,7 +46,7 @@ def cluster(tmp_path):
 
 
 def test_every_script_is_clean_and_begins_with_the_command_that_starts_it():
-    assert len(SCRIPTS) == 6
+    assert len(SCRIPTS) == 7
     shellcheck = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     done = subprocess.run([shellcheck, *SCRIPTS, LAUNCH.parent / ".ci/run"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
@@ -146,3 +146,22 @@ def test_a_signal_to_the_local_script_reaches_every_process(tmp_path):
         pass
     running.terminate()
     assert running.wait(timeout=20) == 75
+
+
+def test_a_sweep_starts_each_run_of_its_list_and_tells_which_failed(cluster, tmp_path):
+    (tmp_path / "list.txt").write_text("# about it\n\none --config.optim.peak=(1,2)\ntwo\n")
+    words = [tmp_path / "list.txt", "runs", "sfjax", "train", "--config=configs/pretrain.py:tiny"]
+    code, _, notes = cluster("sweep.sh", *words)
+    start = "sfjax train --config=configs/pretrain.py:tiny --workdir=runs"
+    assert code == 0 and notes == [f"{start}/one --config.optim.peak=(1,2)", f"{start}/two"]
+    code, said, notes = cluster("sweep.sh", *words, SFJAX_CODE="2")
+    assert code == 2 and said.endswith("these ended with an error: one two") and len(notes) == 2
+    code, _, notes = cluster("sweep.sh", *words, SFJAX_CODE="75")
+    assert code == 75 and len(notes) == 1
+    for wrong, expected in (
+        ([], "expected a list"),
+        (["no.txt", *words[1:]], "no such list"),
+        ([words[0], "runs", "gone"], "not on the PATH"),
+    ):
+        code, said, _ = cluster("sweep.sh", *wrong)
+        assert code == 2 and expected in said

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import report
 
-from sfjax import train
+from sfjax import gather, train
 from sfjax.configs import default, pretrain
 from sfjax.model import REMAT
 
@@ -26,8 +26,10 @@ def measured(config) -> dict[str, float]:
     state = jax.eval_shape(made.init, jax.random.key(0))
     examples, samples = round(config.data.seconds / config.data.buckets[0]), round(config.data.buckets[0] * 16_000)
     waves = {column: jax.ShapeDtypeStruct((examples, samples), jnp.float32) for column in made.task.columns}
+    number = jax.ShapeDtypeStruct((examples,), jnp.int32)
+    batch = {"waves": waves, "mels": {}, "lengths": number, "task": number}
     began = time.perf_counter()
-    lowered = jax.jit(made.step, donate_argnums=0).lower(state, waves, jax.ShapeDtypeStruct((examples,), jnp.int32))
+    lowered = jax.jit(made.step, donate_argnums=0).lower(state, batch)
     between = time.perf_counter()
     program = lowered.compile()
     return {
@@ -54,9 +56,9 @@ def main(argv: list[str] | None = None) -> None:
             config.model.remat, config.precision = remat, given.precision
             config.model.unroll = 1 if layers == "scanned" else config.model.layers // 2
             rows.append({"layers": layers, "remat": remat} | measured(config))
-            print(report.table(rows[-1:]), flush=True)
+            print(gather.table(rows[-1:]), flush=True)
     print(report.heading(facts))
-    print(report.table(rows))
+    print(gather.table(rows))
     report.write(given.output, {"machine": facts, "size": given.size, "rows": rows})
 
 

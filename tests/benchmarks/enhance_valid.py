@@ -23,6 +23,7 @@ import numpy as np
 from sfjax import __main__ as cli
 from sfjax import audio
 from sfjax.data import manifest, mixing
+from sfjax.errors import UserError
 
 LIST = Path(__file__).with_suffix(".json")
 RATE = 16_000  # Hz
@@ -120,7 +121,10 @@ def main(argv: list[str] | None = None) -> None:
     if given.output is None:
         parser.error("expected -o OUT, a folder for the pairs")
     items = json.loads(given.list.read_text(encoding="utf-8"))["items"]
-    write(given.data, given.output, items[:3] if given.quick else items)
+    try:
+        write(given.data, given.output, items[:3] if given.quick else items)
+    except UserError as error:
+        sys.exit(f"{given.data} lacks what the list names: {error}")
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ import numpy as np
 import report
 import soundfile
 
+from sfjax import gather
 from sfjax.metrics import si_sdr
 
 AIM_BYTES, AIM_DECIBELS = 2e9, 40.0
@@ -145,7 +146,7 @@ def main(argv: list[str] | None = None) -> None:
         found = measure(given, Path(folder))
     options = {name: getattr(given, name) for name in ("solver", "steps", "guidance", "quick")}
     print(report.heading(facts | options))
-    print(report.table([{"recording": name, **found[name]} for name in ("long", "short")]))
+    print(gather.table([{"recording": name, **found[name]} for name in ("long", "short")]))
     print(
         f"SI-SDR of the two over 0 to {found['compared_seconds'][1]:g} s: {found['si_sdr_db']:.1f} dB; behind that "
         "the long recording is faded into its next chunk"

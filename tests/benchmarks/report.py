@@ -1,11 +1,10 @@
-"""What every benchmark reports alike: the machine it ran on, a table for the eye, a file for the record."""
+"""What every benchmark reports alike: the machine it ran on, a file for the record."""
 
 import argparse
 import importlib.metadata
 import json
 import os
 import platform
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +40,10 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def enhancer_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags of what looks at one run of enhancement on a few recordings."""
-    parser.add_argument("--model", type=Path, required=True, help="workdir of an enhancement run")
+def pairs_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of what scores a few recordings."""
     parser.add_argument("--pairs", type=Path, required=True, help="folder that enhance_valid.py wrote")
     parser.add_argument("--items", type=int, default=24)
-    parser.add_argument("--step", type=int, help="checkpoint; default: the newest")
-    parser.add_argument("--ema", action=argparse.BooleanOptionalAction, default=True, help="averaged parameters")
     parser.add_argument("--workers", type=int, default=cores(), help="processes that score")
 
 
@@ -56,22 +52,6 @@ def _processor() -> str:
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()
-
-
-def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Rows as aligned columns under their keys; numbers with four digits, None as a dash."""
-    names = list(rows[0])
-    cells = [names, *([_cell(row[name]) for name in names] for row in rows)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(names))]
-    texts = [any(isinstance(row[name], str) for row in rows) for name in names]
-    return "\n".join(
-        "  ".join(cell.ljust(w) if text else cell.rjust(w) for cell, w, text in zip(line, widths, texts, strict=True))
-        for line in cells
-    )
-
-
-def _cell(value: Any) -> str:
-    return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def write(path: Path | None, found: dict[str, Any]) -> None:

@@ -30,7 +30,7 @@ import material
 import numpy as np
 import report
 
-from sfjax import audio, flow, plan, train
+from sfjax import audio, flow, gather, plan, train
 from sfjax.configs import default, enhance
 from sfjax.data import loader
 
@@ -87,12 +87,13 @@ def train_case(size: str, made: Sized, waves: dict[str, np.ndarray]) -> Case:
     """`sfjax.train.step`, jitted and donated as `sfjax.train.run` does."""
     batch = waves["speech"]
     state = jax.jit(made.program.init)(jax.random.key(0))
-    given = jax.device_put((waves, np.full(len(batch), batch.shape[1], np.int32)))
-    program, spent = compiled(made.program.step, state, *given, donate=(0,))
+    lengths = np.full(len(batch), batch.shape[1], np.int32)
+    given = jax.device_put({"waves": waves, "mels": {}, "lengths": lengths, "task": 0 * lengths})
+    program, spent = compiled(made.program.step, state, given, donate=(0,))
 
     def run():
         nonlocal state
-        state, _ = jax.block_until_ready(program(state, *given))
+        state, _ = jax.block_until_ready(program(state, given))
 
     return timed(f"{size} train step", run, batch.size / made.program.spec.sample_rate, spent)
 
@@ -105,10 +106,11 @@ def sample_case(size: str, made: Sized, noisy: np.ndarray) -> Case:
 
     def enhanced(params, noisy):
         lengths = jnp.full(len(noisy), noisy.shape[1])
-        inputs = jax.vmap(task.condition)({"noisy": audio.log_mel(noisy, spec, lengths)})
+        count = jnp.full(len(noisy), frames)
+        inputs = jax.vmap(task.condition)({"noisy": audio.log_mel(noisy, spec, lengths)}, count)
         x0 = jax.vmap(lambda key: flow.noise(key, frames, spec.bands))(jax.random.split(jax.random.key(0), len(noisy)))
         apply = lambda x, t, inputs, lengths: network.apply({"params": params}, x, t, lengths=lengths, **inputs)
-        x1 = flow.sample(apply, x0, inputs, jnp.full(len(noisy), frames), **options)
+        x1 = flow.sample(apply, x0, inputs, count, **options)
         return audio.borrow_phase(x1, audio.stft(noisy, spec, lengths), spec, lengths)
 
     frame = jnp.zeros((1, 8, spec.bands))
@@ -155,7 +157,7 @@ def utilisation(made: Sized, batch: int, frames: int, seconds: float) -> float:
     """The share of `matmul_rate` that a train step of so many seconds reaches."""
     network = made.program.network
     params = jax.eval_shape(made.program.init, jax.random.key(0)).params
-    work = plan.flops(params, width=network.width, layers=network.layers, batch=batch, frames=frames)
+    work = plan.flops(params, {}, width=network.width, layers=network.layers, batch=batch, frames=frames)
     return work / seconds / matmul_rate(network.dtype)
 
 
@@ -190,18 +192,20 @@ def torch_case(size: str, made: Sized, waves: dict[str, np.ndarray]) -> tuple[Ca
 def loader_cases(folder: Path, *, batches: int, files: int, longest: float) -> Iterator[Case]:
     """Crops of a quarter of the longest file, the same with noise mixed in, and whole files; by a thread, a process."""
     speech, noise = material.corpus(folder, count=files, seconds=(0.75 * longest, longest))
-    found = loader.sources(str(speech), split=None)
     config = default.get_config("tiny")
     config.mix.noise = str(noise)
-    mixer = loader.mixer(found, ("speech", "noisy"), split=None, **config.mix)
     kinds = (
-        ("crops", longest / 4, ("speech",), None),
-        ("crops with noise", longest / 4, ("speech", "noisy"), mixer),
-        ("whole files", longest, ("speech",), None),
+        ("crops", longest / 4, {"speech": 1.0}),
+        ("crops with noise", longest / 4, {"speech": 1.0, "noisy": 1.0}),
+        ("whole files", longest, {"speech": 1.0}),
     )
-    for name, bucket, columns, mix in kinds:
+    for name, bucket, columns in kinds:
+        found = loader.sources(
+            str(speech), split=None, columns={"": columns}, predicted={}, mix=config.mix, mixture=config.mixture,
+            hop=config.mel.hop,
+        )  # fmt: skip
         plan = loader.Plan((found[0].manifest.seconds,), (1.0,), (bucket,), 4 * longest, 1, 0)
-        reader = loader.Reader(found, plan, columns, mix, material.RATE, (0, 1))
+        reader = loader.Reader(found, plan, columns, {}, material.RATE, config.mel.hop, config.mel.bands, (0, 1))
         for workers in (0, 1):
             yield loader_case(f"loader: {name}, {'a process' if workers else 'a thread'}", reader, batches, workers)
 
@@ -302,7 +306,7 @@ def main(argv: list[str] | None = None) -> None:
             sizes[size]["torch_over_jax"] = _ratio(measured, f"{step} in torch", step)
             sizes[size]["torch_output_difference"] = differences[size]
     print(report.heading(facts))
-    print(report.table(rows))
+    print(gather.table(rows))
     for size, found in sizes.items():
         print(f"{size}: " + ", ".join(f"{name} {value:.3g}" for name, value in found.items()))
     if peak := (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use"):

@@ -25,7 +25,7 @@ import numpy as np
 import report
 from jaxtyping import Array, Float, Int, Key
 
-from sfjax import audio, evaluate, flow, infer, masks, validation
+from sfjax import audio, evaluate, flow, gather, infer, masks, validation
 
 BINS = 10  # of the time of the flow
 SCORES = ("pesq_wb", "estoi", "si_sdr")
@@ -59,7 +59,8 @@ def field(model: infer.Model, params: Any) -> Callable:
 
 def condition(model: infer.Model, noisy: Array, length: Array) -> dict[str, Array]:
     """The network's inputs."""
-    return jax.vmap(model.task.condition)({"noisy": audio.log_mel(noisy, model.spec, length)})
+    count = (length + model.spec.hop - 1) // model.spec.hop
+    return jax.vmap(model.task.condition)({"noisy": audio.log_mel(noisy, model.spec, length)}, count)
 
 
 def sampled(
@@ -196,7 +197,7 @@ def tables(found: dict[str, Any]) -> list[str]:
     ]
     by_time = [{"t": t, "loss": loss} for t, loss in zip(*found["times"].values(), strict=True)]
     by_swap = [{"clean bands": name, **row} for name, row in found["clean_bands"].items()]
-    return [report.table(rows) for rows in (by_band, by_time, by_swap)]
+    return [gather.table(rows) for rows in (by_band, by_time, by_swap)]
 
 
 def draw(found: dict[str, Any], path: Path) -> None:
@@ -225,7 +226,10 @@ def draw(found: dict[str, Any], path: Path) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Looks, prints, writes and draws."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    report.enhancer_flags(parser)
+    parser.add_argument("--model", type=Path, required=True, help="workdir of an enhancement run")
+    parser.add_argument("--step", type=int, help="checkpoint; default: the newest")
+    parser.add_argument("--ema", action=argparse.BooleanOptionalAction, default=True, help="averaged parameters")
+    report.pairs_flags(parser)
     for name, kind in (("solver", str), ("steps", int), ("guidance", float)):
         parser.add_argument(f"--{name}", type=kind, help="default: the run's")
     parser.add_argument("--quick", action="store_true", help="two items, sampled in one step")
