@@ -54,8 +54,7 @@ def run(call: Callable[[list[str]], int], folder: Path, *, speech: Path | None, 
         f"--config.mix.noise={folder / 'noise.parquet'}", "--config.optim.updates=300", *TOY,
     )  # fmt: skip
     noisy = mix(folder)
-    few = ("--solver", "euler", "--steps", 2, "--guidance", 0)  # a young model does best with few evaluations
-    verb("enhance", *noisy, "-o", folder / "enhanced", "--model", folder / "enhance", *few)
+    verb("enhance", *noisy, "-o", folder / "enhanced", "--model", folder / "enhance")
     verb("score", "--reference", folder / "clean", "--estimate", folder / "noisy", "-o", folder / "noisy.json")
     verb("score", "--reference", folder / "clean", "--estimate", folder / "enhanced", "-o", folder / "enhanced.json")
     draw(folder, noisy[0].name)

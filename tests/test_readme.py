@@ -16,8 +16,8 @@ BLOCKS = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOT
 
 
 def commands(block: str) -> list[list[str]]:
-    """The words of every sfjax command of a shell block, with the block's own variables put in."""
-    for name, value in re.findall(r'^(\w+)="(.*)"$', block, re.MULTILINE):
+    """The words of every sfjax command of a shell block, with the variables put in that any block sets."""
+    for name, value in re.findall(r'^(\w+)="(.*)"$', "".join(BLOCKS), re.MULTILINE):
         block = block.replace(f"${name}", value.replace("(", "'(").replace(")", ")'"))
     parts = [part for line in block.splitlines() for part in line.split("&&")]
     return [shlex.split(part) for part in parts if part.strip().startswith("sfjax ")]
