@@ -268,20 +268,11 @@ def _as_it_is(clean: np.ndarray, recording: np.ndarray) -> np.ndarray:
 
 def _bound(model: Any, phase: Any) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     def bound(clean: np.ndarray, recording: np.ndarray) -> np.ndarray:
-        import jax.numpy as jnp
-
-        from sfjax import audio
+        from sfjax import audio, infer
         from sfjax.configs import default
-        from sfjax.vocoder.phase import spectra_to_waves
 
         spec = model.spec if model is not None else audio.MelSpec(**default.get_config("tiny").mel)
-        mels = audio.log_mel(jnp.asarray(clean), spec)
-        spectrum = audio.stft(jnp.asarray(_as_it_is(clean, recording)), spec)
-        if phase is None:
-            return np.asarray(audio.borrow_phase(mels, spectrum, spec))[:, : clean.shape[1]]
-        frames, samples = jnp.array([mels.shape[1]]), jnp.array([mels.shape[1] * spec.hop])
-        spectra = phase.network.apply({"params": phase.params}, mels[None], spectrum[:1], frames)
-        return np.asarray(spectra_to_waves(spectra, spec, samples))[0, :, : clean.shape[1]]
+        return infer.bound(clean, recording, spec, phase)
 
     return bound
 

@@ -305,6 +305,39 @@ def _waves(
     return spectra_to_waves(spectra, spec, lengths)
 
 
+def bound(
+    clean: Float[np.ndarray, "sources samples"],
+    recording: Float[np.ndarray, " samples"],
+    spec: audio.MelSpec,
+    phase: Phase | None,
+) -> Float[np.ndarray, "sources samples"]:
+    """What a model that knew the clean Mels would make of a recording, by its own phase or by a phase net."""
+    count, samples = clean.shape
+    padded = np.zeros((count + 1, -(-samples // spec.sample_rate) * spec.sample_rate), np.float32)  # few programs
+    padded[:, :samples] = [*clean, recording]
+    network, params = phase or (None, None)
+    made = _bound(params, padded[:-1], padded[-1:], jnp.int32(samples), spec=spec, network=network)
+    return np.asarray(made)[:, :samples]
+
+
+@functools.partial(jax.jit, static_argnames=("spec", "network"))
+def _bound(
+    params: Any,
+    clean: Float[Array, "sources samples"],
+    recording: Float[Array, "1 samples"],
+    length: Int[Array, ""],
+    *,
+    spec: audio.MelSpec,
+    network: PhaseNet | None,
+) -> Float[Array, "sources samples"]:
+    lengths = jnp.full(len(clean), length)
+    mels, spectrum = audio.log_mel(clean, spec, lengths), audio.stft(recording, spec, lengths[:1])
+    if network is None:
+        return audio.borrow_phase(mels, jnp.repeat(spectrum, len(clean), axis=0), spec, lengths)
+    spectra = network.apply({"params": params}, mels[None], spectrum, (lengths[:1] + spec.hop - 1) // spec.hop)
+    return spectra_to_waves(spectra, spec, lengths[:1])[0]
+
+
 def _cut(blocks: Iterable[np.ndarray], size: int, overlap: int, least: int) -> Iterator[Chunk]:
     """Chunks of `size` samples that overlap by `overlap`; the last is shorter. `UserError` if they hold nothing."""
     buffer, first, peak = np.zeros(0, np.float32), 0, 0.0

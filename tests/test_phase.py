@@ -41,6 +41,19 @@ def test_it_starts_as_the_borrowed_phase(sources, net, spec):
         np.testing.assert_allclose(waves[:, k], audio.borrow_phase(mels[:, k], mixture, spec, LENGTHS), atol=1e-6)
 
 
+def test_the_bound_does_not_depend_on_the_padding_of_its_program(sources, net, spec):
+    clean = sources[1, :, : LENGTHS[1]]
+    mels, spectrum = audio.log_mel(clean, spec), audio.stft(jnp.stack([clean.sum(axis=0)] * 2), spec)
+    given = mels[None], spectrum[:1], jnp.array([mels.shape[1]])
+    params = net.init(jax.random.key(0), *given)["params"]
+    params = jax.tree.map(lambda p: p + 0.02 * jax.random.normal(jax.random.key(1), p.shape), params)
+    learned = phase.spectra_to_waves(net.apply({"params": params}, *given), spec, LENGTHS[1:])[0]
+    borrowed = audio.borrow_phase(mels, spectrum, spec)
+    for wanted, used in ((borrowed, None), (learned, infer.Phase(net, params))):
+        made = infer.bound(np.asarray(clean), np.asarray(clean.sum(axis=0)), spec, used)
+        np.testing.assert_allclose(made, wanted[:, : LENGTHS[1]], atol=1e-5)
+
+
 def test_a_source_does_not_depend_on_padding_batch_or_order(sources, net, spec):
     mels, mixture, frames = seen(sources, spec)
     params = net.init(jax.random.key(0), mels, mixture, frames)
