@@ -169,7 +169,7 @@ def _model_flags(made, *, required):
     made.add_argument("--adapter", type=Path, help="workdir or exported folder of adapters for it")
     made.add_argument("--step", type=int, help="checkpoint; default: the newest")
     made.add_argument("--ema", action=argparse.BooleanOptionalAction, default=True, help="averaged parameters")
-    made.add_argument("--solver", help="euler, midpoint, heun, rk4 or dopri5; default: the run's")
+    made.add_argument("--solver", help="euler, midpoint, heun, rk4, dopri5; of diffusion: ddim; default: the run's")
     made.add_argument("--steps", type=int, help="of the solver")
     made.add_argument("--guidance", type=float, help="strength; 0: none, at half the cost")
     made.add_argument("--sway", type=float, help="-1: more steps early; 0: even")
