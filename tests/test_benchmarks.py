@@ -108,6 +108,7 @@ def test_speed_is_measured(script, tmp_path):
     found = result(tmp_path / "speed.json")
     assert {case["case"].partition(" ")[0] for case in found["cases"]} >= {"tiny", "log-Mel", "loader:"}
     assert all(n > 0 for n in numbers(found["cases"]))
+    assert "tiny sampling, 2 evaluations" in [case["case"] for case in found["cases"]]  # of one midpoint step
     assert found["sizes"]["tiny"]["sampling_over_forwards"] > 0 and 0 < found["sizes"]["tiny"]["mfu"] < 1
 
 

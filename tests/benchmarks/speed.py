@@ -53,9 +53,9 @@ class Sized(NamedTuple):
 
 
 def sized(size: str, steps: int) -> Sized:
-    """Enhancement of a size, sampled in `steps` steps."""
+    """Enhancement of a size, sampled in `steps` steps of the midpoint rule."""
     config = enhance.get_config(size)
-    config.sample.steps = steps
+    config.sample.update(solver="midpoint", steps=steps)
     return Sized(config, train.program(config))
 
 
