@@ -20,6 +20,8 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy as preserva
 from sfjax.errors import UserError
 
 CONFIG = "config.json"
+# What is asked of a config when its run is used
+NEEDED = {"precision", "process", "mel", "model", "task", "lora", "phase", "sample", "infer", "init_from", "run"}
 # What may change between two starts of one run: sections, and fields that say how a network is computed, not what it is
 FREE = {"run", "debug", "mesh", "model.remat", "model.unroll", "model.attention_block"}
 BEFORE = "; --config.run.pass_damaged=True goes on from the one before"
@@ -240,9 +242,13 @@ def read_config(workdir: str | os.PathLike) -> dict:
             f"{workdir}: expected a run folder with {CONFIG}, found none; give the workdir of `sfjax train`"
         )
     try:
-        return tuples(json.loads(path.read_text()))
+        found = tuples(json.loads(path.read_text()))
     except ValueError as error:
         raise UserError(f"{path}: not a config ({error}); restore it or start in another workdir") from None
+    missing = sorted(NEEDED - found.keys()) if isinstance(found, dict) else sorted(NEEDED)
+    if missing:
+        raise UserError(f"{path}: lacks {', '.join(missing)}; it is of another version or damaged, train again")
+    return found
 
 
 def tuples(value):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sfjax import checkpoint, train
+from sfjax import audio, checkpoint, train
 from sfjax.errors import UserError
 
 
@@ -137,6 +137,20 @@ def test_a_folder_without_a_run_is_named(tmp_path, toy_config):
     checkpoint.write_config(tmp_path, toy_config("enhance").to_dict())
     with pytest.raises(UserError, match="no finished checkpoint"):
         checkpoint.params(tmp_path, ema=True)
+
+
+def test_a_config_that_lacks_a_section_is_refused_in_a_line(enhancer, tmp_path, voice, refused):
+    shutil.copytree(enhancer, tmp_path / "old")
+    audio.write(tmp_path / "noisy.wav", voice(1.0, 0), 16_000)
+    path = tmp_path / "old" / "config.json"
+    whole = json.loads(path.read_text())
+    for content, missing in (
+        ({k: v for k, v in whole.items() if k not in ("lora", "mel")}, "lora, mel"),
+        ([], "infer"),
+    ):
+        path.write_text(json.dumps(content))
+        refused(f"lacks .*{missing}.* of another version or damaged", "enhance", tmp_path / "noisy.wav", "-o",
+                tmp_path / "out", "--model", tmp_path / "old")  # fmt: skip
 
 
 def test_another_networks_parameters_are_refused(enhancer, toy_config, tmp_path):
