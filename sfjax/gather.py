@@ -115,13 +115,19 @@ def write(found: list[Run], path: Path, *, smooth: int) -> None:
 
 
 def draw(found: list[Run], path: Path, *, smooth: int) -> None:
-    """Draws training losses, means of `smooth` steps, and validation losses (dotted: raw ones) by hours of audio."""
+    """Draws training losses, means of `smooth` steps, and validation losses (dotted: raw ones) by hours of audio.
+
+    Losses of another process or task do not compare: they have panels of their own.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 5), dpi=110, layout="constrained")
-    training, validation = figure.subplots(1, 2)
+    kind = lambda run: f"{run.config['process']}, {run.config['task.name']}"
+    kinds = list(dict.fromkeys(kind(run) for run in found))
+    figure = Figure(figsize=(12, 5 * len(kinds)), dpi=110, layout="constrained")
+    panels = dict(zip(kinds, figure.subplots(len(kinds), 2, squeeze=False), strict=True))
     for number, run in enumerate(found):
         hours, colour = run.config["data.seconds"] / 3600, f"C{number % 10}"
+        training, validation = panels[kind(run)]
         for name, (steps, values) in run.curves.items():
             if name == "loss":
                 width = max(min(smooth, len(values)), 1)
@@ -130,10 +136,10 @@ def draw(found: list[Run], path: Path, *, smooth: int) -> None:
             else:
                 style = "-" if "ema" in name else ":"
                 validation.plot(steps * hours, values, style, color=colour, marker=".", label=f"{run.name} {name}")
-    training.set(xlabel="hours of audio", ylabel=f"training loss, mean of {smooth} steps")
-    validation.set(xlabel="hours of audio", ylabel="validation loss")
-    for axis in (training, validation):
-        axis.grid(alpha=0.3)
-        axis.legend(fontsize=7)
+    for name, pair in panels.items():
+        for axis, loss in zip(pair, (f"training loss, mean of {smooth} steps", "validation loss"), strict=True):
+            axis.set(xlabel="hours of audio", ylabel=loss, title=name if len(kinds) > 1 else "")
+            axis.grid(alpha=0.3)
+            axis.legend(fontsize=7)
     with replacing(path) as part:
         figure.savefig(part, format="png")

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Complex, Float, Int, Key
 
 from sfjax import audio, flow, precision, release, tasks
+from sfjax.chunks import Chunk, FileJob, Job, cut
 from sfjax.errors import UserError
 from sfjax.model import Estimator
 from sfjax.process import process
@@ -73,14 +74,6 @@ class Phase(NamedTuple):
 
     network: PhaseNet
     params: Any
-
-
-class Chunk(NamedTuple):
-    """A piece of a recording: its first sample's number, its samples at the model's rate, whether it is the last."""
-
-    first: int
-    wave: Float[np.ndarray, " samples"]
-    last: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,7 +202,7 @@ class Model:
         size, overlap = (n // self.spec.hop * self.spec.hop for n in (size, overlap))
         for job in jobs:
             try:
-                for chunk in _cut(job.blocks(), size, overlap, self.spec.window):
+                for chunk in cut(job.blocks(), size, overlap, self.spec.window):
                     if job.failure:
                         break
                     job.overlap = overlap
@@ -338,96 +331,9 @@ def _bound(
     return spectra_to_waves(spectra, spec, lengths[:1])[0]
 
 
-def _cut(blocks: Iterable[np.ndarray], size: int, overlap: int, least: int) -> Iterator[Chunk]:
-    """Chunks of `size` samples that overlap by `overlap`; the last is shorter. `UserError` if they hold nothing."""
-    buffer, first, peak = np.zeros(0, np.float32), 0, 0.0
-    for block in blocks:
-        buffer = np.concatenate([buffer, block])
-        peak = max(peak, float(np.abs(block).max(initial=0.0)))
-        while len(buffer) > size:
-            yield Chunk(first, buffer[:size], False)
-            buffer, first = buffer[size - overlap :], first + size - overlap
-    if first + len(buffer) < least:
-        raise UserError(
-            f"expected at least {least} samples at the model's rate, got {first + len(buffer)}; leave it out"
-        )
-    if peak == 0:
-        raise UserError("expected speech, found digital silence; leave it out")
-    yield Chunk(first, buffer, True)
-
-
 def _padded(frames: int, most: int) -> int:
     """The length that a program is compiled for: `most` divided by a power of `STAGE`, at least `frames`."""
     length = most
     while (shorter := -(-length // STAGE)) >= frames and shorter >= 50:
         length = int(shorter)
     return int(max(length, frames))
-
-
-class Job:
-    """A recording on its way: where its samples come from and where those of its sources go, cross-faded.
-
-    Sources stay where they are from chunk to chunk.
-    """
-
-    def __init__(self, name: str, blocks: Callable[[], Iterator[np.ndarray]], sink: Callable[[np.ndarray], Any]):
-        self.name, self.blocks, self.sink = name, blocks, sink
-        self.failure, self.overlap, self.tail = "", 0, np.zeros((1, 0), np.float32)
-
-    def take(self, chunk: Chunk, wave: Float[np.ndarray, "sources samples"]) -> None:
-        """Adds the samples of the next chunk's sources."""
-        if self.failure:
-            return
-        if chunk.first:
-            wave = wave[list(_order(self.tail, wave[:, : self.overlap]))]
-            rise = (np.arange(self.overlap, dtype=np.float32) + 0.5) / self.overlap
-            faded = self.tail * (1 - rise) + wave[:, : self.overlap] * rise
-            wave = np.concatenate([faded, wave[:, self.overlap :]], axis=1)
-        if not chunk.last:
-            wave, self.tail = wave[:, : -self.overlap], wave[:, -self.overlap :]
-        try:
-            self.put(wave, chunk.last)
-        except UserError as error:
-            self.fail(str(error))
-
-    def put(self, wave: np.ndarray, last: bool) -> None:
-        """Hands finished samples on."""
-        self.sink(wave)
-
-    def fail(self, reason: str) -> None:
-        """Ends the job without a result."""
-        self.failure = f"{self.name}: {reason}" if self.name not in reason else reason
-        self.abandon()
-
-    def abandon(self) -> None:
-        """Leaves nothing half-written behind."""
-
-
-def _order(before: np.ndarray, after: np.ndarray) -> tuple[int, ...]:
-    """Which of the sources `after` goes on with each source `before`, by what the two make of the same samples."""
-    alike = before @ after.T
-    orders = itertools.permutations(range(len(before)))
-    return max(orders, key=lambda order: sum(alike[place, source] for place, source in enumerate(order)))
-
-
-class FileJob(Job):
-    """A job from file to files, one for each source; the outputs appear when they are whole."""
-
-    def __init__(self, source: Path, targets: list[Path], rate: int):
-        info = audio.probe(source)
-        self.source, self.seconds, self.channels, self.done = source, info.frames / info.rate, info.channels, False
-        self.open = functools.cache(lambda: [audio.Writer(target, rate=rate, like=info) for target in targets])
-        super().__init__(str(source), lambda: audio.blocks(source, rate=rate, seconds=10.0), lambda wave: None)
-
-    def put(self, wave: np.ndarray, last: bool) -> None:
-        for writer, one in zip(self.open(), wave, strict=True):
-            writer.write(one, last=last)
-        if last:
-            self.done = True
-            for writer in self.open():
-                writer.__exit__(None, None, None)
-
-    def abandon(self) -> None:
-        if self.open.cache_info().currsize and not self.done:
-            for writer in self.open():
-                writer.__exit__(KeyboardInterrupt, None, None)

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from sfjax import __main__ as cli
 from sfjax import flags, gather, train
@@ -41,6 +42,11 @@ def test_runs_stand_side_by_side_by_what_differs(toy_config, call, refused, tmp_
     assert set(rows[1]) == {"run", "optim.peak", "step", "valid_loss", "valid_loss_ema", "valid pesq_wb"}
     assert "valid pesq_wb" in said and (tmp_path / "a.csv").read_text().count("\n") == 3
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    config["process"] = "diffusion"
+    (tmp_path / "high/config.json").write_text(json.dumps(config))
+    assert call("report", tmp_path, "-o", tmp_path / "b.png")[0] == 0
+    one, two = (Image.open(tmp_path / name).size for name in ("a.png", "b.png"))
+    assert two == (one[0], 2 * one[1])  # losses of two processes do not compare: panels of their own
     refused("expected folders of runs, found none", "report", tmp_path / "nowhere")
     refused("written as .csv, .json or .png", "report", tmp_path, "-o", tmp_path / "a.txt")
     (tmp_path / "low/config.json").write_text("{")
