@@ -11,6 +11,8 @@
 | noise, noise_gain | string or null and number, optional | what is added to that sum |
 | name, speakers | string and list of strings, optional | what a mixture is called, and who speaks |
 | estimate | string, optional | Mels that a model made of the recording, as `sfjax predict` writes them |
+| phones, lengths | lists of strings and of int32, optional | what is said, with silences, and frames of each phone |
+| words | list of strings, optional | the words of these phones, as they were aligned |
 
 Any further column is kept as it is.
 """
@@ -46,6 +48,9 @@ OPTIONAL = {
     "name": pa.string(),
     "speakers": pa.list_(pa.string()),
     "estimate": pa.string(),
+    "phones": pa.list_(pa.string()),
+    "lengths": pa.list_(pa.int32()),
+    "words": pa.list_(pa.string()),
 }
 
 

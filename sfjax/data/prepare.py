@@ -133,22 +133,22 @@ def jsonl(
 
 def mixtures(rows: list[dict[str, Any]], dest: str | os.PathLike, *, mel: audio.MelSpec, seed: int) -> Summary:
     """Writes a list of mixtures, as `sfjax.data.mixtures` makes it."""
-    dest = _dest(dest)
-    portable = lambda path: _portable(os.path.abspath(path), dest.parent)
+    dest = named(dest)
+    moved = lambda path: portable(os.path.abspath(path), dest.parent)
     for row in rows:
-        row |= {"path": portable(row["path"]), "sources": list(map(portable, row["sources"]))}
-        row |= {"noise": portable(row["noise"])} if row.get("noise") else {}
+        row |= {"path": moved(row["path"]), "sources": list(map(moved, row["sources"]))}
+        row |= {"noise": moved(row["noise"])} if row.get("noise") else {}
     return _write(manifest.build(dest, rows), [], dest, 0, mel=mel, seed=seed)
 
 
 def merge(parts: list[Path], dest: str | os.PathLike, *, mel: audio.MelSpec, seed: int) -> Summary:
     """Joins the manifests of several parts, which lie beside `dest`, with their rejects."""
-    dest = _dest(dest)
-    if dest in map(_dest, parts):
+    dest = named(dest)
+    if dest in map(named, parts):
         raise UserError(f"{dest}: the merged manifest is one of its parts; give it another name")
     found = manifest.joined(dest, [manifest.read(part, split=None) for part in parts])
     rejects, mixed = [], 0
-    for part in map(_dest, parts):
+    for part in map(named, parts):
         path = _beside(part, "rejects.jsonl")
         for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
             entry = json.loads(line)
@@ -172,7 +172,7 @@ def _prepare(
     workers: int,
     part: tuple[int, int],
 ) -> Summary:
-    dest, (number, count) = _dest(dest), part
+    dest, (number, count) = named(dest), part
     jobs = jobs[number::count]
     rejects = rejects if number == 0 else []  # those of names alone, which every part finds
     rows, mixed = [], 0
@@ -181,19 +181,20 @@ def _prepare(
             rejects.append(found)
             continue
         mixed += found.channels > 1
-        row = {"path": _portable(job.path, dest.parent)} | found._asdict() | job.columns
+        row = {"path": portable(job.path, dest.parent)} | found._asdict() | job.columns
         del row["channels"]
-        rows.append(row | ({"noisy": _portable(job.noisy, dest.parent)} if job.noisy else {}))
+        rows.append(row | ({"noisy": portable(job.noisy, dest.parent)} if job.noisy else {}))
     if mixed:
         print(f"{mixed} of {len(rows)} files have several channels: they are read as their average", file=sys.stderr)
     if not rows:
-        _write_rejects(rejects, dest)
+        write_rejects(rejects, dest)
         first = f"; the first, {rejects[0].path}: {rejects[0].reason}" if rejects else ""
         raise UserError(f"{src}: expected sound that can be used, found none, {len(rejects)} rejected{first}")
     return _write(manifest.build(dest, rows), rejects, dest, mixed, mel=mel, seed=seed)
 
 
-def _dest(name):
+def named(name: str | os.PathLike) -> Path:
+    """The absolute path of a manifest that is to be written; `UserError` for another suffix."""
     dest = Path(os.path.abspath(name))
     if dest.suffix != ".parquet":
         raise UserError(f"{dest}: the manifest wants a name that ends in .parquet")
@@ -204,7 +205,7 @@ def _write(
     found: manifest.Manifest, rejects: list[Reject], dest: Path, mixed: int, *, mel: audio.MelSpec, seed: int
 ) -> Summary:
     """Writes a manifest with its statistics and rejects."""
-    rejects_path = _write_rejects(rejects, dest)
+    rejects_path = write_rejects(rejects, dest)
     stats = _statistics(found) | {"rejected": len(rejects), "mixed": mixed}
     stats["log_mel"] = _mel_statistics(found, mel=mel, seed=seed)
     stats_path = _beside(dest, "stats.json")
@@ -277,20 +278,21 @@ def _crop(path: str, offset: float, duration: float | None, min_seconds: float) 
     return Crop(start, len(wav), rate, info.channels)
 
 
-def _portable(path: str, place: Path) -> str:
+def portable(path: str, place: Path) -> str:
     """Relative where the file lies below the manifest's folder, so that the two can move together; else absolute."""
     relative = os.path.relpath(path, place)
     return path if relative.startswith(os.pardir) else Path(relative).as_posix()
 
 
-def _write_rejects(rejects: list[Reject], dest: Path) -> Path | None:
+def write_rejects(rejects: list[Reject], dest: Path) -> Path | None:
+    """Lists beside a manifest what was left out of it; an earlier list goes if nothing was."""
     path = _beside(dest, "rejects.jsonl")
     if not rejects:
         path.unlink(missing_ok=True)  # of an earlier run
         return None
     with manifest.replacing(path) as part, open(part, "w", encoding="utf-8") as out:
         for reject in rejects:
-            entry = {"path": _portable(reject.path, dest.parent), "reason": reject.reason}
+            entry = {"path": portable(reject.path, dest.parent), "reason": reject.reason}
             out.write(json.dumps(entry, ensure_ascii=False) + "\n")
     return path
 

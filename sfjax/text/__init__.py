@@ -1,0 +1,1 @@
+"""Words, their phones and how long each phone lasts."""
