@@ -119,7 +119,7 @@ def pair_files(reference: Path, estimate: Path) -> list[tuple[str, Path, Path]]:
         return [(reference.stem, reference, estimate)]
     if reference.is_file() or estimate.is_file():
         raise UserError(f"{reference} and {estimate} are a file and a folder; give two files or two folders")
-    references, estimates = _recordings(reference), _recordings(estimate)
+    references, estimates = recordings(reference), recordings(estimate)
     if not references.keys() & estimates.keys():
         raise UserError(
             f"no pair: none of the {len(estimates)} recordings in {estimate} is named like one of the "
@@ -149,7 +149,8 @@ def mixture_files(
     return [(name, take(name, by_name, references), take(name, found, estimates), path) for name, path in mixed.items()]
 
 
-def _recordings(folder: Path) -> dict[str, Path]:
+def recordings(folder: Path) -> dict[str, Path]:
+    """The sound files below a folder by their paths in it without suffix; `UserError` if two share one."""
     from sfjax import audio  # imports JAX, which the workers do without
 
     found: dict[str, Path] = {}
@@ -171,7 +172,7 @@ def score_files(
     A pair that cannot be read or scored is listed with its reason. `progress` counts the items on standard error.
     Raises `UserError` if no worker can start. `scorer` is called in the workers, which import it by its name.
     """
-    return _report(pairs, functools.partial(_score_pair, scorer), workers=workers, progress=progress)
+    return report(pairs, functools.partial(_score_pair, scorer), workers=workers, progress=progress)
 
 
 def score_arrays(
@@ -187,7 +188,7 @@ def score_arrays(
     Items are taken one by one as workers become free, so a generator is never held in memory as a whole.
     """
     jobs = ((name, reference, estimate, rate) for name, reference, estimate in items)
-    return _report(jobs, scorer, workers=workers, progress=progress)
+    return report(jobs, scorer, workers=workers, progress=progress)
 
 
 def evaluate(
@@ -219,19 +220,19 @@ def evaluate(
             lambda clean, mixture: model.separate(mixture, RATE, speakers=len(clean), seed=seed, **options),
         )
         jobs = ((n, clean, treat(clean, mix), mix, RATE) for n, clean, mix in _mixtures(rows, unread))
-        report = _report(jobs, metrics.improvement, workers=workers, progress=progress)
+        found = report(jobs, metrics.improvement, workers=workers, progress=progress)
     elif "noisy" in rows.columns:
         treat = {"noisy": _as_it_is, "bound": _bound(model, phase)}.get(
             system, lambda clean, noisy: model.enhance(noisy, RATE, seed=seed, **options)[None]
         )
         items = ((n, clean, treat(clean[None], noisy)[0]) for n, clean, noisy in _pairs(rows, unread))
-        report = score_arrays(items, rate=RATE, workers=workers, progress=progress)
+        found = score_arrays(items, rate=RATE, workers=workers, progress=progress)
     else:
         raise UserError(
             f"{manifest}: expected a column 'noisy' or 'sources', found neither; make it with `sfjax prepare pairs` "
             "or `sfjax prepare mixtures`"
         )
-    return dataclasses.replace(report, failed=unread + report.failed)
+    return dataclasses.replace(found, failed=unread + found.failed)
 
 
 def _pairs(rows: Any, unread: list) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
@@ -281,7 +282,7 @@ def score_mixtures(
     items: Iterable[tuple[str, list[Path], list[Path], Path]], *, workers: int, progress: bool
 ) -> Report:
     """The report on separated files (name, references, estimates, mixture); all else is as in `score_files`."""
-    return _report(items, _score_mixture, workers=workers, progress=progress)
+    return report(items, _score_mixture, workers=workers, progress=progress)
 
 
 def _score_mixture(references: list[Path], estimates: list[Path], mixture: Path) -> dict[str, float]:
@@ -307,7 +308,8 @@ def _score_pair(scorer: Scorer, reference: Path, estimate: Path) -> dict[str, fl
     return scorer(audio.read(reference, rate=RATE)[0], audio.read(estimate, rate=RATE)[0], RATE)
 
 
-def _report(jobs: Iterable[tuple], work: Callable[..., dict[str, float]], *, workers: int, progress: bool) -> Report:
+def report(jobs: Iterable[tuple], work: Callable[..., dict[str, float]], *, workers: int, progress: bool) -> Report:
+    """What `work`, importable by its name, says of each job (name, *arguments), by `workers` processes."""
     if workers < 1:
         raise UserError(f"scoring wants at least 1 worker, got {workers}")
     names: list[str] = []
