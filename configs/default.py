@@ -97,6 +97,22 @@ def get_config(size: str = "large") -> ConfigDict:
     config.phase.kernel = 3  # frames of a convolution
     config.phase.layers = 3
 
+    # sfjax.vocoder.gan: HiFi-GAN and its discriminators, the networks of task vocode
+    config.vocoder = ConfigDict()
+    config.vocoder.channels = 512  # of the first layer; each step of upsampling halves them
+    config.vocoder.upsample = (5, 4, 4, 2)  # their product is the hop
+    config.vocoder.kernels = (11, 8, 8, 4)  # longer than the step by an even number, or lengths drift
+    config.vocoder.residual_kernels = (3, 7, 11)
+    config.vocoder.dilations = (1, 3, 5)
+    config.vocoder.discriminators = 1.0  # times the original's channels
+    config.vocoder.periods = (2, 3, 5, 7, 11)  # in samples, of a discriminator each
+    config.vocoder.scales = 3  # the wave and its halves, of a discriminator each
+    config.vocoder.frames = 50  # of a segment: 8000 samples
+    config.vocoder.adversarial = 1.0  # weights of the parts of the generator's error
+    config.vocoder.features = 2.0
+    config.vocoder.mel = 45.0
+    config.vocoder.begin = 0  # updates by the Mels alone before the discriminators join
+
     # sfjax.optim.adam
     config.optim = ConfigDict()
     config.optim.peak = 5e-5
@@ -106,6 +122,8 @@ def get_config(size: str = "large") -> ConfigDict:
     config.optim.clip = 0.2  # of the global gradient norm
     config.optim.b1 = 0.9
     config.optim.b2 = 0.999
+    config.optim.decay = 0.0  # of the weights, as in AdamW
+    config.optim.phones = 1.0  # times the rate for the phones' table and gate, which start from nothing
 
     config.ema = 0.9999  # decay of the averaged parameters, after its warm-up
     config.accumulate = 1  # pieces that a batch is cut into, one after the other

@@ -56,3 +56,25 @@ def _composition(key, total, parts, slots, frames):
 def keep(key: Key[Array, ""], drop: float) -> Bool[Array, ""]:
     """False with probability `drop`: whether an example keeps its condition."""
     return jax.random.uniform(key) >= drop
+
+
+def chunk(
+    key: Key[Array, ""], length: Int[Array, ""], phones: Int[Array, " frames"], *, fraction: tuple[float, float]
+) -> Bool[Array, " frames"]:
+    """One hidden span of whole phones that covers round(r · length) of the first `length` frames, r uniform in
+    `fraction`.
+
+    It starts at any place, every one equally likely, and grows at both ends to where the numbers in `phones` change
+    (Voicebox 3.3: a chunk aligned with phones). Neighbours of one number count as one phone.
+    """
+    key_fraction, key_start = jax.random.split(key)
+    place = jnp.arange(len(phones))
+    low, high = fraction
+    hidden = jnp.round(jax.random.uniform(key_fraction, minval=low, maxval=high) * length).astype(jnp.int32)
+    first = jax.random.randint(key_start, (), 0, length - hidden + 1)
+    last = first + jnp.maximum(hidden, 1) - 1
+    begins = (place == 0) | (phones != jnp.roll(phones, 1))
+    begin = jax.lax.cummax(jnp.where(begins, place, 0))  # of the phone that each frame is in
+    after = jnp.append(jnp.where(begins, place, len(phones))[1:], len(phones))
+    end = jax.lax.cummin(after, reverse=True)
+    return (place >= begin[first]) & (place < jnp.minimum(end[last], length))

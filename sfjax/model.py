@@ -331,7 +331,8 @@ class Estimator(nn.Module):
     """The vector field v_t(x, condition) on Mel frames (SpeechFlow 3.2 and Figure 2); parameters are float32.
 
     `mels` is the number of bands, `conv_*` size the position embedding, `adapter` says which layers have a low-rank
-    path beside them; the rest as in `Transformer`. `dtype` is what layers compute in; the result is float32.
+    path beside them, `phones` is how many it knows; the rest as in `Transformer`. `dtype` is what layers compute in;
+    the result is float32.
     """
 
     mels: int
@@ -348,6 +349,7 @@ class Estimator(nn.Module):
     unroll: int
     dtype: Any
     adapter: Adapter | None = None
+    phones: int = 0
 
     @nn.compact
     def __call__(
@@ -356,11 +358,20 @@ class Estimator(nn.Module):
         t: Float[Array, " batch"],
         condition: Float[Array, "batch frames mels"],
         lengths: Int[Array, " batch"],
+        phones: Int[Array, "batch frames"] | None = None,
         *,
         train: bool = False,
     ) -> Float[Array, "batch frames mels"]:
-        """The field at `x` and time `t` in [0, 1]; frames from `lengths` on are padding and mean nothing."""
+        """The field at `x` and time `t` in [0, 1]; frames from `lengths` on are padding and mean nothing.
+
+        The embedding of each frame's phone (1 to `phones`; 0 for none), times a gate that starts at 0, is added to the
+        condition (SpeechFlow 4.4).
+        """
         shown = masks.valid(lengths, x.shape[1])
+        if self.phones and phones is not None:
+            table = self.param("phone_table", nn.initializers.normal(1.0), (self.phones, self.mels))
+            gate = self.param("phone_gate", nn.initializers.zeros, ())
+            condition = condition + gate * jnp.where(phones[..., None] > 0, table[phones - 1], 0.0)
         h = jnp.concatenate([x, condition], axis=-1)
         h = nn.Dense(self.width, kernel_init=INIT, dtype=self.dtype, name="input")(h)
         h = h + ConvPos(self.width, self.conv_kernel, self.conv_groups, self.conv_depth, self.dtype, name="position")(

@@ -16,18 +16,18 @@ from jaxtyping import Array, Float, Key
 from sfjax import audio, flow, sharding
 from sfjax.model import Estimator
 
-Batch = dict[str, Any]  # what `loader.ARRAYS` names: waves by column, Mels by column, lengths and task [batch]
+Batch = dict[str, Any]  # what `loader.ARRAYS` names: waves, Mels and labels by name, lengths and task [batch]
 
 
 class Objective(NamedTuple):
     """`init(key)` makes parameters; `error(task)` is a function (parameters, batch, keys, t, dropout) → flow.Error,
     `draw(task, options)` one (parameters, batch, keys) → Mels `condition`, `sample`, `target`, their true `frames`,
-    and a `wave`."""
+    and a `wave`; None where there is nothing to see."""
 
     network: Any
     init: Callable
     error: Callable
-    draw: Callable
+    draw: Callable | None
 
 
 def estimation(network: Estimator, process: Any, spec: audio.MelSpec) -> Objective:
@@ -42,7 +42,8 @@ def estimation(network: Estimator, process: Any, spec: audio.MelSpec) -> Objecti
 
 def _init(network, key):
     frames = jnp.zeros((1, 8, network.mels))
-    return network.init(key, frames, jnp.zeros(1), frames, jnp.full(1, 8))["params"]
+    phones = jnp.zeros((1, 8), jnp.int32) if network.phones else None
+    return network.init(key, frames, jnp.zeros(1), frames, jnp.full(1, 8), phones)["params"]
 
 
 def _error(network, loss, spec, task):
@@ -56,7 +57,7 @@ def _error(network, loss, spec, task):
         lengths = batch["lengths"]
         mel = lambda wav, lengths: audio.log_mel(wav, spec, jnp.minimum(lengths, wav.shape[1]))
         features = {name: sharding.by_example(mel, wav, lengths) for name, wav in batch["waves"].items()}
-        features["task"] = batch["task"]
+        features |= {"task": batch["task"], **batch["labels"]}
         keys = jax.vmap(functools.partial(jax.random.split, num=2))(keys)
         example = jax.vmap(task.example)(features, (lengths + spec.hop - 1) // spec.hop, keys[:, 0])
         target, weight, count = example.pop("target"), example.pop("weight"), example.pop("length")
@@ -75,7 +76,7 @@ def _error(network, loss, spec, task):
 def _draw(network, sampler, spec, task, options):
     def draw(params: Any, batch: Batch, keys: Key[Array, " batch"]) -> dict[str, Array]:
         waves, lengths = batch["waves"], batch["lengths"]
-        features = {name: audio.log_mel(wav, spec, lengths) for name, wav in waves.items()}
+        features = {name: audio.log_mel(wav, spec, lengths) for name, wav in waves.items()} | batch["labels"]
         frames = (lengths + spec.hop - 1) // spec.hop
         example = jax.vmap(task.example)(features, frames, keys)
         target, weight, count = example.pop("target"), example.pop("weight"), example.pop("length")

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+PHONES = ("phone_table", "phone_gate")  # parameters that embed phones; a model of speech alone has none
+
 
 def schedule(*, peak: float, end: float, warmup: int, updates: int) -> optax.Schedule:
     """The learning rate: linear from 0 to `peak` over `warmup` updates, then linear to `end` at `updates` (4.1)."""
@@ -15,12 +17,24 @@ def schedule(*, peak: float, end: float, warmup: int, updates: int) -> optax.Sch
 
 
 def adam(
-    *, peak: float, end: float, warmup: int, updates: int, clip: float, b1: float, b2: float
-) -> optax.GradientTransformation:
-    """Adam without weight decay behind a clip of the global gradient norm to `clip` (0: none) (Voicebox 5.1)."""
+    *, peak: float, end: float, warmup: int, updates: int, clip: float, b1: float, b2: float, decay: float,
+    phones: float,
+) -> optax.GradientTransformation:  # fmt: skip
+    """Adam behind a clip of the global gradient norm to `clip` (0: none) (Voicebox 5.1).
+
+    `decay` is AdamW's, 0 in the paper; `phones` times the rate is that of the parameters that embed phones.
+    """
     rate = schedule(peak=peak, end=end, warmup=warmup, updates=updates)
     bound = optax.clip_by_global_norm(clip) if clip else optax.identity()
-    return optax.chain(bound, optax.adam(rate, b1=b1, b2=b2))
+    rule = optax.adamw(rate, b1=b1, b2=b2, weight_decay=decay) if decay else optax.adam(rate, b1=b1, b2=b2)
+    if phones == 1.0:
+        return optax.chain(bound, rule)
+    return optax.chain(bound, rule, optax.masked(optax.scale(phones), _phones))
+
+
+def _phones(params):
+    is_one = lambda path, _: jax.tree_util.keystr(path, simple=True, separator="/") in PHONES
+    return jax.tree_util.tree_map_with_path(is_one, params)
 
 
 def average(mean, params, count: jax.Array, decay: float):

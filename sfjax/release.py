@@ -21,6 +21,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from sfjax import checkpoint, lora
 from sfjax.data.manifest import replacing
 from sfjax.errors import UserError
+from sfjax.vocoder import gan
 
 TENSORS = "model.safetensors"
 DTYPES = {"float32": np.float32, "float16": np.float16}
@@ -79,8 +80,8 @@ def export(folder: str | os.PathLike, dest: str | os.PathLike, *, ema: bool, ste
     if dtype not in DTYPES:
         raise UserError(f"unknown type {dtype!r}; choose from {', '.join(DTYPES)}")
     found = trained(folder, ema=ema, step=step)
-    dest, flat = Path(dest), flatten_dict(found.params, sep="/")
-    flat = {name: np.ascontiguousarray(leaf, DTYPES[dtype]) for name, leaf in flat.items()}
+    dest, flat = Path(dest), flatten_dict(gan.released(found.params), sep="/")
+    flat = {name: np.asarray(leaf, DTYPES[dtype], order="C") for name, leaf in flat.items()}
     if wrong := [name for name, leaf in flat.items() if not np.isfinite(leaf).all()]:
         raise UserError(f"{folder}: {wrong[0]} is not finite as {dtype}; take float32 or another step")
     config = found.config | {"exported": {"step": found.step, "frozen": dict(found.frozen)}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import math
 import sys
@@ -18,17 +19,19 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
+from ml_collections import ConfigDict
 
 from sfjax import audio, checkpoint, lora, optim, precision, release, sharding, tasks
-from sfjax.data import loader
+from sfjax.data import loader, manifest
 from sfjax.errors import UserError
 from sfjax.interrupt import Interrupt
 from sfjax.journal import Journal, Silence, Trace
 from sfjax.model import Estimator
 from sfjax.objective import Batch, Objective, estimation
 from sfjax.process import process
+from sfjax.text import durations, phones
 from sfjax.validation import Validation
-from sfjax.vocoder import phase
+from sfjax.vocoder import gan, phase
 
 
 class State(flax.struct.PyTreeNode):
@@ -77,14 +80,14 @@ def step(
     counters.
     """
     now = jax.random.fold_in(jax.random.key(seed), state.step)
-    count, samples = len(batch["lengths"]), sum(wave.size for wave in batch["waves"].values())
+    count, values = len(batch["lengths"]), sum(x.size for x in jax.tree.leaves((batch["waves"], batch["labels"])))
     keys = jax.vmap(lambda i: jax.random.fold_in(now, i))(jnp.arange(count))
     keys, key_t = jnp.unstack(jax.vmap(jax.random.split)(keys), axis=1)
     t = jax.vmap(jax.random.uniform)(key_t)
     dropout = jax.random.split(jax.random.fold_in(now, count), pieces)
 
     # the gradient is that of scale · (about the mean error): a power of two, so that nothing is rounded
-    unit = state.scale.value / 2 ** math.ceil(math.log2(samples))
+    unit = state.scale.value / 2 ** math.ceil(math.log2(values))
 
     def piece_error(params, piece):
         found = error(lora.join(params, state.frozen), *piece)
@@ -150,24 +153,41 @@ def program(config: Any) -> Program:
     """The program of a config, for any mesh."""
     spec, task, policy = audio.MelSpec(**config.mel), tasks.make(**config.task), precision.policy(config.precision)
     adapter, how = lora.make(**config.lora), process(config.process)
-    if isinstance(task, tasks.Phase):
-        made = phase.objective(phase.PhaseNet(**config.phase, spec=spec, dtype=policy.compute))
-    else:
-        network = Estimator(**config.model, mels=config.mel.bands, adapter=adapter, dtype=policy.compute)
-        made = estimation(network, how, spec)
-    tx = optim.adam(**config.optim)
+    made = _objective(config, task, spec, adapter, how, policy.compute)
+    tx = rule = optim.adam(**config.optim)
     rate = optim.schedule(**{name: config.optim[name] for name in ("peak", "end", "warmup", "updates")})
+    advance = functools.partial(
+        step, seed=config.seed, error=made.error(task), tx=tx, rate=rate, policy=policy, decay=config.ema,
+        pieces=config.accumulate,
+    )  # fmt: skip
+    if isinstance(task, tasks.Vocode):
+        tx = gan.optimizers(rule)
+        advance = functools.partial(
+            gan.step, section=config.vocoder, task=task, spec=spec, seed=config.seed, rule=rule, rate=rate,
+            decay=config.ema,
+        )  # fmt: skip
     begin = functools.partial(start, tx=tx, policy=policy, adapter=adapter)
     return Program(
         spec, task, made, adapter,
         init=lambda key: begin(made.init(key)),
         start=begin,
-        step=functools.partial(
-            step, seed=config.seed, error=made.error(task), tx=tx, rate=rate, policy=policy, decay=config.ema,
-            pieces=config.accumulate,
-        ),
+        step=advance,
         check=lambda: how.check(**config.sample),
     )  # fmt: skip
+
+
+def _objective(config, task, spec, adapter, how, dtype):
+    phones = len(tasks.phones(task))
+    if isinstance(task, tasks.Phase):
+        return phase.objective(phase.PhaseNet(**config.phase, spec=spec, dtype=dtype))
+    if isinstance(task, tasks.Vocode):
+        return gan.objective(config.vocoder, spec)
+    if isinstance(task, tasks.Durations):
+        return durations.objective(
+            durations.DurationModel(**config.model, phones=phones, size=config.mel.bands, dtype=dtype)
+        )
+    network = Estimator(**config.model, mels=config.mel.bands, adapter=adapter, phones=phones, dtype=dtype)
+    return estimation(network, how, spec)
 
 
 def on_mesh(made: Program, mesh: Mesh) -> tuple[State, Callable]:
@@ -197,7 +217,8 @@ def batch_shapes(config: Any, made: Program, mesh: Mesh) -> Batch:
     mels = {
         name: one(jnp.float32, count, frames, made.spec.bands) for name, count in tasks.predicted(made.task).items()
     }
-    return {"waves": waves, "mels": mels, "lengths": one(jnp.int32), "task": one(jnp.int32)}
+    labels = {name: one(jnp.int32, round(frames * share)) for name, share in tasks.labels(made.task).items()}
+    return {"waves": waves, "mels": mels, "labels": labels, "lengths": one(jnp.int32), "task": one(jnp.int32)}
 
 
 def run(config: Any, workdir: str | Path, *, out: Any = None) -> State:
@@ -213,6 +234,7 @@ def run(config: Any, workdir: str | Path, *, out: Any = None) -> State:
 
     # What is trained, on what, and where it lives
     jax.config.update("jax_debug_nans", config.debug.nans)
+    config = with_phones(config)
     made = program(config)
     read, read_valid = readers(config, made.task, made.spec)
     made.check()
@@ -254,7 +276,7 @@ def run(config: Any, workdir: str | Path, *, out: Any = None) -> State:
                 state, metrics = train_step(state, on_device)
                 if pending is not None:  # the step before, read while this one runs
                     _after(journal, pending, config)
-            pending = (number, metrics, batch["names"], float(batch["lengths"].sum()) / made.spec.sample_rate, waited)
+            pending = (number, metrics, batch["names"], batch["seconds"], waited)
 
             bad, seen = bad + len(batch["bad"]), seen + len(batch["names"])
             journal.bad_files(batch["bad"])
@@ -280,32 +302,63 @@ def run(config: Any, workdir: str | Path, *, out: Any = None) -> State:
     return state
 
 
+def with_phones(config: Any) -> Any:
+    """The config with the phones that its task is to know, if it names none: those of the model it starts from, or
+    all of its training manifests'."""
+    section = config.task.to_dict()
+    if tasks.with_phones(section, ("",)) == section:
+        return config
+    start = checkpoint.read_config(config.init_from)["task"] if config.init_from else None
+    known = tasks.phones(tasks.make(**start)) if start else ()
+    config = copy.deepcopy(config)
+    config.task = ConfigDict(tasks.with_phones(section, known or _inventory(config.data)))
+    return config
+
+
+def _inventory(data):
+    found: set[str] = set()
+    several = "=" in data.train
+    for part in filter(None, (part.strip() for part in data.train.split(","))):
+        rows = manifest.read(loader.entry(part, named=several)[1], split=data.split)
+        if "phones" in rows.columns:
+            found |= {phone for line in rows.table.column("phones").to_pylist() for phone in line or ()}
+    if not found:
+        raise UserError(
+            f"{data.train or 'data.train'}: expected a manifest with phones, found none; make one with "
+            "`sfjax prepare align`"
+        )
+    return phones.inventory([found])
+
+
 def readers(config: Any, task: Any, spec: audio.MelSpec) -> tuple[loader.Reader, dict[str, loader.Reader]]:
     """The readers of training batches and, by the name of each task, of validation batches; none if there are none."""
     parts = tasks.parts(task)
     columns = {name: part.columns for name, part in parts.items()}
+    labels = {name: tasks.labels(part) for name, part in parts.items()}
     share = (jax.process_index(), jax.process_count())
 
     def sources(manifests, split):
         return loader.sources(
-            manifests, split=split, columns=columns, predicted=tasks.predicted(task), mix=config.mix,
-            mixture=config.mixture, hop=spec.hop,
+            manifests, split=split, columns=columns, predicted=tasks.predicted(task), labels=labels,
+            phones=tasks.phones(task), mix=config.mix, mixture=config.mixture, hop=spec.hop,
         )  # fmt: skip
 
-    def reader(found, columns):
+    def reader(found, columns, labels):
         plan = loader.Plan(
             tuple(source.manifest.seconds / source.share for source in found),
             tuple(source.weight for source in found),
             config.data.buckets, config.data.seconds, config.data.multiple, config.seed,
         )  # fmt: skip
-        return loader.Reader(found, plan, columns, tasks.predicted(task), spec.sample_rate, spec.hop, spec.bands, share)
+        return loader.Reader(
+            found, plan, columns, tasks.predicted(task), labels, spec.sample_rate, spec.hop, spec.bands, share
+        )
 
-    train = reader(sources(config.data.train, config.data.split), task.columns)
+    train = reader(sources(config.data.train, config.data.split), task.columns, tasks.labels(task))
     if not config.run.valid_batches:
         return train, {}
     valid = sources(config.data.valid or config.data.train, config.data.valid_split)
     by_task = {name: tuple(one for one in valid if one.task == i) for i, name in enumerate(parts)}
-    return train, {name: reader(found, columns[name]) for name, found in by_task.items() if found}
+    return train, {name: reader(found, columns[name], labels[name]) for name, found in by_task.items() if found}
 
 
 def _check_sizes(plan, parts, pieces):
@@ -336,10 +389,13 @@ def _first_state(config, saved, like, made, say):
     fresh = jax.jit(made.objective.init, out_shardings=params)(jax.random.key(config.seed))
     if config.init_from:
         base, _ = release.weights(config.init_from, ema=True)
-        here, there = (jax.tree.map(lambda leaf: leaf.shape, tree) for tree in (lora.base(fresh), base))
+        # a model that knows no phones is taught them
+        kept = {name: leaf for name, leaf in lora.base(fresh).items() if name in base or name not in optim.PHONES}
+        here, there = (jax.tree.map(lambda leaf: leaf.shape, tree) for tree in (kept, base))
         if here != there:
             raise UserError(f"{config.init_from} holds another network than --config.model describes; use its size")
-        fresh = lora.join(jax.device_put(base, lora.base(params)), fresh)
+        there = lora.base(params)
+        fresh = lora.join(jax.device_put(base, {name: there[name] for name in base}), fresh)
     return jax.jit(made.start, out_shardings=places)(fresh)
 
 

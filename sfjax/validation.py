@@ -59,10 +59,13 @@ class _Judge:
             arrays(batch) for batch in loader.batches(reader, first=0, last=options.valid_batches, workers=0)
         ]
         first = dataclasses.replace(reader, share=(0, 1))(0)  # the same on every process
-        self.shown = jax.tree.map(lambda x: x[: options.pictures], arrays(first)) if options.pictures else None
+        pictures = options.pictures if made.objective.draw else 0
+        self.shown = jax.tree.map(lambda x: x[:pictures], arrays(first)) if pictures else None
         error = made.objective.error(task)
         self.error = jax.jit(split(functools.partial(_valid_error, error)), out_shardings=whole)
-        self.sample = jax.jit(split(functools.partial(_drawn, made.objective.draw(task, sample))), out_shardings=whole)
+        if pictures:
+            draw = functools.partial(_drawn, made.objective.draw(task, sample))
+            self.sample = jax.jit(split(draw), out_shardings=whole)
 
     def loss(self, params, across):
         totals = []

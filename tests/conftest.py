@@ -83,6 +83,42 @@ def corpus(tmp_path_factory, voice):
 
 
 @pytest.fixture(scope="session")
+def spoken(corpus):
+    """A manifest of the corpus whose files have made-up words of every phone of English, all of known lengths."""
+    from sfjax.data import manifest
+    from sfjax.text import espeak, phones
+
+    found = manifest.read(corpus / "speech.parquet", split=None)
+    rng, order = np.random.default_rng(1), sorted(espeak.ARPABET)
+    rows = []
+    for number in range(len(found)):
+        row = found.row(number)
+        frames, words = -(-row["frames"] // 160), []
+        for place in range(12):
+            size = int(rng.integers(1, 5))
+            words.append([order[(7 * number + 3 * place + i) % len(order)] for i in range(size)])
+        tokens = phones.spell(words)
+        share = np.array([rng.random() * (token != phones.SILENCE or rng.random() < 0.5) for token in tokens])
+        edges = np.round(frames * np.cumsum(share) / share.sum()).astype(int)
+        said = {"words": ["".join(word).lower() for word in words], "phones": list(tokens)}
+        rows.append(row | said | {"lengths": np.diff(edges, prepend=0).tolist(), "text": " ".join(said["words"])})
+    manifest.write(corpus / "spoken.parquet", rows)
+    return corpus / "spoken.parquet"
+
+
+@pytest.fixture(scope="session")
+def speaker(toy_config, spoken, tmp_path_factory):
+    """The folders of finished toy runs: a model that speaks, and one of durations."""
+    from sfjax import train
+
+    folder = tmp_path_factory.mktemp("speaker")
+    data = {"data.train": str(spoken), "optim.updates": 2}
+    train.run(toy_config("speak", **data), folder / "speak")
+    train.run(toy_config("durations", **data), folder / "durations")
+    return folder / "speak", folder / "durations"
+
+
+@pytest.fixture(scope="session")
 def toy_config(corpus):
     """A function from a config's name and overrides to a run of seconds on the toy corpus."""
     import importlib

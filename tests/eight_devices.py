@@ -57,7 +57,7 @@ def batch(config, made):
     lengths = (shortest * (samples - 1000 * np.arange(BATCH))).astype(np.int32)
     waves = {name: wave(share) for name, share in made.task.columns.items()}
     task = np.arange(BATCH, dtype=np.int32) % len(tasks.parts(made.task))
-    return {"waves": waves, "mels": {}, "lengths": lengths, "task": task}
+    return {"waves": waves, "mels": {}, "labels": {}, "lengths": lengths, "task": task}
 
 
 def sample(config, made, state, mesh):

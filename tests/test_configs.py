@@ -14,7 +14,7 @@ from sfjax import audio, configs, flow, lora, model, optim, precision, process, 
 from sfjax.__main__ import main
 from sfjax.configs import default
 from sfjax.data import examples, mixing
-from sfjax.vocoder import phase
+from sfjax.vocoder import discriminators, gan, hifigan, phase
 
 NAMES = sorted(path.stem for path in Path(configs.__path__[0]).glob("*.py") if path.stem != "__init__")
 EVERY = [(name, size) for name in NAMES for size in default.SIZES]
@@ -40,7 +40,7 @@ def test_every_section_binds_to_its_consumer(name, size):
     config = build(name, size)
     assert config.precision in precision.POLICIES
     assert set(config.mel) == keywords(audio.MelSpec)
-    assert set(config.model) == keywords(model.Estimator) - {"mels", "adapter", "dtype", "parent", "name"}
+    assert set(config.model) == keywords(model.Estimator) - {"mels", "adapter", "phones", "dtype", "parent", "name"}
     sections = [section for section in config.task.to_dict().values() if isinstance(section, dict)]
     for section in sections or [config.task]:
         assert set(section) == {"name"} | {field.name for field in dataclasses.fields(tasks.make(**section))}
@@ -48,6 +48,10 @@ def test_every_section_binds_to_its_consumer(name, size):
     assert set(config.mix) == keywords(mixing.Mixer) and set(config.mixture) == keywords(examples.Talk) - {"speakers"}
     assert set(config.lora) == {field.name for field in dataclasses.fields(lora.Adapter)}
     assert set(config.phase) == keywords(phase.PhaseNet) - {"spec", "dtype", "parent", "name"}
+    sizes = keywords(hifigan.Generator) - {"mels", "dtype", "parent", "name"}
+    judges = keywords(discriminators.Discriminators) - {"channels", "dtype", "parent", "name"}
+    assert set(config.vocoder) == sizes | judges | {*hifigan.Weights._fields, "discriminators", "frames", "begin"}
+    assert gan.generator(config.vocoder, audio.MelSpec(**config.mel)).channels == config.vocoder.channels
     assert config.process in process.PROCESSES
     assert set(config.optim) == given(optim.adam)
     assert set(config.mesh) == given(sharding.mesh)

@@ -22,14 +22,17 @@ def reader(corpus, columns=("speech",), share=(0, 1), **changes):
     found = sources(f"{corpus}/speech.parquet", {"": columns}, noise=f"{corpus}/noise.parquet")
     options = dict(buckets=(1.0, 2.0), seconds=4.0, multiple=2, seed=0) | changes
     order = loader.Plan((found[0].manifest.seconds,), (1.0,), **options)
-    return loader.Reader(found, order, columns, {}, 16_000, 160, 80, share)
+    return loader.Reader(found, order, columns, {}, {}, 16_000, 160, 80, share)
 
 
 def sources(spec, columns, *, split="train", noise=""):
     """The sources of a list of manifests, by toy mixing rules."""
     mix = dict(noise=noise, snr=(0.0, 5.0), gain=(-3.0, 3.0), babble=0.0, talkers=2, reach=2.0)
     mixture = dict(noise=noise, loudness=(-33.0, -25.0), noise_loudness=(-38.0, -30.0))
-    return loader.sources(spec, split=split, columns=columns, predicted={}, mix=mix, mixture=mixture, hop=160)
+    return loader.sources(
+        spec, split=split, columns=columns, predicted={}, labels=dict.fromkeys(columns, {}), phones=(), mix=mix,
+        mixture=mixture, hop=160,
+    )  # fmt: skip
 
 
 def same(one, two):
@@ -119,7 +122,7 @@ def test_pairs_are_read_where_the_manifest_has_them(tmp_path, voice):
     columns = {"speech": 1.0, "noisy": 1.0}
     found = sources(str(tmp_path / "pairs.parquet"), {"": columns}, split=None)
     order = loader.Plan((found[0].manifest.seconds,), (1.0,), (1.0,), 4.0, 1, 0)
-    batch = loader.Reader(found, order, columns, {}, 16_000, 160, 80, (0, 1))(0)
+    batch = loader.Reader(found, order, columns, {}, {}, 16_000, 160, 80, (0, 1))(0)
     np.testing.assert_allclose(batch["waves"]["noisy"] - batch["waves"]["speech"], 0.25, atol=1e-6)
 
 

@@ -20,7 +20,7 @@ def run(toy_config, spec, voice):
     config = toy_config("pretrain", **{"model.dropout": 0.0, "optim.warmup": 20, "optim.updates": 10_000})
     waves = {"speech": jnp.stack([voice(1.0, i) for i in range(4)])}
     lengths = jnp.full(4, 16_000, jnp.int32)
-    batch = {"waves": waves, "mels": {}, "lengths": lengths, "task": 0 * lengths}
+    batch = {"waves": waves, "mels": {}, "labels": {}, "lengths": lengths, "task": 0 * lengths}
 
     def make(name):
         policy = precision.policy(name)

@@ -110,7 +110,7 @@ def batch(voice):
 
 def given(speech, lengths):
     """A batch as the loader reads it."""
-    return {"waves": {"speech": speech}, "mels": {}, "lengths": lengths, "task": 0 * lengths}
+    return {"waves": {"speech": speech}, "mels": {}, "labels": {}, "lengths": lengths, "task": 0 * lengths}
 
 
 def test_accumulating_pieces_equals_the_whole_batch(parts, batch):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from sfjax import audio
 from sfjax.data.manifest import Manifest, read
 from sfjax.data.mixing import Mixer
 from sfjax.errors import UserError
+from sfjax.text import phones
 
 Waves = dict[str, np.ndarray]
 Maker = Callable[[Manifest, dict[str, Any], int, int, np.random.Generator], Waves]
@@ -30,15 +31,19 @@ CLIPPED, PEAK = 1.0, 0.9  # LibriMix scales a wave that reaches the first down t
 
 
 def maker(
-    columns: Iterable[str], predicted: Iterable[str], manifest: Manifest, *, split: str | None, mix: Any, mixture: Any,
-    hop: int,
+    columns: Iterable[str], predicted: Iterable[str], labels: Mapping[str, float], manifest: Manifest, *,
+    split: str | None, mix: Any, mixture: Any, hop: int, phones: tuple[str, ...],
 ) -> Maker:  # fmt: skip
     """What makes examples with `columns` of the rows of `manifest`; config sections `mix` and `mixture`.
 
     Noise is taken from rows of `split`. Where Mels are to be `predicted`, whose hop is that many samples, they are the
-    manifest's. `UserError` if the manifest lacks what is needed.
+    manifest's; so are `labels`, numbers of the inventory `phones`. `UserError` if the manifest lacks what is needed.
     """
     names = set(columns)
+    if labels:
+        if not {"phones", "lengths"} <= set(manifest.columns):
+            raise UserError("the manifest has no columns 'phones' and 'lengths'; make one with `sfjax prepare align`")
+        return Spoken(hop, phones) if names else Timed(phones, labels["tokens"] / hop)
     if predicted:
         if "estimate" not in manifest.columns:
             raise UserError("the manifest has no column 'estimate'; make one with `sfjax predict`")
@@ -136,9 +141,7 @@ class Estimated:
     hop: int
 
     def __call__(self, manifest: Manifest, row: dict, samples: int, rate: int, rng: np.random.Generator) -> Waves:
-        start, frames = place(row, samples, rate, rng)
-        first = round((start - row["start"]) * rate / row["rate"]) // self.hop
-        start = row["start"] + round(first * self.hop * row["rate"] / rate)
+        start, frames, first = _on_frames(row, samples, rate, self.hop, rng)
         waves = self.inner(manifest, row | {"start": start, "frames": frames}, samples, rate, rng)
         count = -(-len(next(iter(waves.values()))) // self.hop)
         try:
@@ -146,6 +149,50 @@ class Estimated:
         except (OSError, ValueError) as error:
             raise UserError(f"{row['estimate']}: cannot be read ({error}); predict it again") from None
         return waves | {"estimate": mels.astype(np.float32)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Spoken:
+    """The recording of a row and the number of each frame's phone: the crop starts with a frame of `hop` samples."""
+
+    hop: int
+    phones: tuple[str, ...]
+
+    def __call__(self, manifest: Manifest, row: dict, samples: int, rate: int, rng: np.random.Generator) -> Waves:
+        start, frames, first = _on_frames(row, samples, rate, self.hop, rng)
+        wave = audio.read(row["path"], start=start, frames=frames, rate=rate)[0][:samples]
+        spoken = phones.by_frame(*_phones(row, self.phones))[first : first + -(-len(wave) // self.hop)]
+        if len(spoken) < -(-len(wave) // self.hop):
+            raise UserError(f"{row['path']}: its phones end before its sound does; run `sfjax prepare align` again")
+        return {"speech": wave, "phones": spoken}
+
+
+@dataclasses.dataclass(frozen=True)
+class Timed:
+    """The phones of a row and how many frames each lasts: a random part of them, `density` to a sample at most."""
+
+    phones: tuple[str, ...]
+    density: float
+
+    def __call__(self, manifest: Manifest, row: dict, samples: int, rate: int, rng: np.random.Generator) -> Waves:
+        numbers, lengths = _phones(row, self.phones)
+        room = round(samples * self.density)
+        first = int(rng.integers(max(len(numbers) - room, 0) + 1))
+        return {"tokens": numbers[first : first + room], "lengths": lengths[first : first + room]}
+
+
+def _phones(row, inventory):
+    """The numbers and lengths of a row's phones."""
+    if not row["phones"]:
+        raise UserError(f"{row['path']}: its row has no phones, others have; run `sfjax prepare align` again")
+    return phones.numbers(row["phones"], inventory), np.asarray(row["lengths"], np.int32)
+
+
+def _on_frames(row, samples, rate, hop, rng):
+    """A random crop as `place` finds it, moved back to the start of a frame, and the number of that frame."""
+    start, frames = place(row, samples, rate, rng)
+    first = round((start - row["start"]) * rate / row["rate"]) // hop
+    return row["start"] + round(first * hop * row["rate"] / rate), frames, first
 
 
 @dataclasses.dataclass(frozen=True)

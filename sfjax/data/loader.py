@@ -21,7 +21,7 @@ from sfjax.data.examples import Maker, maker
 from sfjax.data.manifest import Manifest, read
 from sfjax.errors import UserError
 
-ARRAYS = ("waves", "mels", "lengths", "task")  # what of a batch goes to the devices
+ARRAYS = ("waves", "mels", "labels", "lengths", "task")  # what of a batch goes to the devices
 ATTEMPTS = 20  # rows tried in turn before a batch is given up
 
 
@@ -29,7 +29,7 @@ ATTEMPTS = 20  # rows tried in turn before a batch is given up
 class Source:
     """A manifest, how often each of its rows comes in an epoch, and what is made of a row.
 
-    `task` is the number of its task; each waveform that `make` returns takes a `share` of a batch's length.
+    `task` is the number of its task; each waveform that `make` returns takes a `share` of a batch's length at most.
     """
 
     manifest: Manifest
@@ -45,6 +45,8 @@ def sources(
     split: str | None,
     columns: Mapping[str, Mapping[str, float]],
     predicted: Mapping[str, int],
+    labels: Mapping[str, Mapping[str, float]],
+    phones: tuple[str, ...],
     mix: Any,
     mixture: Any,
     hop: int,
@@ -53,22 +55,32 @@ def sources(
 
     `columns` are those of each task by its name; where there are several, a manifest follows the name of its task, as
     in `clean=a.parquet:10,apart=b.parquet`. Config sections `mix` and `mixture` say how waveforms are mixed that a
-    manifest lacks; `predicted` Mels have a hop of so many samples.
+    manifest lacks; `predicted` Mels have a hop of so many samples. `labels` are those of each task by its name, of
+    `phones`.
     """
     found = []
     for part in filter(None, (part.strip() for part in spec.split(","))):
-        path, _, weight = part.rpartition(":") if _is_number(part.rpartition(":")[2]) else (part, "", "1")
-        name, _, path = path.rpartition("=") if len(columns) > 1 else ("", "", path)
+        name, path, weight = entry(part, named=len(columns) > 1)
         if name not in columns and len(columns) > 1:
             raise UserError(f"{part}: expected one of the tasks {', '.join(columns)} before it, as in name={part}")
         task = list(columns).index(name) if len(columns) > 1 else 0
         wanted = list(columns.values())[task]
         rows = read(Path(path), split=split)
-        make = maker(wanted, predicted, rows, split=split, mix=mix, mixture=mixture, hop=hop)
-        found.append(Source(rows, float(weight), task, max(wanted.values()), make))
+        make = maker(
+            wanted, predicted, list(labels.values())[task], rows, split=split, mix=mix, mixture=mixture, hop=hop,
+            phones=phones,
+        )  # fmt: skip
+        found.append(Source(rows, weight, task, max(wanted.values(), default=1.0), make))
     if not found:
         raise UserError("no manifest given; set --config.data.train to one or more, as in speech.parquet:1")
     return tuple(found)
+
+
+def entry(part: str, *, named: bool) -> tuple[str, str, float]:
+    """The task's name (if entries are `named`), the manifest and the weight of `name=a.parquet:10`."""
+    path, _, weight = part.rpartition(":") if _is_number(part.rpartition(":")[2]) else (part, "", "1")
+    name, _, path = path.rpartition("=") if named else ("", "", path)
+    return name, path, float(weight)
 
 
 def _is_number(text: str) -> bool:
@@ -138,19 +150,21 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True)
 class Reader:
-    """Reads this process's share of a batch: dicts of `waves` and `mels` by column, true `lengths` (samples), `task`.
+    """Reads this process's share of a batch: `waves`, `mels` and `labels` by name, true `lengths` (samples), `task`.
 
     `waves[column]` is float32 [examples, samples], as long as its share in `columns` of the batch's length, and silent
     where an example's task has no such waveform; `mels[column]` [examples, sources, frames, bands] is what another
-    model made of the recording, of as many sources as `predicted` says; `task` is the number of the task. Beside them
-    stand the `names` of the files and what went `bad`: a row that cannot be read is replaced by the next one. `rate`
-    is in Hz, `hop` in samples.
+    model made of the recording, of as many sources as `predicted` says; `labels[name]` is int32 [examples, labels],
+    as many to a frame as `labels` says, and `lengths` counts them where there are no waves; `task` is the number of
+    the task. Beside them stand the `names` of the files, their `seconds` in all, and what went `bad`: a row that
+    cannot be read is replaced by the next one. `rate` is in Hz, `hop` in samples.
     """
 
     sources: tuple[Source, ...]
     plan: Plan
     columns: Mapping[str, float]
     predicted: Mapping[str, int]
+    labels: Mapping[str, float]
     rate: int
     hop: int
     bands: int
@@ -170,18 +184,23 @@ class Reader:
         mels = {
             name: np.zeros((len(mine), count, frames, self.bands), np.float32) for name, count in self.predicted.items()
         }
+        labels = {name: np.zeros((len(mine), round(frames * share)), np.int32) for name, share in self.labels.items()}
         lengths, task, names, bad = np.zeros(len(mine), np.int32), np.zeros(len(mine), np.int32), [], []
+        seconds = 0.0
         for slot, place in enumerate(mine):
             rng = np.random.default_rng([self.plan.seed, step, place])
             name, task[slot], example = self._read(int(rows[place]), samples, rng, bad)
             names.append(name)
+            heard = [len(found) for column, found in example.items() if column in waves]
             for column, found in example.items():
                 if column in mels:
                     mels[column][slot, :, : found.shape[1]] = found
                 else:
-                    waves[column][slot, : len(found)] = found
-                    lengths[slot] = len(found)
-        return {"waves": waves, "mels": mels, "lengths": lengths, "task": task, "names": names, "bad": bad}
+                    (waves if column in waves else labels)[column][slot, : len(found)] = found
+                    lengths[slot] = heard[-1] if heard else len(found)
+            seconds += heard[-1] / self.rate if heard else float(example["lengths"].sum()) * self.hop / self.rate
+        arrays = {"waves": waves, "mels": mels, "labels": labels, "lengths": lengths, "task": task}
+        return arrays | {"names": names, "seconds": seconds, "bad": bad}
 
     def _read(self, row, samples, rng, bad):
         total = sum(len(source.manifest) for source in self.sources)

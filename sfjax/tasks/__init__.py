@@ -11,9 +11,11 @@ A task is a frozen dataclass of hyper-parameters (config section `task`) with
 - `count`: the sources that a target holds; `joined(mels, length)` makes one of their Mels [count, frames, mels], and
   `sources(x, length)` is the way back.
 
-`Phase` is the task of another network, and has the first two only.
+A task with `labels` wants numbers beside its waveforms, and says how many of each there are to a frame: they are read
+from a manifest with phones. `Phase`, `Vocode` and `Durations` are the tasks of other networks, and have no more than
+these need.
 
-All see one example: `features` are [frames, mels] arrays by column, `length` their true number of frames.
+All see one example: `features` are [frames, mels] arrays by column and labels, `length` their true number of frames.
 """
 
 from __future__ import annotations
@@ -23,13 +25,24 @@ from collections.abc import Mapping
 from typing import Any
 
 from sfjax.errors import UserError
+from sfjax.tasks.durations import Durations
 from sfjax.tasks.enhance import Enhance
 from sfjax.tasks.phase import Phase
 from sfjax.tasks.pretrain import Pretrain
 from sfjax.tasks.separate import Separate
 from sfjax.tasks.several import Several
+from sfjax.tasks.speak import Speak
+from sfjax.tasks.vocode import Vocode
 
-TASKS = {"pretrain": Pretrain, "enhance": Enhance, "separate": Separate, "phase": Phase}
+TASKS = {
+    "pretrain": Pretrain,
+    "enhance": Enhance,
+    "separate": Separate,
+    "speak": Speak,
+    "durations": Durations,
+    "phase": Phase,
+    "vocode": Vocode,
+}
 
 
 def make(*, name: str, **hyperparameters: Any) -> Any:
@@ -58,7 +71,25 @@ def parts(task: Any) -> Mapping[str, Any]:
 
 def predicted(task: Any) -> Mapping[str, int]:
     """The Mels made by another model that an example of a task wants, and of how many sources they are."""
-    return task.predicted if isinstance(task, Phase) else {}
+    return task.predicted if isinstance(task, (Phase, Vocode)) else {}
+
+
+def labels(task: Any) -> Mapping[str, float]:
+    """The labels that an example of a task wants, and how many of each there are to a frame."""
+    return task.labels if isinstance(task, (Speak, Durations, Several)) else {}
+
+
+def phones(task: Any) -> tuple[str, ...]:
+    """The inventory of phones that a task knows; none if it knows no phones."""
+    found = [part.phones for part in parts(task).values() if isinstance(part, (Speak, Durations))]
+    return found[0] if found else ()
+
+
+def with_phones(section: Mapping[str, Any], inventory: tuple[str, ...]) -> dict[str, Any]:
+    """Config section `task`, and those of its tasks, with an inventory wherever one is wanted and none is given."""
+    given = lambda value: with_phones(value, inventory) if isinstance(value, Mapping) else value
+    made = {name: given(value) for name, value in section.items()}
+    return made | ({"phones": inventory} if made.get("phones") == () else {})
 
 
 def choose(task: Any, kind: type, **fields: Any) -> Any:

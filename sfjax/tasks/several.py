@@ -29,15 +29,21 @@ class Several:
             found |= {name: max(share, found.get(name, 0.0)) for name, share in task.columns.items()}
         return found
 
+    @property
+    def labels(self) -> dict[str, float]:
+        """The labels of all tasks; 0 for an example of another."""
+        return {name: share for task in self.tasks for name, share in getattr(task, "labels", {}).items()}
+
     def example(self, features: dict[str, Array], length: Int[Array, ""], key: Key[Array, ""]) -> dict[str, Array]:
         """One training example of the task that it is of; see `sfjax.tasks`."""
         shapes = [jax.eval_shape(task.example, features, length, key) for task in self.tasks]
         frames = max(len(shape["target"]) for shape in shapes)
+        every = {name: shape for found in shapes for name, shape in found.items()}
 
         def padded(task, features, length, key):
             found = task.example(features, length, key)
-            more = frames - len(found["target"])
-            return {name: _longer(x, more) if x.ndim else x for name, x in found.items()}
+            found = {name: found.get(name, jnp.zeros(shape.shape, shape.dtype)) for name, shape in every.items()}
+            return {name: _longer(x, frames - len(x)) if x.ndim else x for name, x in found.items()}
 
         branches = [functools.partial(padded, task) for task in self.tasks]
         return jax.lax.switch(features["task"], branches, features, length, key)

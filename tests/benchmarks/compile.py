@@ -27,7 +27,7 @@ def measured(config) -> dict[str, float]:
     examples, samples = round(config.data.seconds / config.data.buckets[0]), round(config.data.buckets[0] * 16_000)
     waves = {column: jax.ShapeDtypeStruct((examples, samples), jnp.float32) for column in made.task.columns}
     number = jax.ShapeDtypeStruct((examples,), jnp.int32)
-    batch = {"waves": waves, "mels": {}, "lengths": number, "task": number}
+    batch = {"waves": waves, "mels": {}, "labels": {}, "lengths": number, "task": number}
     began = time.perf_counter()
     lowered = jax.jit(made.step, donate_argnums=0).lower(state, batch)
     between = time.perf_counter()

@@ -88,7 +88,7 @@ def train_case(size: str, made: Sized, waves: dict[str, np.ndarray]) -> Case:
     batch = waves["speech"]
     state = jax.jit(made.program.init)(jax.random.key(0))
     lengths = np.full(len(batch), batch.shape[1], np.int32)
-    given = jax.device_put({"waves": waves, "mels": {}, "lengths": lengths, "task": 0 * lengths})
+    given = jax.device_put({"waves": waves, "mels": {}, "labels": {}, "lengths": lengths, "task": 0 * lengths})
     program, spent = compiled(made.program.step, state, given, donate=(0,))
 
     def run():
@@ -201,11 +201,11 @@ def loader_cases(folder: Path, *, batches: int, files: int, longest: float) -> I
     )
     for name, bucket, columns in kinds:
         found = loader.sources(
-            str(speech), split=None, columns={"": columns}, predicted={}, mix=config.mix, mixture=config.mixture,
-            hop=config.mel.hop,
+            str(speech), split=None, columns={"": columns}, predicted={}, labels={"": {}}, phones=(), mix=config.mix,
+            mixture=config.mixture, hop=config.mel.hop,
         )  # fmt: skip
         plan = loader.Plan((found[0].manifest.seconds,), (1.0,), (bucket,), 4 * longest, 1, 0)
-        reader = loader.Reader(found, plan, columns, {}, material.RATE, config.mel.hop, config.mel.bands, (0, 1))
+        reader = loader.Reader(found, plan, columns, {}, {}, material.RATE, config.mel.hop, config.mel.bands, (0, 1))
         for workers in (0, 1):
             yield loader_case(f"loader: {name}, {'a process' if workers else 'a thread'}", reader, batches, workers)
 

@@ -57,7 +57,7 @@ def variant(name: str, size: str, waves: dict[str, np.ndarray]) -> Variant:
     made = train.program(configured(name, size))
     state = jax.jit(made.init)(jax.random.key(0))
     lengths = np.full(len(waves["speech"]), waves["speech"].shape[1], np.int32)
-    batch = jax.device_put({"waves": waves, "mels": {}, "lengths": lengths, "task": 0 * lengths})
+    batch = jax.device_put({"waves": waves, "mels": {}, "labels": {}, "lengths": lengths, "task": 0 * lengths})
     program, spent = speed.compiled(made.step, state, batch, donate=(0,))
     sizes = held(state) | {"temporary": program.memory_analysis().temp_size_in_bytes}
 

@@ -1,0 +1,31 @@
+"""The lengths of phones, for speech from text (Voicebox 3.1 and B.1).
+
+    sfjax train --config=configs/durations.py:large --workdir=runs/durations --config.data.train=speech.parquet
+
+The manifest has phones: `sfjax prepare align`. Voicebox: 8 layers of 512 units, batches of 120k frames, a rate of 1e-4.
+"""
+
+from sfjax.configs import default
+
+
+def get_config(size: str = "large"):
+    """Differences from pre-training: the task, its network, the rate."""
+    config = default.get_config(size)
+    del config.task.fraction, config.task.shortest
+    config.precision = "fp32"
+    config.task.name = "durations"
+    config.task.drop = 0.2
+    config.task.hide = 0.2  # probability that every length is hidden
+    config.task.fraction = (0.1, 1.0)  # of the phones that are hidden else
+    config.task.phones = ()  # those of data.train
+    if size not in ("tiny", "small"):
+        config.model.width, config.model.layers, config.model.heads, config.model.ffn = 512, 8, 8, 2048
+        config.model.unroll = 4
+    config.model.attention_block = 0
+    config.model.remat = "none"
+    config.data.seconds = 1200.0
+    config.optim.peak = 1e-4
+    config.optim.end = 0.0
+    config.optim.updates = 600_000
+    config.run.pictures = 0
+    return config

@@ -1,0 +1,33 @@
+"""HiFi-GAN: waves from Mels (SpeechFlow 4.4; Kong et al., arXiv 2010.05646).
+
+    sfjax train --config=configs/vocode.py --workdir=runs/vocoder --config.data.train=speech.parquet
+
+Mels are those of the recordings; for those of a model, `sfjax predict` writes them as configs/phase.py says, then
+--config.task.mels=predicted --config.init_from=runs/vocoder. The original: 2.5M updates of 16 segments of 8192 samples.
+"""
+
+from sfjax.configs import default
+
+
+def get_config(size: str = "large"):
+    """Differences from pre-training: the task, its networks, short crops, the original's AdamW."""
+    config = default.get_config(size)
+    del config.task.fraction, config.task.shortest, config.task.drop
+    config.precision = "fp32"
+    config.task.name = "vocode"
+    config.task.mels = "clean"
+    if size in ("tiny", "small"):
+        config.vocoder.channels = 128
+        config.vocoder.discriminators = 0.25
+    config.data.buckets = (2.0,)  # a segment is cut from each crop
+    config.data.seconds = 32.0
+    config.optim.peak = 2e-4
+    config.optim.end = 1e-5
+    config.optim.warmup = 500
+    config.optim.updates = 1_000_000
+    config.optim.clip = 0.0
+    config.optim.b1 = 0.8
+    config.optim.b2 = 0.99
+    config.optim.decay = 0.01
+    config.ema = 0.999
+    return config

@@ -1,0 +1,196 @@
+"""The task of speaking: what is hidden, how phones come in, and where a run starts."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sfjax import checkpoint, infer, masks, tasks, train
+from sfjax.data import examples, loader, manifest
+from sfjax.errors import UserError
+from sfjax.model import Estimator
+from sfjax.text import phones
+
+SIZES = dict(
+    mels=8, width=16, layers=2, heads=2, ffn=32, dropout=0.0, conv_kernel=3, conv_groups=2, conv_depth=1,
+    attention_block=0, remat="none", unroll=1, dtype=jnp.float32,
+)  # fmt: skip
+SECTION = {"name": "speak", "drop": 0.2, "mask": "chunk", "fraction": (0.7, 1.0), "shortest": 10, "phones": ("SIL",)}
+
+
+def line(seed, frames=120):
+    """Phones by frame in runs of 1 to 9 frames, neighbours different, and padding behind 100."""
+    rng = np.random.default_rng(seed)
+    found = np.repeat(1 + np.arange(60) % 7, rng.integers(1, 10, 60))[:frames]
+    return jnp.asarray(np.where(np.arange(frames) < 100, found, 0), jnp.int32)
+
+
+def test_a_chunk_is_one_span_of_whole_phones_that_covers_its_fraction():
+    for seed in range(200):
+        said = line(seed)
+        hidden = np.asarray(masks.chunk(jax.random.key(seed), jnp.int32(100), said, fraction=(0.3, 0.6)))
+        first, end = np.flatnonzero(hidden)[[0, -1]] + [0, 1]
+        assert hidden.sum() == end - first and end <= 100
+        assert first == 0 or said[first] != said[first - 1]
+        assert end == 100 or said[end] != said[end - 1]
+        assert 30 <= hidden.sum() <= 60 + 2 * 8
+
+
+def test_a_chunk_starts_everywhere_and_hides_what_it_says_where_every_frame_is_a_phone():
+    own = jnp.arange(1, 41)
+    draw = jax.vmap(lambda key: masks.chunk(key, jnp.int32(30), own, fraction=(0.5, 0.5)))
+    hidden = np.asarray(draw(jax.random.split(jax.random.key(0), 4000)))
+    assert (hidden.sum(axis=1) == 15).all() and not hidden[:, 30:].any()
+    starts = np.bincount(hidden.argmax(axis=1), minlength=16)
+    assert len(starts) == 16 and starts.min() > 4000 / 16 * 0.7
+
+
+def example(seed, **changes):
+    speech = jax.random.normal(jax.random.key(99), (120, 4))
+    task = tasks.make(**SECTION | changes)
+    made = task.example({"speech": speech, "phones": line(1)}, jnp.int32(100), jax.random.key(seed))
+    return {name: np.asarray(x) for name, x in made.items()}, np.asarray(speech)
+
+
+@pytest.mark.parametrize("mask", ["chunk", "spans"])
+def test_what_is_hidden_counts_and_what_is_shown_is_the_target(mask):
+    for seed in range(20):
+        made, speech = example(seed, mask=mask, drop=0.0)
+        hidden = made["weight"] > 0
+        assert 70 <= hidden.sum() <= 100 and not hidden[100:].any()
+        np.testing.assert_array_equal(made["condition"][:100][~hidden[:100]], speech[:100][~hidden[:100]])
+        assert not made["condition"][hidden].any() and not made["condition"][100:].any()
+        np.testing.assert_array_equal(made["phones"], line(1))
+
+
+def test_a_dropped_example_has_neither_phones_nor_speech_as_often_as_it_says():
+    dropped = 0
+    make = jax.jit(lambda key: tasks.make(**SECTION).example(
+        {"speech": jnp.ones((120, 4)), "phones": line(1)}, jnp.int32(100), key))  # fmt: skip
+    for seed in range(300):
+        made = make(jax.random.key(seed))
+        if not made["phones"].any():
+            dropped += 1
+            assert not made["condition"].any() and made["weight"].sum() == 100
+    assert dropped / 300 == pytest.approx(0.2, abs=0.08)
+
+
+def test_the_gate_starts_shut_and_learns_before_the_table():
+    network = Estimator(**SIZES, phones=5)
+    x = jax.random.normal(jax.random.key(0), (2, 12, 8))
+    said = jnp.tile(jnp.arange(12) % 6, (2, 1))
+    given = x, jnp.full(2, 0.3), 0.5 * x, jnp.array([12, 9])
+    params = network.init(jax.random.key(1), *given, said)["params"]
+    assert params["phone_table"].shape == (5, 8) and params["phone_gate"] == 0
+    plain = {name: leaf for name, leaf in params.items() if not name.startswith("phone_")}
+    alone = Estimator(**SIZES).apply({"params": plain}, *given)
+    np.testing.assert_array_equal(network.apply({"params": params}, *given, said), alone)
+    loss = lambda params: jnp.square(network.apply({"params": params}, *given, said)).sum()
+    gradient = jax.grad(loss)(params)
+    assert abs(gradient["phone_gate"]) > 1e-6 and not gradient["phone_table"].any()
+    opened = jax.grad(loss)(params | {"phone_gate": jnp.float32(0.1)})
+    assert np.abs(opened["phone_table"]).max(axis=1).min() > 0
+
+
+def test_no_phone_adds_nothing_even_through_an_open_gate():
+    network = Estimator(**SIZES, phones=5)
+    x = jax.random.normal(jax.random.key(0), (1, 12, 8))
+    given = x, jnp.full(1, 0.3), x, jnp.array([12])
+    params = network.init(jax.random.key(1), *given, jnp.ones((1, 12), jnp.int32))["params"]
+    params = params | {"phone_gate": jnp.float32(1.0)}
+    nothing = network.apply({"params": params}, *given, jnp.zeros((1, 12), jnp.int32))
+    np.testing.assert_array_equal(nothing, network.apply({"params": params}, *given))
+    assert np.abs(nothing - network.apply({"params": params}, *given, jnp.full((1, 12), 2))).max() > 1e-3
+
+
+def test_each_frame_of_a_crop_has_the_phone_that_is_said_there(tmp_path):
+    from sfjax import audio
+
+    rng = np.random.default_rng(0)
+    loud = rng.random(200) < 0.5
+    wave = 0.1 * np.repeat(loud, 160) * np.sin(np.arange(32_000))
+    audio.write(tmp_path / "a.wav", wave.astype(np.float32), 16_000)
+    edges = np.flatnonzero(np.diff(loud, prepend=~loud[0]))
+    row = dict(path="a.wav", start=0, frames=32_000, rate=16_000, speaker="s", text="x", split=None, kind=None)
+    row |= {"phones": [f"{'AA' if loud[e] else 'SH'}_S" for e in edges], "words": ["x"]}
+    rows = manifest.build(tmp_path / "m.parquet", [row | {"lengths": np.diff([*edges, 200]).tolist()}])
+    make = examples.Spoken(160, ("AA_S", "SH_S"))
+    seen = set()
+    for seed in range(20):
+        made = make(rows, rows.row(0), 8_000, 16_000, np.random.default_rng(seed))
+        level = np.abs(made["speech"].reshape(50, 160)).max(axis=1)
+        np.testing.assert_array_equal(made["phones"] == 1, level > 0.01)
+        seen.add(tuple(made["phones"].tolist()))
+    assert len(seen) > 10
+
+
+def test_a_model_that_knows_no_phones_is_taught_those_of_the_data(toy_config, spoken, tmp_path):
+    start, here = tmp_path / "pretrain", tmp_path / "speak"
+    train.run(toy_config("pretrain", **{"optim.updates": 1}), start)
+    config = toy_config("speak", **{"data.train": str(spoken), "optim.updates": 1, "init_from": str(start)})
+    config.optim.peak = 0.0
+    state = train.run(config, here)
+    before = checkpoint.params(start, ema=True)[0]
+    for name, leaf in jax.tree_util.tree_leaves_with_path(before):
+        np.testing.assert_array_equal(leaf, _at(state.params, name))
+    rows = manifest.read(spoken, split="train").table
+    inventory = phones.inventory(rows.column("phones").to_pylist())
+    assert checkpoint.read_config(here)["task"]["phones"] == inventory
+    assert state.params["phone_table"].shape == (len(inventory), 80)
+    assert infer.load(here).phones == inventory
+    # a run that starts from it keeps its phones, whatever is in its own data
+    kept = train.with_phones(toy_config("speak", **{"data.train": "nowhere.parquet", "init_from": str(here)}))
+    assert kept.task.phones == inventory
+
+
+def _at(tree, path):
+    for key in path:
+        tree = tree[key.key]
+    return tree
+
+
+def test_adapters_train_the_phones_beside_them(toy_config, spoken, tmp_path):
+    train.run(toy_config("pretrain", **{"optim.updates": 1}), tmp_path / "pretrain")
+    changes = {"data.train": str(spoken), "init_from": str(tmp_path / "pretrain"), "lora.rank": 2, "optim.updates": 2}
+    train.run(toy_config("speak", **changes), tmp_path / "lora")
+    trained = checkpoint.params(tmp_path / "lora", ema=False)[0]
+    assert {*trained} == {"transformer", "phone_table", "phone_gate"}
+    model = infer.load(tmp_path / "pretrain", adapter=tmp_path / "lora")
+    assert model.phones and model.filling().mask == "chunk"
+
+
+def test_one_model_speaks_and_enhances(toy_config, spoken, corpus, tmp_path):
+    weights = f"enhance={corpus}/speech.parquet,speak={spoken}"
+    config = toy_config("several", **{"data.train": weights, "optim.updates": 1, "data.buckets": (2.0,)})
+    del config.task.separate
+    config.task.speak = SECTION | {"phones": ()}
+    train.run(config, tmp_path)
+    model = infer.load(tmp_path)
+    assert len(model.phones) > 39 and model.enhancing() and model.filling()
+
+
+@pytest.mark.parametrize(
+    "changes, wanted",
+    [
+        ({"task.mask": "holes"}, "task.mask wants chunk or spans, got 'holes'"),
+        (
+            {"data.train": "{speech}"},
+            "expected a manifest with phones, found none; make one with `sfjax prepare",
+        ),
+        ({"task.phones": ("SIL",), "data.train": "{speech}"}, "no columns 'phones' and 'lengths'"),
+    ],
+)
+def test_what_cannot_be_learned_is_refused(toy_config, spoken, corpus, tmp_path, changes, wanted):
+    changes = {name: str(value).format(speech=corpus / "speech.parquet") if isinstance(value, str) else value
+               for name, value in changes.items()}  # fmt: skip
+    with pytest.raises(UserError, match=wanted):
+        train.run(toy_config("speak", **{"data.train": str(spoken)} | changes), tmp_path)
+
+
+def test_a_row_with_unknown_phones_goes_bad_and_is_replaced(spoken):
+    rows = manifest.read(spoken, split=None)
+    source = loader.Source(rows, 1.0, 0, 1.0, examples.Spoken(160, ("SIL",)))
+    plan = loader.Plan((rows.seconds,), (1.0,), (2.0,), 4.0, 1, 0)
+    reader = loader.Reader((source,), plan, {"speech": 1.0}, {}, {"phones": 1.0}, 16_000, 160, 80, (0, 1))
+    with pytest.raises(UserError, match="20 rows in a row cannot be read, the last: wanted phones among the 1"):
+        reader(0)
