@@ -22,7 +22,8 @@ from jaxtyping import Array, Complex, Float, Int
 
 from sfjax.errors import UserError
 
-SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
+CONTAINERS = {".wav": "WAV", ".flac": "FLAC", ".ogg": "OGG", ".opus": "OGG", ".mp3": "MP3"}  # by suffix
+SUFFIXES = tuple(CONTAINERS)
 SLOPPY = 1024  # bytes that a WAV may lack of what its header states before it is called cut short
 PIPED = 2**31 - 2**16  # stated bytes from which on a WAV was written to a pipe, its length not known
 TINY = 1e-14  # inside the square root of a magnitude, so that its gradient is finite at silence
@@ -163,10 +164,18 @@ class Writer:
 
 def write(path: str | os.PathLike, wav: Float[np.ndarray, " samples"], rate: int) -> None:
     """Writes a whole mono wave (clipped to [-1, 1]) as 16-bit audio in the container that the suffix names."""
-    container = {"OPUS": "OGG"}.get(Path(path).suffix[1:].upper(), Path(path).suffix[1:].upper())
-    subtype = {".opus": "OPUS"}.get(Path(path).suffix.lower()) or soundfile.default_subtype(container)
-    with Writer(path, rate=rate, like=Info(len(wav), rate, 1, container, subtype)) as out:
+    form = container(path)
+    subtype = "OPUS" if Path(path).suffix.lower() == ".opus" else soundfile.default_subtype(form)
+    with Writer(path, rate=rate, like=Info(len(wav), rate, 1, form, subtype)) as out:
         out.write(np.asarray(wav, np.float32), last=True)
+
+
+def container(path: str | os.PathLike) -> str:
+    """The container that the suffix of a name stands for; `UserError` if none is known."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in CONTAINERS:
+        raise UserError(f"{path}: expected a name that ends in {', '.join(CONTAINERS)}, got {suffix or 'no suffix'}")
+    return CONTAINERS[suffix]
 
 
 def resample(wav: Float[np.ndarray, " samples"], rate: int, to: int) -> Float[np.ndarray, " resampled"]:

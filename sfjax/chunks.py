@@ -14,6 +14,8 @@ from jaxtyping import Float
 from sfjax import audio
 from sfjax.errors import UserError
 
+STAGE = 2**0.5  # ratio of the lengths that programs are compiled for; padding is at most this
+
 
 class Chunk(NamedTuple):
     """A piece of a recording: its first sample's number, its samples at the model's rate, whether it is the last."""
@@ -39,6 +41,14 @@ def cut(blocks: Iterable[np.ndarray], size: int, overlap: int, least: int) -> It
     if peak == 0:
         raise UserError("expected speech, found digital silence; leave it out")
     yield Chunk(first, buffer, True)
+
+
+def padded(frames: int, most: int) -> int:
+    """The length that a program is compiled for: `most` divided by a power of `STAGE`, at least `frames`."""
+    length = most
+    while (shorter := -(-length // STAGE)) >= frames and shorter >= 50:
+        length = int(shorter)
+    return int(max(length, frames))
 
 
 class Job:

@@ -6,23 +6,27 @@ import dataclasses
 import functools
 import itertools
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Complex, Float, Int, Key
+from jaxtyping import Array, Complex, Float, Int, Key, Shaped
 
-from sfjax import audio, flow, precision, release, tasks
-from sfjax.chunks import Chunk, FileJob, Job, cut
+from sfjax import audio, flow, precision, release, tasks, voice
+from sfjax.chunks import Chunk, FileJob, Job, cut, padded
 from sfjax.errors import UserError
 from sfjax.model import Estimator
 from sfjax.process import process
+from sfjax.text import pronounce
+from sfjax.text.durations import DurationModel
+from sfjax.text.phones import Line
+from sfjax.vocoder import gan, hifigan
+from sfjax.vocoder.hifigan import Vocoder
 from sfjax.vocoder.phase import PhaseNet, spectra_to_waves
-
-STAGE = 2**0.5  # ratio of the lengths that programs are compiled for; padding is at most this
+from sfjax.voice import Edit, Speech, Timing
 
 
 def load(
@@ -32,17 +36,22 @@ def load(
     step: int | None = None,
     adapter: str | Path | None = None,
     phase: str | Path | None = None,
+    vocoder: str | Path | None = None,
+    timing: str | Path | None = None,
 ) -> Model:
     """The model of a run or of an exported folder: averaged parameters (or raw ones) of its newest checkpoint (or that
     of `step`).
 
     `adapter` is another such folder, whose adapters join it for what they were trained for; `phase` one with a phase
-    net, which makes its waves.
+    net, which makes its waves from those of a recording; `vocoder` one with a vocoder, or a published HiFi-GAN, which
+    makes waves from nothing; `timing` one with a model of durations.
     """
     params, found = release.weights(folder, ema=ema, step=step)
     model = _model(params, found)
     model = model if adapter is None else model.adapted(adapter)
-    return model if phase is None else dataclasses.replace(model, phase=load_phase(phase))
+    model = model if phase is None else dataclasses.replace(model, phase=load_phase(phase))
+    model = model if vocoder is None else dataclasses.replace(model, vocoder=load_vocoder(vocoder, model.spec))
+    return model if timing is None else dataclasses.replace(model, timing=load_timing(timing))
 
 
 def load_phase(folder: str | Path) -> Phase:
@@ -55,14 +64,46 @@ def load_phase(folder: str | Path) -> Phase:
     return Phase(PhaseNet(**found.config["phase"], spec=spec, dtype=dtype), jax.device_put(params))
 
 
+def load_vocoder(path: str | Path, spec: audio.MelSpec) -> Vocoder:
+    """The vocoder of a run or of an exported folder, or a published HiFi-GAN's checkpoint beside its config.json.
+
+    `UserError` if it was made for other Mels than those of `spec`.
+    """
+    if Path(path).is_file():
+        return hifigan.read_torch(path, spec, dtype=jnp.float32)
+    params, found = release.weights(path, ema=True)
+    task = tasks.make(**found.config["task"])
+    if not isinstance(task, tasks.Vocode):
+        raise UserError(f"{path} holds no vocoder but a model to {_names(task)}")
+    own = audio.MelSpec(**found.config["mel"])
+    wrong = [name for name, value in dataclasses.asdict(own).items() if value != getattr(spec, name)]
+    if wrong:
+        differ = ", ".join(f"{name} {getattr(own, name)} there and {getattr(spec, name)} here" for name in wrong)
+        raise UserError(f"{path} is a vocoder of other Mels ({differ}); train one on these")
+    return Vocoder(gan.generator(found.config["vocoder"], own), jax.device_put(gan.released(params)), own.mean, own.std)
+
+
+def load_timing(folder: str | Path) -> Timing:
+    """The model of durations of a run or of an exported folder."""
+    params, found = release.weights(folder, ema=True)
+    task = tasks.make(**found.config["task"])
+    if not isinstance(task, tasks.Durations):
+        raise UserError(f"{folder} holds no model of durations but one to {_names(task)}")
+    dtype, phones = precision.policy(found.config["precision"]).compute, task.phones
+    network = DurationModel(**found.config["model"], phones=len(phones), size=found.config["mel"]["bands"], dtype=dtype)
+    return Timing(network, jax.device_put(params), phones)
+
+
 def _model(params, found):
     config = found.config
     task = tasks.make(**config["task"])
-    if isinstance(task, tasks.Phase):
-        raise UserError(f"{found.name} holds a phase net, which goes with a model; give it as --phase")
+    for kind, flag in ((tasks.Phase, "phase"), (tasks.Vocode, "vocoder"), (tasks.Durations, "timing")):
+        if isinstance(task, kind):
+            raise UserError(f"{found.name} was trained to {_names(task)}, which helps a model; give it as --{flag}")
     spec = audio.MelSpec(**config["mel"])
     dtype = precision.policy(config["precision"]).compute
-    network = Estimator(**config["model"], mels=spec.bands, dtype=dtype)  # adapters are merged
+    phones = len(tasks.phones(task))
+    network = Estimator(**config["model"], mels=spec.bands, phones=phones, dtype=dtype)  # adapters are merged
     return Model(
         network, jax.device_put(params), task, process(config["process"]), spec,
         config["sample"], config["infer"], f"{found.name}, step {found.step}",
@@ -89,11 +130,14 @@ class Model:
     chunking: dict[str, Any]
     name: str
     phase: Phase | None = None
+    vocoder: Vocoder | None = None
+    timing: Callable | None = None  # a `sfjax.voice.Timing`
 
     def adapted(self, folder: str | Path) -> Model:
         """This network with the adapters of a run or of an exported folder, for what they were trained for."""
         found = release.trained(folder, ema=True)
-        return dataclasses.replace(_model(release.adapted(self.params, found), found), phase=self.phase)
+        helpers = dict(phase=self.phase, vocoder=self.vocoder, timing=self.timing)
+        return dataclasses.replace(_model(release.adapted(self.params, found), found), **helpers)
 
     def enhance(
         self, noisy: Float[np.ndarray, ...], sample_rate: int, *, seed: int = 0, **options: Any
@@ -110,6 +154,73 @@ class Model:
     ) -> Float[np.ndarray, "speakers samples"]:
         """Each speaker of a mixture; all else as in `enhance`."""
         return self._treat(self.separating(speakers), mixture, sample_rate, seed, options)
+
+    def speak(
+        self,
+        text: str,
+        *,
+        prompt: tuple[Float[np.ndarray, ...], int, str | Line] | None = None,
+        lexicon: dict[str, tuple[str, ...]] | None = None,
+        lines: Sequence[Line] | None = None,
+        speed: float = 1.0,
+        seed: int = 0,
+        **options: Any,
+    ) -> Speech:
+        """A text, spoken in the voice of a prompt: its wave, its rate in Hz and what is said in it.
+
+        What is said is a text, which pocketsphinx aligns, or an alignment as a line. The words are those of `lexicon`,
+        by default CMU's; others are spelled by rule. `lines` fix how long each phone lasts (`sfjax.text.timing`);
+        `options` as in `enhance`. Raises `UserError` for what cannot be said.
+        """
+        return voice.speak(
+            self, text, prompt=voice.prompt(*prompt, model=self) if prompt else None, lexicon=_lexicon(lexicon),
+            speed=speed, lines=lines, seed=seed, options=options,
+        )  # fmt: skip
+
+    def edit(
+        self,
+        recording: Shaped[np.ndarray, ...],
+        sample_rate: int,
+        *,
+        old: str | Line,
+        new: str,
+        lexicon: dict[str, tuple[str, ...]] | None = None,
+        speed: float = 1.0,
+        seed: int = 0,
+        **options: Any,
+    ) -> Edit:
+        """A recording in which `new` is said instead of `old`, its text or its alignment as a line.
+
+        The rest of it stays as it is, sample for sample; all else as in `speak`.
+        """
+        return voice.edit(
+            self, recording, sample_rate, old=old, new=new, lexicon=_lexicon(lexicon), speed=speed, seed=seed,
+            options=options,
+        )  # fmt: skip
+
+    def infill(
+        self,
+        recording: Shaped[np.ndarray, ...],
+        sample_rate: int,
+        *,
+        gaps: Sequence[tuple[int, int]],
+        seed: int = 0,
+        **options: Any,
+    ) -> Shaped[np.ndarray, ...]:
+        """A recording whose `gaps`, spans of samples, are filled; the rest stays as it is, sample for sample."""
+        return voice.infill(self, recording, sample_rate, gaps=gaps, seed=seed, options=options)
+
+    @property
+    def phones(self) -> tuple[str, ...]:
+        """The phones that this model knows; none if it was not trained to speak."""
+        return tasks.phones(self.task)
+
+    def filling(self) -> Any:
+        """The task of finding frames of a recording, as this model learned it; `UserError` if it did not."""
+        found = tasks.choose(self.task, tasks.Speak) or tasks.choose(self.task, tasks.Pretrain)
+        if found is None:
+            raise UserError(f"{self.name} was trained to {_names(self.task)}, not to speak or to fill gaps")
+        return found
 
     def enhancing(self) -> tasks.Enhance:
         """The task of enhancement, as this model learned it; `UserError` if it did not."""
@@ -213,7 +324,7 @@ class Model:
     def _together(self, chunks):
         """Chunks as one batch: waves, lengths and the number of the first frame of each."""
         longest = max(len(chunk.wave) for chunk in chunks)
-        frames = _padded(
+        frames = padded(
             self.spec.frames(longest), round(self.chunking["seconds"] * self.spec.sample_rate / self.spec.hop)
         )
         count = 1 << (len(chunks) - 1).bit_length()
@@ -243,6 +354,10 @@ class Model:
             options=tuple(sorted(self.sampling(options).items())),
         )[0]  # fmt: skip
         return [mel[:, : self.spec.frames(len(wave))] for mel, wave in zip(np.asarray(made), waves, strict=False)]
+
+
+def _lexicon(given):
+    return pronounce.default_lexicon() if given is None else given
 
 
 def _names(task):
@@ -329,11 +444,3 @@ def _bound(
         return audio.borrow_phase(mels, jnp.repeat(spectrum, len(clean), axis=0), spec, lengths)
     spectra = network.apply({"params": params}, mels[None], spectrum, (lengths[:1] + spec.hop - 1) // spec.hop)
     return spectra_to_waves(spectra, spec, lengths[:1])[0]
-
-
-def _padded(frames: int, most: int) -> int:
-    """The length that a program is compiled for: `most` divided by a power of `STAGE`, at least `frames`."""
-    length = most
-    while (shorter := -(-length // STAGE)) >= frames and shorter >= 50:
-        length = int(shorter)
-    return int(max(length, frames))

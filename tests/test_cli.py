@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,8 @@ import soundfile
 
 from sfjax import audio, checkpoint
 from sfjax.data import manifest
+from sfjax.verbs import CONFIGURED, VERBS
+from sfjax.verbs.verb import Group, parser
 
 RATE = 16_000
 GOOD = ("good.wav", "good.flac", "r8.wav", "r192.wav", "six.wav")  # whatever rate and channels they have
@@ -64,6 +67,42 @@ def sounds(tmp_path_factory, voice):
     if not os.geteuid():
         (folder / "locked.wav").unlink()
     return folder
+
+
+# Help
+
+
+def lines(verbs, before=()):
+    """Every verb with the words that lead to it, and those that follow a group's."""
+    for verb in verbs:
+        words = (*before, verb.name)
+        yield words, verb
+        if isinstance(verb, Group):
+            yield from lines(verb.kinds, words)
+
+
+EVERY = {" ".join(words): verb for words, verb in lines(VERBS)}
+
+
+@pytest.mark.parametrize("words", EVERY)
+def test_every_verb_says_what_it_does_and_shows_an_example_that_parses(words, capsys):
+    with pytest.raises(SystemExit) as ended:
+        parser(VERBS).parse_args([*words.split(), "--help"])
+    said, verb = capsys.readouterr().out, EVERY[words]
+    assert ended.value.code == 0 and f"usage: sfjax {words} " in said
+    assert f"\n{verb.text}\n" in said and said.endswith(f"example:\n  {verb.example}\n")
+    assert verb.example.startswith(f"sfjax {words} ")
+    found, rest = parser(VERBS).parse_known_args(shlex.split(verb.example)[1:])
+    assert found.verb == words.split()[0] and (not rest or found.verb in CONFIGURED)
+    assert isinstance(verb, Group) or found.run is verb.run
+
+
+def test_help_names_every_verb_and_loads_no_jax():
+    check = "import sys; from sfjax.__main__ import main\ntry: main(['--help'])\nfinally: print('jax' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.endswith("\nFalse\n"), done.stderr
+    names = re.findall(r"^    (\S+)", done.stdout, re.MULTILINE)
+    assert names == [verb.name for verb in VERBS] and {*CONFIGURED} < {*names}
 
 
 # Sounds
@@ -165,6 +204,10 @@ REFUSED = [
     (
         "wants a share of the peak rate",
         ["plan", "--config=configs/pretrain.py:tiny", "--topology", "cpu:1", "--utilisation", "40"],
+    ),
+    (
+        "plan wants an estimator; configs/phase.py:tiny trains a PhaseNet; take another task's",
+        ["plan", "--config=configs/phase.py:tiny", "--topology", "cpu:1"],
     ),
     ("the following arguments are required: VERB; see `sfjax --help`", []),
     ("invalid choice: 'fly'", ["fly"]),

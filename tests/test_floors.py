@@ -12,10 +12,10 @@ import sfjax
 ROOT = Path(sfjax.__file__).parent
 FLOORS = (
     "audio masks model flow diffusion process lora optim precision sharding metrics errors picture interrupt pool",
-    "tasks data text objective vocoder checkpoint release journal validation chunks",
+    "tasks data text objective vocoder checkpoint release journal validation chunks splice voice",
     "train infer plan",
-    "evaluate predict gather configs flags",  # what runs by default values; the floors below are told theirs
-    "__main__ __init__ quickstart",
+    "evaluate predict gather configs overrides spoken",  # what runs by default values; the floors below are told theirs
+    "__main__ __init__ quickstart verbs",
 )
 FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts.split()}
 APART = set(FLOORS[2].split())  # never each other

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from sfjax import __main__ as cli
-from sfjax import flags, gather, train
+from sfjax import gather, overrides, train
 from sfjax.errors import UserError
 
 SWEEPS = sorted((Path(cli.__file__).parents[1] / "configs/sweeps").glob("*.txt"))
@@ -22,7 +22,7 @@ def test_every_line_of_a_sweep_is_a_config(path):
         if line and not line.startswith("#"):
             name, *words = shlex.split(line.replace("(", "\\(").replace(")", "\\)"))
             kind = "enhance" if path.stem == "start" else "pretrain"
-            train.program(flags.config(f"configs/{kind}.py:tiny", words))
+            train.program(overrides.config(f"configs/{kind}.py:tiny", words))
             names.add(name)
     assert len(names) > 2
 

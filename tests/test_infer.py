@@ -5,7 +5,7 @@ import pytest
 import soundfile
 
 import sfjax
-from sfjax import audio, infer, metrics
+from sfjax import audio, chunks, metrics
 from sfjax.errors import UserError
 
 
@@ -109,7 +109,7 @@ def test_waves_that_hold_no_speech_are_refused(model, wav):
 
 
 def test_programs_are_compiled_for_few_lengths():
-    lengths = [infer._padded(frames, 1600) for frames in range(1, 1601)]
+    lengths = [chunks.padded(frames, 1600) for frames in range(1, 1601)]
     assert len(set(lengths)) <= 12
     assert all(frames <= length <= max(2**0.5 * frames + 2, 71) for frames, length in enumerate(lengths, 1))
 

@@ -1,0 +1,205 @@
+"""`sfjax prepare`: manifests from folders, pairs, lists and mixtures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sfjax.errors import UserError
+from sfjax.verbs.verb import Group, Verb, cores
+
+
+def _add_folder(one):
+    one.add_argument("source", type=Path)
+    _add_rows(one)
+    _add_checks(one)
+
+
+def _run_folder(arguments):
+    from sfjax.data import prepare
+
+    return _say(prepare.folder(arguments.source, arguments.dest, **_rows(arguments), **_checks(arguments)))
+
+
+def _add_pairs(one):
+    one.add_argument("source", type=Path, metavar="clean")
+    one.add_argument("noisy", type=Path)
+    _add_rows(one)
+    _add_checks(one)
+
+
+def _run_pairs(arguments):
+    from sfjax.data import prepare
+
+    how = _rows(arguments) | _checks(arguments)
+    return _say(prepare.pairs(arguments.source, arguments.noisy, arguments.dest, **how))
+
+
+def _add_jsonl(one):
+    one.add_argument("source", type=Path)
+    one.add_argument("--where", nargs="+", default=[], metavar="KEY=VALUE[,VALUE…]", help="lines to take")
+    _add_checks(one)
+
+
+def _run_jsonl(arguments):
+    from sfjax.data import prepare
+
+    how, where = _checks(arguments), {}
+    for condition in arguments.where:
+        key, equals, values = condition.partition("=")
+        if not equals:
+            raise UserError(f"--where {condition}: expected KEY=VALUE[,VALUE…], as in set=train-clean-100")
+        where[key] = set(values.split(","))
+    return _say(prepare.jsonl(arguments.source, arguments.dest, where=where, **how))
+
+
+def _add_merge(one):
+    one.add_argument("parts", type=Path, nargs="+", metavar="PART.parquet")
+    one.add_argument("dest", type=Path, metavar="DEST.parquet")
+    one.add_argument("--seed", type=int, default=0)
+
+
+def _run_merge(arguments):
+    from sfjax.data import prepare
+
+    return _say(prepare.merge(arguments.parts, arguments.dest, **_measured(arguments)))
+
+
+def _add_mixtures(one):
+    one.add_argument("source", type=Path, metavar="speech.parquet")
+    one.add_argument("--noise", type=Path, metavar="noise.parquet", help="add noise of it")
+    one.add_argument("--count", type=int, required=True, help="mixtures")
+    one.add_argument("--speakers", type=int, default=2, help="in each")
+    _add_list(one, split="rows to draw from")
+
+
+def _run_mixtures(arguments):
+    from sfjax.configs import default
+    from sfjax.data import mixtures, prepare
+
+    ranges = default.get_config("tiny").mixture
+    rows = mixtures.draw(
+        arguments.source, arguments.noise, split=arguments.split, speakers=arguments.speakers, count=arguments.count,
+        seed=arguments.seed, loudness=ranges.loudness, noise_loudness=ranges.noise_loudness,
+    )  # fmt: skip
+    return _say(prepare.mixtures(rows, arguments.dest, **_measured(arguments)))
+
+
+def _add_librimix(one):
+    one.add_argument("source", type=Path, metavar="metadata.csv")
+    one.add_argument("--speech", type=Path, default=Path(), help="where its source paths start")
+    one.add_argument("--noise", type=Path, default=Path(), help="where its noise paths start")
+    _add_list(one, split="split of every row")
+
+
+def _run_librimix(arguments):
+    from sfjax.data import mixtures, prepare
+
+    rows = mixtures.librimix(arguments.source, speech=arguments.speech, noise=arguments.noise, split=arguments.split)
+    return _say(prepare.mixtures(rows, arguments.dest, **_measured(arguments)))
+
+
+def _add_rows(one):
+    one.add_argument("--speaker-from", default="parent", help="parent (folder), none, or a regex with one group")
+    one.add_argument("--split", help="split of every row")
+    one.add_argument("--valid-share", type=float, default=0.0, help="share of speakers held out as split valid")
+    one.add_argument("--kind", help="kind of every row, as noise")
+
+
+def _rows(arguments):
+    return {name: getattr(arguments, name) for name in ("speaker_from", "split", "valid_share", "kind")}
+
+
+def _add_checks(one):
+    one.add_argument("dest", type=Path, metavar="DEST.parquet")
+    one.add_argument("--min-seconds", type=float, default=0.5, help="shorter files are rejected")
+    one.add_argument("--part", default="0/1", metavar="I/N", help="every N-th file from the I-th on; then merge")
+    one.add_argument("--seed", type=int, default=0)
+    one.add_argument("--workers", type=int, default=cores(), help="processes")
+
+
+def _checks(arguments):
+    part = _part(arguments.part)
+    return dict(min_seconds=arguments.min_seconds, workers=arguments.workers, part=part, **_measured(arguments))
+
+
+def _part(text):
+    number, _, count = text.partition("/")
+    if not (number.isdigit() and count.isdigit() and int(number) < int(count)):
+        raise UserError(f"--part {text}: expected I/N, this part's number from 0 and how many there are, as in 3/64")
+    return int(number), int(count)
+
+
+def _add_list(one, *, split):
+    one.add_argument("--split", help=split)
+    one.add_argument("dest", type=Path, metavar="DEST.parquet")
+    one.add_argument("--seed", type=int, default=0)
+
+
+def _measured(arguments):
+    """How loudness and Mels of what is prepared are measured."""
+    from sfjax import audio
+    from sfjax.configs import default
+
+    return dict(mel=audio.MelSpec(**default.get_config("tiny").mel), seed=arguments.seed)
+
+
+def _say(summary):
+    rejected = f", {summary.rejected} rejected ({summary.rejects})" if summary.rejected else ""
+    speakers = f", {summary.speakers} speakers" if summary.speakers else ""
+    print(f"{summary.dest}: {summary.files} recordings, {summary.hours:.2f} h{speakers}{rejected}")
+
+
+def _add_align(one):
+    one.add_argument("source", type=Path, metavar="speech.parquet")
+    one.add_argument("alignments", type=Path, help="folder of TextGrids, or a list as .jsonl, .jsonl.xz or .jsonl.gz")
+    one.add_argument("dest", type=Path, metavar="DEST.parquet")
+    one.add_argument("--longest", type=float, default=0.5, help="seconds of a phone that is no mistake of the aligner")
+
+
+def _run_align(arguments):
+    from sfjax import audio
+    from sfjax.configs import default
+    from sfjax.data import align
+
+    spec = audio.MelSpec(**default.get_config("tiny").mel)
+    done = align.run(arguments.source, arguments.alignments, arguments.dest, longest=arguments.longest, spec=spec)
+    why = ", ".join(f"{count} with {reason}" for reason, count in done.reasons.items())
+    rejected = f", {sum(done.reasons.values())} left out ({why}; {done.rejects})" if done.reasons else ""
+    repaired = f", {done.repaired} overlaps repaired" if done.repaired else ""
+    print(f"{done.dest}: {done.files} recordings with phones, {done.hours:.2f} h{rejected}{repaired}")
+
+
+PREPARE = Group(
+    "prepare", "Check audio and write a manifest of it.", "sfjax prepare folder recordings speech.parquet", "SOURCE",
+    (
+        Verb(
+            "folder", "every sound file below a folder", "sfjax prepare folder recordings speech.parquet",
+            _add_folder, _run_folder,
+        ),
+        Verb(
+            "pairs", "clean files and noisy ones of the same names", "sfjax prepare pairs clean noisy pairs.parquet",
+            _add_pairs, _run_pairs,
+        ),
+        Verb(
+            "jsonl", "a list with one JSON object a line: path, speaker, text, split …",
+            "sfjax prepare jsonl manifest.jsonl speech.parquet --where set=train-clean-100", _add_jsonl, _run_jsonl,
+        ),
+        Verb(
+            "merge", "the manifests of several parts, into one beside them",
+            "sfjax prepare merge part0.parquet part1.parquet speech.parquet", _add_merge, _run_merge,
+        ),
+        Verb(
+            "align", "a manifest and the alignments of its recordings, into one with phones",
+            "sfjax prepare align speech.parquet textgrids phones.parquet", _add_align, _run_align,
+        ),
+        Verb(
+            "mixtures", "a fixed list of mixtures, drawn from a manifest of speech",
+            "sfjax prepare mixtures speech.parquet mixtures.parquet --count 100", _add_mixtures, _run_mixtures,
+        ),
+        Verb(
+            "librimix", "mixtures by a metadata CSV of LibriMix",
+            "sfjax prepare librimix libri2mix_test-clean.csv test.parquet --speech LibriSpeech --noise wham_noise",
+            _add_librimix, _run_librimix,
+        ),
+    ),
+)  # fmt: skip

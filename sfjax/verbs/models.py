@@ -1,0 +1,93 @@
+"""`sfjax predict`, `export`, `report` and `quickstart`: what else is done with runs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from sfjax.errors import UserError
+from sfjax.verbs.verb import Verb, cores, load_model, model_flags, sampling, sampling_flags
+
+
+def _add_predict(one):
+    one.add_argument("--manifest", required=True, type=Path, help="made by `sfjax prepare mixtures` or pairs")
+    one.add_argument("--split", help="rows of this split only")
+    one.add_argument("-o", "--output", required=True, type=Path, help="folder for the Mels and a manifest of them")
+    model_flags(one, required=True)
+    sampling_flags(one)
+
+
+def _run_predict(arguments):
+    from sfjax import predict
+
+    made, kept = predict.run(
+        arguments.manifest, load_model(arguments), arguments.output, split=arguments.split, seed=arguments.seed,
+        **sampling(arguments),
+    )  # fmt: skip
+    print(f"{arguments.output}: {made} predicted, {kept} there already")
+
+
+def _add_export(one):
+    one.add_argument("--workdir", required=True, type=Path, help="folder of the run")
+    one.add_argument("-o", "--output", required=True, type=Path, help="folder for config.json and model.safetensors")
+    one.add_argument("--dtype", default="float32", help="or float16, half as large")
+    one.add_argument("--step", type=int, help="checkpoint; default: the newest")
+    one.add_argument("--ema", action=argparse.BooleanOptionalAction, default=True, help="averaged parameters")
+
+
+def _run_export(arguments):
+    from sfjax import release
+
+    path = release.export(
+        arguments.workdir, arguments.output, ema=arguments.ema, step=arguments.step, dtype=arguments.dtype
+    )
+    print(f"{path}: {path.stat().st_size / 2**20:.2f} MiB")
+
+
+def _add_report(one):
+    one.add_argument("runs", nargs="+", type=Path, metavar="FOLDER", help="of runs, or of folders of them")
+    one.add_argument("-o", "--output", nargs="+", type=Path, default=[], help="tables as .csv or .json, curves as .png")
+    one.add_argument("--smooth", type=int, default=200, help="steps that a training loss in a picture is the mean of")
+
+
+def _run_report(arguments):
+    from sfjax import gather
+
+    found = gather.runs(arguments.runs)
+    print(gather.table(gather.rows(found)))
+    for path in arguments.output:
+        gather.write(found, path, smooth=arguments.smooth)
+
+
+def _add_quickstart(one):
+    one.add_argument("-o", "--output", type=Path, default=Path("quickstart"), help="folder for all that it makes")
+    one.add_argument("--speech", type=Path, help="folder of clean speech; without it voices are generated")
+    one.add_argument("--noise", type=Path, help="folder of noise")
+    one.add_argument("--workers", type=int, default=cores(), help="processes")
+
+
+def _run_quickstart(arguments):
+    from sfjax import quickstart
+    from sfjax.__main__ import main
+
+    if (arguments.speech is None) != (arguments.noise is None):
+        raise UserError("--speech and --noise go together; give both folders, or neither for generated voices")
+    quickstart.run(main, arguments.output, speech=arguments.speech, noise=arguments.noise, workers=arguments.workers)
+
+
+PREDICT = Verb(
+    "predict", "Write the Mels that a model makes of a manifest's recordings, or go on with it.",
+    "sfjax predict --model runs/separate --manifest mixtures.parquet -o predicted", _add_predict, _run_predict,
+)  # fmt: skip
+EXPORT = Verb(
+    "export", "Write what a run trained into a folder to give away.", "sfjax export --workdir runs/lora -o lora",
+    _add_export, _run_export,
+)  # fmt: skip
+REPORT = Verb(
+    "report", "Put runs side by side: what differs, how far, how good.", "sfjax report runs -o runs.csv runs.png",
+    _add_report, _run_report,
+)  # fmt: skip
+QUICKSTART = Verb(
+    "quickstart", "The whole way in five minutes on two cores.", "sfjax quickstart -o quickstart",
+    _add_quickstart, _run_quickstart,
+)  # fmt: skip

@@ -1,0 +1,105 @@
+"""What verbs are made of: their parser, and the flags and the loading that several of them share."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sfjax.errors import UserError
+
+
+class Verb(NamedTuple):
+    """A word of the command line: its help, `add`, which gives a parser its flags, and `run`, which obeys them.
+
+    `run` finds in `overrides` what no flag took, and returns the exit code; None is 0.
+    """
+
+    name: str
+    text: str
+    example: str
+    add: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int | None]
+
+
+class Group(NamedTuple):
+    """A word of the command line that one of the verbs of `kinds` follows; `metavar` is what help calls these."""
+
+    name: str
+    text: str
+    example: str
+    metavar: str
+    kinds: tuple[Verb, ...]
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise UserError(f"{message}; see `{self.prog} --help`")
+
+
+def parser(verbs: Sequence[Verb | Group]) -> argparse.ArgumentParser:
+    """The parser of all verbs; what it parses has the first word in its field `verb`, and the `run` of the verb."""
+    made = _Parser(
+        prog="sfjax", description="SpeechFlow in JAX: pre-train on speech, fine-tune, enhance recordings, score them."
+    )
+    _add(made, verbs, metavar="VERB", dest="verb")
+    return made
+
+
+def _add(made, verbs, *, metavar, dest):
+    parsers = made.add_subparsers(required=True, metavar=metavar, dest=dest)
+    for verb in verbs:
+        one = parsers.add_parser(
+            verb.name, help=verb.text, description=verb.text, epilog=f"example:\n  {verb.example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )  # fmt: skip
+        if isinstance(verb, Group):
+            _add(one, verb.kinds, metavar=verb.metavar, dest=argparse.SUPPRESS)
+        else:
+            verb.add(one)
+            one.set_defaults(run=verb.run)
+
+
+def cores() -> int:
+    """The cores that this process may use: as many processes as are worth starting."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def model_flags(one: argparse.ArgumentParser, *, required: bool) -> None:
+    """The flags of `load_model`."""
+    one.add_argument("--model", required=required, type=Path, help="workdir of a run")
+    one.add_argument("--phase", type=Path, help="workdir or exported folder of a phase net for it")
+    one.add_argument("--adapter", type=Path, help="workdir or exported folder of adapters for it")
+    one.add_argument("--step", type=int, help="checkpoint; default: the newest")
+    one.add_argument("--ema", action=argparse.BooleanOptionalAction, default=True, help="averaged parameters")
+
+
+def load_model(arguments: argparse.Namespace) -> Any:
+    """The `infer.Model` that the flags of `model_flags` name."""
+    from sfjax import infer
+
+    return infer.load(
+        arguments.model, ema=arguments.ema, step=arguments.step, adapter=arguments.adapter, phase=arguments.phase
+    )
+
+
+def sampling_flags(one: argparse.ArgumentParser) -> None:
+    """The flags of `sampling`, and `--seed`."""
+    one.add_argument("--solver", help="euler, midpoint, heun, rk4, dopri5; of diffusion: ddim; default: the run's")
+    one.add_argument("--steps", type=int, help="of the solver")
+    one.add_argument("--guidance", type=float, help="strength; 0: none, at half the cost")
+    one.add_argument("--sway", type=float, help="-1: more steps early; 0: even")
+    one.add_argument("--seed", type=int, default=0, help="of the noise that sampling starts from")
+
+
+def sampling(arguments: argparse.Namespace) -> dict[str, Any]:
+    """How to sample, as keyword arguments; None where the run's own way is to be taken."""
+    return {name: getattr(arguments, name) for name in ("solver", "steps", "guidance", "sway")}
+
+
+def report_flags(one: argparse.ArgumentParser) -> None:
+    """The flags of a verb that scores."""
+    one.add_argument("-o", "--output", type=Path, help="scores as .json or .csv")
+    one.add_argument("--workers", type=int, default=cores(), help="processes that score")
