@@ -206,7 +206,7 @@ def evaluate(
     """The report on a manifest of clean and noisy recordings, or of mixtures, as `system` treats them.
 
     `model` enhances or separates them with a `sfjax.infer.Model`, `noisy` leaves them as they are, `bound` joins the
-    clean Mel to the phase of the recording, or to that of a `sfjax.infer.Phase`: what a perfect model would reach.
+    clean Mel to the phase of the recording, or to that of a `sfjax.companions.Phase`: what a perfect model would reach.
     `options` are those of sampling. A recording that cannot be read is listed with its reason. Raises `UserError` for a
     manifest without either.
     """

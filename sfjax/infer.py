@@ -8,25 +8,24 @@ import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float, Int, Key, Shaped
 
-from sfjax import audio, flow, precision, release, tasks, voice
+from sfjax import audio, companions, flow, precision, release, tasks, voice
 from sfjax.chunks import Chunk, FileJob, Job, cut, padded
+from sfjax.companions import Phase
 from sfjax.errors import UserError
 from sfjax.model import Estimator
 from sfjax.process import process
 from sfjax.text import pronounce
-from sfjax.text.durations import DurationModel
 from sfjax.text.phones import Line
-from sfjax.vocoder import gan, hifigan
 from sfjax.vocoder.hifigan import Vocoder
 from sfjax.vocoder.phase import PhaseNet, spectra_to_waves
-from sfjax.voice import Edit, Speech, Timing
+from sfjax.voice import Edit, Speech
 
 
 def load(
@@ -49,49 +48,12 @@ def load(
     params, found = release.weights(folder, ema=ema, step=step)
     model = _model(params, found)
     model = model if adapter is None else model.adapted(adapter)
-    model = model if phase is None else dataclasses.replace(model, phase=load_phase(phase))
-    model = model if vocoder is None else dataclasses.replace(model, vocoder=load_vocoder(vocoder, model.spec))
-    return model if timing is None else dataclasses.replace(model, timing=load_timing(timing))
-
-
-def load_phase(folder: str | Path) -> Phase:
-    """The phase net of a run or of an exported folder."""
-    params, found = release.weights(folder, ema=True)
-    task = tasks.make(**found.config["task"])
-    if not isinstance(task, tasks.Phase):
-        raise UserError(f"{folder} holds no phase net but a model to {_names(task)}")
-    spec, dtype = audio.MelSpec(**found.config["mel"]), precision.policy(found.config["precision"]).compute
-    return Phase(PhaseNet(**found.config["phase"], spec=spec, dtype=dtype), jax.device_put(params))
-
-
-def load_vocoder(path: str | Path, spec: audio.MelSpec) -> Vocoder:
-    """The vocoder of a run or of an exported folder, or a published HiFi-GAN's checkpoint beside its config.json.
-
-    `UserError` if it was made for other Mels than those of `spec`.
-    """
-    if Path(path).is_file():
-        return hifigan.read_torch(path, spec, dtype=jnp.float32)
-    params, found = release.weights(path, ema=True)
-    task = tasks.make(**found.config["task"])
-    if not isinstance(task, tasks.Vocode):
-        raise UserError(f"{path} holds no vocoder but a model to {_names(task)}")
-    own = audio.MelSpec(**found.config["mel"])
-    wrong = [name for name, value in dataclasses.asdict(own).items() if value != getattr(spec, name)]
-    if wrong:
-        differ = ", ".join(f"{name} {getattr(own, name)} there and {getattr(spec, name)} here" for name in wrong)
-        raise UserError(f"{path} is a vocoder of other Mels ({differ}); train one on these")
-    return Vocoder(gan.generator(found.config["vocoder"], own), jax.device_put(gan.released(params)), own.mean, own.std)
-
-
-def load_timing(folder: str | Path) -> Timing:
-    """The model of durations of a run or of an exported folder."""
-    params, found = release.weights(folder, ema=True)
-    task = tasks.make(**found.config["task"])
-    if not isinstance(task, tasks.Durations):
-        raise UserError(f"{folder} holds no model of durations but one to {_names(task)}")
-    dtype, phones = precision.policy(found.config["precision"]).compute, task.phones
-    network = DurationModel(**found.config["model"], phones=len(phones), size=found.config["mel"]["bands"], dtype=dtype)
-    return Timing(network, jax.device_put(params), phones)
+    return dataclasses.replace(
+        model,
+        phase=None if phase is None else companions.load_phase(phase),
+        vocoder=None if vocoder is None else companions.load_vocoder(vocoder, model.spec),
+        timing=None if timing is None else companions.load_timing(timing),
+    )
 
 
 def _model(params, found):
@@ -99,7 +61,7 @@ def _model(params, found):
     task = tasks.make(**config["task"])
     for kind, flag in ((tasks.Phase, "phase"), (tasks.Vocode, "vocoder"), (tasks.Durations, "timing")):
         if isinstance(task, kind):
-            raise UserError(f"{found.name} was trained to {_names(task)}, which helps a model; give it as --{flag}")
+            raise UserError(f"{found.name} was trained to {tasks.names(task)}, to help a model; give it as --{flag}")
     spec = audio.MelSpec(**config["mel"])
     dtype = precision.policy(config["precision"]).compute
     phones = len(tasks.phones(task))
@@ -108,13 +70,6 @@ def _model(params, found):
         network, jax.device_put(params), task, process(config["process"]), spec,
         config["sample"], config["infer"], f"{found.name}, step {found.step}",
     )  # fmt: skip
-
-
-class Phase(NamedTuple):
-    """A phase net and its parameters."""
-
-    network: PhaseNet
-    params: Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,21 +174,21 @@ class Model:
         """The task of finding frames of a recording, as this model learned it; `UserError` if it did not."""
         found = tasks.choose(self.task, tasks.Speak) or tasks.choose(self.task, tasks.Pretrain)
         if found is None:
-            raise UserError(f"{self.name} was trained to {_names(self.task)}, not to speak or to fill gaps")
+            raise UserError(f"{self.name} was trained to {tasks.names(self.task)}, not to speak or to fill gaps")
         return found
 
     def enhancing(self) -> tasks.Enhance:
         """The task of enhancement, as this model learned it; `UserError` if it did not."""
         found = tasks.choose(self.task, tasks.Enhance)
         if found is None:
-            raise UserError(f"{self.name} was trained to {_names(self.task)}, not to enhance")
+            raise UserError(f"{self.name} was trained to {tasks.names(self.task)}, not to enhance")
         return found
 
     def separating(self, speakers: int) -> tasks.Separate:
         """The task of separating so many speakers, as this model learned it; `UserError` if it did not."""
         found = tasks.choose(self.task, tasks.Separate, speakers=speakers)
         if found is None:
-            raise UserError(f"{self.name} was trained to {_names(self.task)}, not to separate {speakers} speakers")
+            raise UserError(f"{self.name} was trained to {tasks.names(self.task)}, not to separate {speakers} speakers")
         return found
 
     def _treat(self, task, wave, sample_rate, seed, options):
@@ -358,11 +313,6 @@ class Model:
 
 def _lexicon(given):
     return pronounce.default_lexicon() if given is None else given
-
-
-def _names(task):
-    many = lambda part: f" {part.speakers} speakers" if isinstance(part, tasks.Separate) else ""
-    return " and ".join(type(part).__name__.lower() + many(part) for part in tasks.parts(task).values())
 
 
 @functools.partial(jax.jit, static_argnames=("network", "sampler", "task", "spec", "options"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import functools
 import math
 import sys
@@ -19,17 +18,16 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
-from ml_collections import ConfigDict
 
 from sfjax import audio, checkpoint, lora, optim, precision, release, sharding, tasks
-from sfjax.data import loader, manifest
+from sfjax.data import inventory, loader
 from sfjax.errors import UserError
 from sfjax.interrupt import Interrupt
 from sfjax.journal import Journal, Silence, Trace
 from sfjax.model import Estimator
 from sfjax.objective import Batch, Objective, estimation
 from sfjax.process import process
-from sfjax.text import durations, phones
+from sfjax.text import durations
 from sfjax.validation import Validation
 from sfjax.vocoder import gan, phase
 
@@ -234,7 +232,7 @@ def run(config: Any, workdir: str | Path, *, out: Any = None) -> State:
 
     # What is trained, on what, and where it lives
     jax.config.update("jax_debug_nans", config.debug.nans)
-    config = with_phones(config)
+    config = inventory.with_phones(config)
     made = program(config)
     read, read_valid = readers(config, made.task, made.spec)
     made.check()
@@ -300,34 +298,6 @@ def run(config: Any, workdir: str | Path, *, out: Any = None) -> State:
         journal.close(int(state.step), time.perf_counter() - began)
     interrupt.end()
     return state
-
-
-def with_phones(config: Any) -> Any:
-    """The config with the phones that its task is to know, if it names none: those of the model it starts from, or
-    all of its training manifests'."""
-    section = config.task.to_dict()
-    if tasks.with_phones(section, ("",)) == section:
-        return config
-    start = checkpoint.read_config(config.init_from)["task"] if config.init_from else None
-    known = tasks.phones(tasks.make(**start)) if start else ()
-    config = copy.deepcopy(config)
-    config.task = ConfigDict(tasks.with_phones(section, known or _inventory(config.data)))
-    return config
-
-
-def _inventory(data):
-    found: set[str] = set()
-    several = "=" in data.train
-    for part in filter(None, (part.strip() for part in data.train.split(","))):
-        rows = manifest.read(loader.entry(part, named=several)[1], split=data.split)
-        if "phones" in rows.columns:
-            found |= {phone for line in rows.table.column("phones").to_pylist() for phone in line or ()}
-    if not found:
-        raise UserError(
-            f"{data.train or 'data.train'}: expected a manifest with phones, found none; make one with "
-            "`sfjax prepare align`"
-        )
-    return phones.inventory([found])
 
 
 def readers(config: Any, task: Any, spec: audio.MelSpec) -> tuple[loader.Reader, dict[str, loader.Reader]]:

@@ -6,24 +6,21 @@ without the phones that are said there (SpeechFlow 4.4; Voicebox 3.3).
 
 from __future__ import annotations
 
-import functools
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Int32, Key, Shaped
+from jaxtyping import Bool, Float, Shaped
 
-from sfjax import audio, flow, splice
+from sfjax import audio, splice
 from sfjax.chunks import padded
 from sfjax.errors import UserError
+from sfjax.filling import Gap, regenerate, voiced
 from sfjax.text import durations, espeak, phones, pronounce, timing
 from sfjax.text.phones import SILENCE, Line
 from sfjax.text.pronounce import Pronouncer
-from sfjax.vocoder.griffin_lim import griffin_lim
 
 LEAST = 0.5  # seconds of a prompt
 QUIET = 1e-3  # peak of a prompt that is called silent
@@ -32,7 +29,6 @@ SHARE = 0.5  # of a chunk: the longest prompt; longer ones are cut behind a word
 LONGEST = 0.75  # of a chunk: the longest stretch that is found at once
 FADE = 0.005  # seconds of the cross-fade at both ends of what is spliced in
 JOIN = 2  # frames of silence by which sentences are cross-faded
-ITERATIONS = 32  # of Griffin-Lim
 
 
 class Prompt(NamedTuple):
@@ -90,17 +86,6 @@ class Timing(NamedTuple):
             np.array([count], np.int32),
         )  # fmt: skip
         return np.asarray(found)[0, :count]
-
-
-class Gap(NamedTuple):
-    """A question to the model: of `frames` frames, `origin` names each one's own in `wave`, −1 where it is to be found.
-
-    `phones` are the numbers of the phones said there, 0 for none.
-    """
-
-    wave: Float[np.ndarray, " samples"]
-    origin: Int32[np.ndarray, " frames"]
-    phones: Int32[np.ndarray, " frames"]
 
 
 def prompt(
@@ -418,102 +403,5 @@ def _pieces(model, asked, spans, recording, rate, seed, options, exact=None):
     return found
 
 
-# The question to the model, and waves from its answer
-
-
 def _by_frame(model, line):
     return phones.by_frame(phones.numbers(line.phones, model.phones), line.lengths)
-
-
-def regenerate(
-    model: Any, asked: Sequence[Gap], seed: int, options: dict[str, Any]
-) -> list[Float[np.ndarray, "_ mels"]]:
-    """The Mels of all questions, with the frames that were known as they are."""
-    task, chosen = model.filling(), tuple(sorted(model.sampling(options).items()))
-    found: list[np.ndarray] = []
-    for first in range(0, len(asked), model.chunking["batch"]):
-        group = asked[first : first + model.chunking["batch"]]
-        frames, rows = _room(model, [max(len(one.origin), model.spec.frames(len(one.wave))) for one in group])
-        fill = lambda values, size, dtype, empty: np.stack(
-            [np.pad(np.asarray(x, dtype), (0, size - len(x)), constant_values=empty) for x in values]
-        )
-        blank = [Gap(np.zeros(0, np.float32), np.zeros(0, np.int32), np.zeros(0, np.int32))] * (rows - len(group))
-        waves, origins, spoken = zip(*group, *blank, strict=True)
-        made = _regenerated(
-            model.params,
-            fill(waves, frames * model.spec.hop, np.float32, 0),
-            np.array([max(len(wave), model.spec.window) for wave in waves], np.int32),
-            fill(origins, frames, np.int32, -1),
-            fill(spoken, frames, np.int32, 0),
-            np.array([max(len(origin), 1) for origin in origins], np.int32),
-            jax.random.key(seed), np.int32(first), network=model.network, sampler=model.process.sample, task=task,
-            spec=model.spec, options=chosen,
-        )  # fmt: skip
-        found += [mel[: len(one.origin)] for mel, one in zip(np.asarray(made), group, strict=False)]
-    return found
-
-
-def _room(model, frames):
-    """How many frames and rows a program for examples of these frames takes: few sizes, so few programs."""
-    most = round(model.chunking["seconds"] * model.spec.sample_rate / model.spec.hop)
-    return padded(max(frames), most), 1 << (len(frames) - 1).bit_length()
-
-
-@functools.partial(jax.jit, static_argnames=("network", "sampler", "task", "spec", "options"))
-def _regenerated(
-    params: Any,
-    waves: Float[Array, "batch samples"],
-    lengths: Int[Array, " batch"],
-    origin: Int[Array, "batch frames"],
-    spoken: Int[Array, "batch frames"],
-    count: Int[Array, " batch"],
-    key: Key[Array, ""],
-    first: Int[Array, ""],
-    *,
-    network: Any,
-    sampler: Callable,
-    task: Any,
-    spec: audio.MelSpec,
-    options: tuple,
-) -> Float[Array, "batch frames mels"]:
-    mel = audio.log_mel(waves, spec, lengths)
-    hidden = origin < 0
-    speech = jnp.where(hidden[..., None], 0.0, jnp.take_along_axis(mel, jnp.maximum(origin, 0)[..., None], axis=1))
-    inputs = jax.vmap(task.condition)({"speech": speech, "hidden": hidden, "phones": spoken}, count)
-    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(first + jnp.arange(len(count)))
-    x0 = jax.vmap(lambda key: flow.noise(key, origin.shape[1], spec.bands))(keys)
-    apply = lambda x, t, inputs, lengths: network.apply({"params": params}, x, t, lengths=lengths, **inputs)
-    x1 = sampler(apply, x0, inputs, count, **dict(options))
-    return jnp.where(hidden[..., None], x1, speech)
-
-
-def voiced(model: Any, mels: Iterable[Float[np.ndarray, "_ mels"]], seed: int) -> list[Float[np.ndarray, " _"]]:
-    """The waves of Mels by the model's vocoder, or by Griffin-Lim where it has none."""
-    mels, found, batch = list(mels), [], model.chunking["batch"]
-    for first in range(0, len(mels), batch):
-        group = mels[first : first + batch]
-        frames, rows = _room(model, [len(mel) for mel in group])
-        given = np.zeros((rows, frames, model.spec.bands), np.float32)
-        counts = np.full(rows, 4, np.int32)
-        for row, mel in enumerate(group):
-            given[row, : len(mel)], counts[row] = mel, len(mel)
-        network, *rest = model.vocoder or (None,)
-        made = _voiced(tuple(rest), given, counts, jax.random.key(seed), spec=model.spec, network=network)
-        found += [wave[: len(mel) * model.spec.hop] for wave, mel in zip(np.asarray(made), group, strict=False)]
-    return found
-
-
-@functools.partial(jax.jit, static_argnames=("spec", "network"))
-def _voiced(
-    vocoder: tuple,
-    mels: Float[Array, "batch frames mels"],
-    counts: Int[Array, " batch"],
-    key: Key[Array, ""],
-    *,
-    spec: audio.MelSpec,
-    network: Any,
-) -> Float[Array, "batch samples"]:
-    if network is None:
-        return griffin_lim(mels, spec, key, iterations=ITERATIONS, lengths=counts * spec.hop)
-    params, mean, std = vocoder
-    return network.apply({"params": params}, (mels * spec.std + spec.mean - mean) / std, counts)

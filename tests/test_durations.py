@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sfjax import checkpoint, infer, tasks, train
+from sfjax import checkpoint, companions, tasks, train
 from sfjax.data import manifest
 from sfjax.text import durations, phones
 
@@ -101,7 +101,7 @@ def test_it_learns_how_long_each_phone_lasts(toy_config, tmp_path):
     changes = {"data.train": f"{tmp_path}/m.parquet", "data.buckets": (2.0,), "data.seconds": 64.0, "ema": 0.5,
                "optim.updates": 60, "optim.peak": 1e-2, "task.drop": 0.0, "run.validate": 60}  # fmt: skip
     state = train.run(toy_config("durations", **changes), tmp_path / "run")
-    timing = infer.load_timing(tmp_path / "run")
+    timing = companions.load_timing(tmp_path / "run")
     assert int(state.step) == 60 and timing.phones == inventory
     line = phones.Line(tuple(rows[0]["phones"]), (0,) * 17, tuple("w" * 8))
     found = timing(line, [True] * 17)

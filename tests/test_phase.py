@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sfjax import audio, infer, metrics, tasks, train
+from sfjax import audio, companions, infer, metrics, tasks, train
 from sfjax.data import examples, manifest
 from sfjax.errors import UserError
 from sfjax.vocoder import phase
@@ -49,7 +49,7 @@ def test_the_bound_does_not_depend_on_the_padding_of_its_program(sources, net, s
     params = jax.tree.map(lambda p: p + 0.02 * jax.random.normal(jax.random.key(1), p.shape), params)
     learned = phase.spectra_to_waves(net.apply({"params": params}, *given), spec, LENGTHS[1:])[0]
     borrowed = audio.borrow_phase(mels, spectrum, spec)
-    for wanted, used in ((borrowed, None), (learned, infer.Phase(net, params))):
+    for wanted, used in ((borrowed, None), (learned, companions.Phase(net, params))):
         made = infer.bound(np.asarray(clean), np.asarray(clean.sum(axis=0)), spec, used)
         np.testing.assert_allclose(made, wanted[:, : LENGTHS[1]], atol=1e-5)
 
@@ -99,7 +99,7 @@ def test_it_learns_to_pass_the_borrowed_phase(config, corpus, spec, tmp_path):
     """The mixtures are generated voices, whose phases are easy: what is proved is that training works."""
     more = {"optim.updates": 60, "run.validate": 60, "run.valid_batches": 2, "run.pictures": 1}
     train.run(config(**more), tmp_path)
-    net = infer.load_phase(tmp_path)
+    net = companions.load_phase(tmp_path)
     rows = manifest.read(corpus / "speech.parquet", split="train")
     waves = [audio.read(rows.row(i)["path"])[0][:16_000] for i in (0, 1)]
     sources = jnp.asarray(np.stack(waves))[None]
@@ -114,7 +114,7 @@ def test_it_learns_to_pass_the_borrowed_phase(config, corpus, spec, tmp_path):
 
 
 def test_a_phase_net_is_no_model_and_a_model_no_phase_net(trained, enhancer):
-    with pytest.raises(UserError, match="holds a phase net, which goes with a model"):
+    with pytest.raises(UserError, match="was trained to phase, to help a model; give it as --phase"):
         infer.load(trained)
     with pytest.raises(UserError, match="holds no phase net but a model to enhance"):
         infer.load(enhancer, phase=enhancer)

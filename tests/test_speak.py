@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sfjax import checkpoint, infer, masks, tasks, train
-from sfjax.data import examples, loader, manifest
+from sfjax.data import examples, inventory, loader, manifest
 from sfjax.errors import UserError
 from sfjax.model import Estimator
 from sfjax.text import phones
@@ -134,13 +134,13 @@ def test_a_model_that_knows_no_phones_is_taught_those_of_the_data(toy_config, sp
     for name, leaf in jax.tree_util.tree_leaves_with_path(before):
         np.testing.assert_array_equal(leaf, _at(state.params, name))
     rows = manifest.read(spoken, split="train").table
-    inventory = phones.inventory(rows.column("phones").to_pylist())
-    assert checkpoint.read_config(here)["task"]["phones"] == inventory
-    assert state.params["phone_table"].shape == (len(inventory), 80)
-    assert infer.load(here).phones == inventory
+    known = phones.inventory(rows.column("phones").to_pylist())
+    assert checkpoint.read_config(here)["task"]["phones"] == known
+    assert state.params["phone_table"].shape == (len(known), 80)
+    assert infer.load(here).phones == known
     # a run that starts from it keeps its phones, whatever is in its own data
-    kept = train.with_phones(toy_config("speak", **{"data.train": "nowhere.parquet", "init_from": str(here)}))
-    assert kept.task.phones == inventory
+    kept = inventory.with_phones(toy_config("speak", **{"data.train": "nowhere.parquet", "init_from": str(here)}))
+    assert kept.task.phones == known
 
 
 def _at(tree, path):

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from sfjax import audio, checkpoint, infer, release, train, voice
+from sfjax import audio, checkpoint, companions, filling, infer, release, train
 from sfjax.errors import UserError
 from sfjax.vocoder import gan, hifigan
 
@@ -104,7 +104,7 @@ def test_a_run_is_judged_by_its_mels_and_seen(folder):
 
 def test_an_exported_vocoder_is_the_generator_alone_and_makes_the_same_waves(folder, spec, tmp_path):
     release.export(folder, tmp_path, ema=True, step=None, dtype="float32")
-    own, given = infer.load_vocoder(folder, spec), infer.load_vocoder(tmp_path, spec)
+    own, given = companions.load_vocoder(folder, spec), companions.load_vocoder(tmp_path, spec)
     assert {*given.params} == {*checkpoint.params(folder, ema=True)[0]["generator"]}
     mel = jax.random.normal(jax.random.key(0), (1, 30, 80))
     waves = [one.network.apply({"params": one.params}, mel, jnp.array([30])) for one in (own, given)]
@@ -120,16 +120,16 @@ def test_a_model_with_a_vocoder_speaks_by_it(folder, speaker, spec):
     assert len(made.wave) == len(plain.wave) == 160 * sum(made.line.lengths)
     assert np.abs(made.wave - plain.wave).max() > 1e-4
     # as the generator is called, on natural log-Mels that it normalises itself
-    vocoder = infer.load_vocoder(folder, spec)
+    vocoder = companions.load_vocoder(folder, spec)
     model = infer.load(run, vocoder=folder)
     mel = np.random.default_rng(0).standard_normal((40, 80)).astype(np.float32)
     wanted = vocoder.network.apply({"params": vocoder.params}, jnp.asarray(mel)[None], jnp.array([40]))[0]
-    np.testing.assert_allclose(voice.voiced(model, [mel], 0)[0], wanted, atol=1e-5)
+    np.testing.assert_allclose(filling.voiced(model, [mel], 0)[0], wanted, atol=1e-5)
     shifted = dataclasses.replace(model, vocoder=vocoder._replace(mean=0.0, std=1.0))
     wanted = vocoder.network.apply(
         {"params": vocoder.params}, jnp.asarray(mel * spec.std + spec.mean)[None], jnp.array([40])
     )[0]
-    np.testing.assert_allclose(voice.voiced(shifted, [mel], 0)[0], wanted, atol=1e-5)
+    np.testing.assert_allclose(filling.voiced(shifted, [mel], 0)[0], wanted, atol=1e-5)
 
 
 def test_a_vocoder_of_other_mels_is_refused_by_their_settings(folder, spec, toy_config, tmp_path):
@@ -138,8 +138,8 @@ def test_a_vocoder_of_other_mels_is_refused_by_their_settings(folder, spec, toy_
     (tmp_path / "run" / "checkpoints").symlink_to(folder / "checkpoints")
     (tmp_path / "run" / "config.json").write_text(text.replace('"high": 8000.0', '"high": 7600.0'))
     with pytest.raises(UserError, match="vocoder of other Mels .high 7600.0 there and 8000.0 here.; train one"):
-        infer.load_vocoder(tmp_path / "run", spec)
-    with pytest.raises(UserError, match="trained to vocode, which helps a model; give it as --vocoder"):
+        companions.load_vocoder(tmp_path / "run", spec)
+    with pytest.raises(UserError, match="trained to vocode, to help a model; give it as --vocoder"):
         infer.load(folder)
     with pytest.raises(UserError, match="a vocoder wants Mels that are clean or predicted, got 'odd'"):
         train.run(toy_config("vocode", **TOY | {"task.mels": "odd"}), tmp_path / "odd")

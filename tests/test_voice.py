@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from sfjax import audio, infer, splice, voice
+from sfjax import audio, filling, infer, splice, voice
 from sfjax.data import manifest
 from sfjax.errors import UserError
 from sfjax.text import alignment, espeak, phones, pronounce, timing
@@ -65,12 +65,12 @@ def test_the_frames_of_a_prompt_are_kept_and_the_others_found(model, recording):
     wave, line = recording
     known = sum(line.lengths)
     origin = np.concatenate([np.arange(known), np.full(30, -1)]).astype(np.int32)
-    asked = [voice.Gap(wave, origin, np.ones(known + 30, np.int32))]
-    found = voice.regenerate(model, asked, 0, STEPS)[0]
+    asked = [filling.Gap(wave, origin, np.ones(known + 30, np.int32))]
+    found = filling.regenerate(model, asked, 0, STEPS)[0]
     mel = np.asarray(audio.log_mel(jnp.asarray(wave)[None], model.spec))[0]
     np.testing.assert_allclose(found[:known], mel, atol=1e-4)
-    together = voice.regenerate(
-        model, asked + [voice.Gap(wave, origin[: known + 9], asked[0].phones[: known + 9])], 0, STEPS
+    together = filling.regenerate(
+        model, asked + [filling.Gap(wave, origin[: known + 9], asked[0].phones[: known + 9])], 0, STEPS
     )
     np.testing.assert_allclose(together[0], found, atol=1e-4)  # not by what it is batched with
 
@@ -338,7 +338,7 @@ def test_edit_and_infill_write_what_they_left_alone_bit_for_bit(call, words, tmp
         ("expected a name that ends in .wav", "speak hi -o o.aiff --model {m} --timing {t}"),
         ("speed from 0.25 to 4, got 9", "speak hi -o {d}/o.wav --model {m} --timing {t} --speed 9"),
         ("holds no model of durations but", "speak hi -o o.wav --model {m} --timing {m}"),
-        ("which helps a model; give it as --timing", "speak hi -o o.wav --model {t} --timing {t}"),
+        ("to help a model; give it as --timing", "speak hi -o o.wav --model {t} --timing {t}"),
         ("holds no vocoder but a model", "speak hi -o o.wav --model {m} --timing {t} --vocoder {t}"),
         ("wanted a lexicon", "speak hi -o o.wav --model {m} --timing {t} --lexicon nowhere.dict"),
         ("got none .No such file", "speak hi -o o.wav --model {m} --durations nowhere.json"),

@@ -96,3 +96,9 @@ def choose(task: Any, kind: type, **fields: Any) -> Any:
     """The task among those of a model that is of `kind` and has these `fields`; None if there is none."""
     alike = lambda part: all(getattr(part, name) == value for name, value in fields.items())
     return next((part for part in parts(task).values() if isinstance(part, kind) and alike(part)), None)
+
+
+def names(task: Any) -> str:
+    """What a model was trained to do, in words."""
+    many = lambda part: f" {part.speakers} speakers" if isinstance(part, Separate) else ""
+    return " and ".join(type(part).__name__.lower() + many(part) for part in parts(task).values())

@@ -53,9 +53,9 @@ def _run_evaluate(arguments):
     model = load_model(arguments) if arguments.model is not None else None
     phase = None
     if arguments.phase is not None:
-        from sfjax import infer
+        from sfjax import companions
 
-        phase = infer.load_phase(arguments.phase)
+        phase = companions.load_phase(arguments.phase)
     report = evaluate.evaluate(
         arguments.manifest, model, system=arguments.system, split=arguments.split, seed=arguments.seed,
         workers=arguments.workers, progress=sys.stderr.isatty(), phase=phase, **sampling(arguments),

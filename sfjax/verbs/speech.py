@@ -126,13 +126,13 @@ def _run_infill(arguments):
 def _model(arguments):
     import dataclasses
 
-    from sfjax import infer
+    from sfjax import companions
 
     model = load_model(arguments)
     if arguments.vocoder is not None:
-        model = dataclasses.replace(model, vocoder=infer.load_vocoder(arguments.vocoder, model.spec))
+        model = dataclasses.replace(model, vocoder=companions.load_vocoder(arguments.vocoder, model.spec))
     if getattr(arguments, "timing", None) is not None:
-        model = dataclasses.replace(model, timing=infer.load_timing(arguments.timing))
+        model = dataclasses.replace(model, timing=companions.load_timing(arguments.timing))
     print(f"speaking with {model.name}, by {arguments.vocoder or 'Griffin-Lim'}", file=sys.stderr)
     return model
 
