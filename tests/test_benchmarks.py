@@ -2,14 +2,16 @@
 
 import importlib
 import json
+import lzma
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from sfjax import audio
+from sfjax import audio, infer, train
 from sfjax.data import manifest
+from sfjax.text import phones, pronounce
 
 FOLDER = Path(__file__).parent / "benchmarks"
 
@@ -49,6 +51,51 @@ def pairs(data, script):
     script("enhance_valid").main([*command, "--make"])
     script("enhance_valid").main([*command, "-o", str(data / "out")])
     return data / "out"
+
+
+@pytest.fixture(scope="module")
+def said():
+    """A function from words to their line: every phone lasts 8 frames, no pauses, 0.1 s of silence at both ends."""
+    lexicon = pronounce.default_lexicon()
+
+    def make(text):
+        tokens = phones.spell([lexicon[word] for word in text.split()])
+        lengths = [0 if token == phones.SILENCE else 8 for token in tokens]
+        return phones.Line(tokens, (10, *lengths[1:-1], 10), tuple(text.split()))
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory, voice, said):
+    """A folder like that of the real recordings that are aligned: a speaker's recordings are all of one voice."""
+    folder = tmp_path_factory.mktemp("speech")
+    lines, alignments = [], []
+
+    def add(name, text, seed, aligned=True, longest=8, **facts):
+        line = said(text)
+        lengths = [longest if i == 1 else length for i, length in enumerate(line.lengths)]
+        edges, words = np.cumsum([0, *lengths]).tolist(), []
+        for word, (first, end) in zip(line.words, line.groups(), strict=True):
+            spans = range(first, end)
+            words.append([word, [[line.phones[i].split("_")[0], edges[i], edges[i + 1]] for i in spans]])
+        audio.write(folder / f"speech/{name}.flac", voice(edges[-1] / 100, seed), 16_000)
+        lines.append(json.dumps({"path": f"speech/{name}.flac", "text": text, **facts}))
+        if aligned:
+            alignments.append(json.dumps({"id": name, "words": words}))
+
+    texts = ["a big dog ran home", "the small dog came home", "home came the big dog again"]
+    for n in range(23):
+        for k in range(3):
+            facts = {"set": "so762", "spk": f"so{n:02}", "sex": "FM"[n % 2], "split": "train"}
+            add(f"so762/{n:02}{k}", texts[k], n, aligned=(n, k) != (5, 0), longest=8 + 60 * ((n, k) == (7, 0)), **facts)
+    for n in range(6):
+        split = "valid" if n > 3 else "train"
+        add(f"kathleen/{n}", texts[n % 2], 50, set="kathleen", spk="kathleen", sex="F", split=split)
+    add("ls100/0", texts[0], 51, aligned=False, set="ls100", spk="ls1", sex="M", split="train")
+    (folder / "manifest.jsonl").write_text("\n".join(lines))
+    (folder / "align.jsonl.xz").write_bytes(lzma.compress("\n".join(alignments).encode()))
+    return folder
 
 
 def numbers(found):
@@ -175,3 +222,118 @@ def test_a_run_killed_three_times_ends_as_one_left_alone(script, tmp_path):
     assert ended.value.code == 0 and found["equal"]
     assert found["moments"] == {"starting": 1, "training": 1, "saving": 1} and found["half_written"] >= 1
     assert found["parts"] > 100
+
+
+def test_the_distance_of_spectra_is_that_of_its_definition(script, voice):
+    distance = script("vocoders").stft_distance
+    wav = voice(1.0, 0) + 0.1 * np.random.default_rng(0).standard_normal(16_000)
+    assert distance(wav, wav) == 0
+    assert distance(wav, wav / 2) == pytest.approx(0.5 + math.log(2), abs=1e-3)
+    assert distance(wav, np.zeros_like(wav)) > distance(wav, np.roll(wav, 4000)) > 0.5
+
+
+def test_a_beginning_ends_with_the_nearest_word_and_shuffling_keeps_lengths(script, said):
+    voices, line = script("voices"), said("the small dog came home")
+    one = voices.Utterance("a", "s", None, np.arange(160.0 * sum(line.lengths), dtype=np.float32), line)
+    ends = [sum(line.lengths[:end]) for _, end in line.groups()]
+    for frames in range(0, sum(line.lengths), 7):
+        prompt, words = voices.opening(one, 160, frames, left=0)
+        assert sum(prompt.line.lengths) == len(prompt.wave) / 160 == min(ends, key=lambda end: abs(end - frames))
+        assert prompt.line == said(" ".join(line.words[:words]))._replace(lengths=prompt.line.lengths)
+    assert voices.opening(one, 160, 10_000, left=1).words == 4
+    assert sum(voices.beginning(one, 160, 300).prompt.line.lengths) == ends[1]  # half of it is less than 3 s
+    other = voices.shuffled(line, 0)
+    silent = [i for i, token in enumerate(line.phones) if token == phones.SILENCE]
+    assert other.lengths == line.lengths and sorted(other.phones) == sorted(line.phones) and other.phones != line.phones
+    assert [i for i, token in enumerate(other.phones) if token == phones.SILENCE] == silent
+
+
+def test_pairs_are_different_recordings_and_the_other_speaker_has_the_same_sex(script, said):
+    voices, line = script("voices"), said("a dog")
+    found = [
+        voices.Utterance(f"{n}{k}", f"s{n}", "FM"[n % 2], np.zeros(9, np.float32), line)
+        for n in range(5) for k in range(2 if n == 4 else 3 + n)
+    ]  # fmt: skip
+    made = voices.pairs(found, 2, 0)
+    assert [pair.target.speaker for pair in made] == [f"s{n}" for n in range(4) for _ in range(2)]  # s4 has two only
+    for prompt, target, same, other in made:
+        assert prompt.speaker == target.speaker == same.speaker != other.speaker and other.sex == target.sex
+        assert len({prompt.name, target.name, same.name}) == 3
+    assert len({pair.prompt.name for pair in made}) == len(made)
+
+
+@pytest.mark.slow
+def test_speech_from_text_is_measured(script, speech, speaker, toy_config, tmp_path):
+    voices, folder = script("voices"), tmp_path / "made"
+    voices.main(["prepare", "--data", str(speech), "-o", str(folder), "--workers", "1"])
+    made = {name: manifest.read(folder / f"{name}.parquet", split=None) for name in ("speech", "voices", "held")}
+    held = np.random.default_rng(0).choice([f"so{n:02}" for n in range(23)], 20, replace=False)
+    rest = {f"so{n:02}" for n in range(23)} - set(held)
+    assert made["held"].speakers == sorted(held)
+    assert set(made["speech"].speakers) == rest | {"kathleen", "ls1"}
+    assert set(made["voices"].speakers) == rest | {"kathleen"}
+    # one recording has no alignment, another one a phone of 0.68 s
+    assert len(made["voices"]) + len(made["held"]) == 69 + 6 - 2 and len(made["speech"]) == 3 * 3 + 6 + 1
+
+    train.run(toy_config("durations", **{"data.train": str(folder / "voices.parquet"), "optim.updates": 60,
+                                         "optim.peak": 1e-2}), tmp_path / "timing")  # fmt: skip
+    runs = ["--model", str(speaker[0]), "--timing", str(tmp_path / "timing")]
+    words = ["--solver", "euler", "--steps", "1", "--pairs", "1", "--workers", "1"]
+    hears = ["--transcriber", 'command:sh -c "echo a big dog ran home" {}']
+    voices.main(["say", str(folder), *runs, *words, *hears, "-o", str(tmp_path / "out")])
+    found = json.loads((tmp_path / "out/scores.json").read_text())
+    systems = [row["system"] for row in found["words"]["rows"]]
+    assert systems == ["original", "resynthesised", "spoken", "said again", "continued", "shuffled"]
+    assert {(row["WER"], row["words"]) for row in found["words"]["rows"]} == {(0.3, 10)}  # 3 words of a sentence
+    assert [row["system"] for row in found["voices"]["rows"]] == ["recorded", "resynthesised", "spoken"]
+    recorded, again, spoken = found["voices"]["rows"]
+    assert recorded["pairs"] == spoken["pairs"] == again["pairs"] >= 18
+    assert recorded["low"] > 0 and recorded["same"] > 0.9 > spoken["same"]  # one voice is one voice, toys have none
+    for row in found["durations"]:
+        if row["lengths by"] != "model":  # every phone lasts as long as any
+            assert row["of phones"] == 0 and row["total of phones"] == 1
+    assert {(row["n"], row["hidden"]) for row in found["durations"][:3]} == {(2, 9 + 13)}  # behind "dog" and "small"
+    assert {row["n"] for row in found["durations"][3:]} == {len(made["held"])}
+    for part in ("original", "resynthesised", "spoken"):
+        assert len(list((tmp_path / "out").glob(f"??_{part}.flac"))) == len(list((tmp_path / "out").glob("*.png"))) == 2
+    kept, _ = audio.read(tmp_path / "out/00_original.flac")
+    np.testing.assert_allclose(kept, audio.read(speech / "speech/kathleen/4.flac")[0], atol=1e-4)
+
+
+@pytest.mark.slow
+def test_lines_said_again_last_as_they_say_whatever_they_are_batched_with(script, said, speaker, voice):
+    voices = script("voices")
+    say = voices.Voice(infer.load(speaker[0]), {"solver": "euler", "steps": 1, "guidance": 0.0}, 0)
+    texts = ["home came the big dog", "a dog", "the small dog ran"]
+    wave = lambda text: voice(sum(said(text).lengths) / 100, 0)
+    prompt = say.prompt(voices.Utterance("a", "s", None, wave("a big dog"), said("a big dog")))
+    made = say.say([(prompt, said(text)) for text in texts])
+    assert [len(one) for one in made] == [160 * sum(said(text).lengths) for text in texts]
+    assert [len(one) for one in say.voiced([say.mel(wave(text)) for text in texts])] == [len(one) for one in made]
+
+
+@pytest.mark.slow
+def test_the_speed_of_speech_is_measured(script, speaker, tmp_path):
+    words = ["--model", str(speaker[0]), "--timing", str(speaker[1]), "--rounds", "1"]
+    script("voices").main(["speed", *words, "-o", str(tmp_path / "speed.json")])
+    found = json.loads((tmp_path / "speed.json").read_text())
+    few, many = found["rows"]
+    assert (few["evaluations"], many["evaluations"]) == (8, 32) and 0 < few["s/s"] < many["s/s"]
+    for row in found["rows"]:
+        assert sum(row[name] for name in row if name.endswith("%")) == pytest.approx(100)
+    assert min(found["apart"].values()) > 0
+
+
+@pytest.mark.slow
+def test_vocoders_are_compared(script, corpus, toy_config, tmp_path):
+    sizes = {"channels": 16, "residual_kernels": (3,), "dilations": (1,), "periods": (2,), "scales": 1}
+    sizes |= {"discriminators": 0.02, "frames": 20}
+    config = toy_config("vocode", **{f"vocoder.{name}": size for name, size in sizes.items()}, **{"optim.updates": 1})
+    train.run(config, tmp_path / "run")
+    words = ["--manifest", str(corpus / "speech.parquet"), "--split", "valid", "--vocoder", str(tmp_path / "run")]
+    script("vocoders").main([*words, "--items", "2", "--workers", "1", "-o", str(tmp_path / "vocoders.json")])
+    few, many, toy = result(tmp_path / "vocoders.json")["rows"]
+    assert few["parameters"] == many["parameters"] == 0 < toy["parameters"]
+    assert 0 < few["real_time_factor"] < many["real_time_factor"]
+    assert toy["pesq_wb"] < few["pesq_wb"] and toy["estoi"] < 0.5 < few["estoi"] and few["stft"] < toy["stft"]
+    assert all(row["scored"] == 2 and not row["failed"] for row in (few, many, toy))

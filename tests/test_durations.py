@@ -16,7 +16,7 @@ LABELS = {"tokens": jnp.array([1, 2, 1, 2, 1, 0, 0]), "lengths": jnp.array([3, 0
 def examples(count, **changes):
     task = tasks.make(**SECTION | changes)
     keys = jax.random.split(jax.random.key(0), count)
-    return jax.tree.map(np.asarray, jax.vmap(lambda key: task.example(LABELS, jnp.int32(5), key))(keys))
+    return jax.tree.map(np.asarray, jax.jit(jax.vmap(lambda key: task.example(LABELS, jnp.int32(5), key)))(keys))
 
 
 def test_lengths_are_spread_around_their_whole_numbers_and_hidden_ones_are_unknown():
@@ -46,7 +46,7 @@ def toy():
         attention_block=0, remat="none", unroll=1, dtype=jnp.float32,
     )  # fmt: skip
     made = durations.objective(network)
-    return network, made, made.init(jax.random.key(0))
+    return network, made, jax.jit(made.init)(jax.random.key(0))
 
 
 def test_the_loss_is_the_mean_absolute_error_over_hidden_phones(toy):
@@ -54,11 +54,12 @@ def test_the_loss_is_the_mean_absolute_error_over_hidden_phones(toy):
     task = tasks.make(**SECTION)
     keys = jax.random.split(jax.random.key(3), 4)
     batch = {"labels": jax.tree.map(lambda x: jnp.stack([x] * 4), LABELS), "lengths": jnp.full(4, 5)}
-    found = made.error(task)(params, batch, keys, jnp.zeros(4), None)
+    found = jax.jit(made.error(task), static_argnums=4)(params, batch, keys, jnp.zeros(4), None)
+    make, apply = jax.jit(lambda key: task.example(LABELS, jnp.int32(5), key)), jax.jit(network.apply)
     total = count = 0.0
     for key in keys:
-        one = task.example(LABELS, jnp.int32(5), key)
-        out = network.apply({"params": params}, one["phones"][None], one["known"][None], jnp.array([5]))[0]
+        one = make(key)
+        out = apply({"params": params}, one["phones"][None], one["known"][None], jnp.array([5]))[0]
         hidden = np.asarray(one["hidden"])
         total += np.abs(np.asarray(out) - np.asarray(one["target"]))[hidden].sum()
         count += hidden.sum()
@@ -68,8 +69,9 @@ def test_the_loss_is_the_mean_absolute_error_over_hidden_phones(toy):
 def test_a_line_does_not_depend_on_its_padding(toy):
     network, _, params = toy
     said, known = jnp.array([[1, 2, 1, 2, 1]]), jnp.array([[0.5, 0.0, 1.0, 0.0, 0.2]])
-    alone = network.apply({"params": params}, said, known, jnp.array([5]))
-    padded = network.apply(
+    apply = jax.jit(network.apply)
+    alone = apply({"params": params}, said, known, jnp.array([5]))
+    padded = apply(
         {"params": params}, jnp.pad(said, ((0, 0), (0, 4)), constant_values=2), jnp.pad(known, ((0, 0), (0, 4))),
         jnp.array([5]),
     )  # fmt: skip
@@ -99,7 +101,7 @@ def test_it_learns_how_long_each_phone_lasts(toy_config, tmp_path):
         rows.append(dict(path="a.wav", start=0, frames=32_000, rate=16_000, split=split, **said))
     manifest.write(tmp_path / "m.parquet", rows)
     changes = {"data.train": f"{tmp_path}/m.parquet", "data.buckets": (2.0,), "data.seconds": 64.0, "ema": 0.5,
-               "optim.updates": 60, "optim.peak": 1e-2, "task.drop": 0.0, "run.validate": 60}  # fmt: skip
+               "optim.updates": 60, "optim.peak": 1e-2, "task.drop": 0.0, "run.valid_batches": 0}  # fmt: skip
     state = train.run(toy_config("durations", **changes), tmp_path / "run")
     timing = companions.load_timing(tmp_path / "run")
     assert int(state.step) == 60 and timing.phones == inventory

@@ -80,15 +80,15 @@ def test_the_gate_starts_shut_and_learns_before_the_table():
     x = jax.random.normal(jax.random.key(0), (2, 12, 8))
     said = jnp.tile(jnp.arange(12) % 6, (2, 1))
     given = x, jnp.full(2, 0.3), 0.5 * x, jnp.array([12, 9])
-    params = network.init(jax.random.key(1), *given, said)["params"]
+    params = jax.jit(network.init)(jax.random.key(1), *given, said)["params"]
     assert params["phone_table"].shape == (5, 8) and params["phone_gate"] == 0
     plain = {name: leaf for name, leaf in params.items() if not name.startswith("phone_")}
-    alone = Estimator(**SIZES).apply({"params": plain}, *given)
-    np.testing.assert_array_equal(network.apply({"params": params}, *given, said), alone)
-    loss = lambda params: jnp.square(network.apply({"params": params}, *given, said)).sum()
-    gradient = jax.grad(loss)(params)
+    alone = jax.jit(Estimator(**SIZES).apply)({"params": plain}, *given)
+    np.testing.assert_array_equal(jax.jit(network.apply)({"params": params}, *given, said), alone)
+    slope = jax.jit(jax.grad(lambda params: jnp.square(network.apply({"params": params}, *given, said)).sum()))
+    gradient = slope(params)
     assert abs(gradient["phone_gate"]) > 1e-6 and not gradient["phone_table"].any()
-    opened = jax.grad(loss)(params | {"phone_gate": jnp.float32(0.1)})
+    opened = slope(params | {"phone_gate": jnp.float32(0.1)})
     assert np.abs(opened["phone_table"]).max(axis=1).min() > 0
 
 
@@ -96,11 +96,11 @@ def test_no_phone_adds_nothing_even_through_an_open_gate():
     network = Estimator(**SIZES, phones=5)
     x = jax.random.normal(jax.random.key(0), (1, 12, 8))
     given = x, jnp.full(1, 0.3), x, jnp.array([12])
-    params = network.init(jax.random.key(1), *given, jnp.ones((1, 12), jnp.int32))["params"]
-    params = params | {"phone_gate": jnp.float32(1.0)}
-    nothing = network.apply({"params": params}, *given, jnp.zeros((1, 12), jnp.int32))
-    np.testing.assert_array_equal(nothing, network.apply({"params": params}, *given))
-    assert np.abs(nothing - network.apply({"params": params}, *given, jnp.full((1, 12), 2))).max() > 1e-3
+    params = jax.jit(network.init)(jax.random.key(1), *given, jnp.ones((1, 12), jnp.int32))["params"]
+    params, apply = params | {"phone_gate": jnp.float32(1.0)}, jax.jit(network.apply)
+    nothing = apply({"params": params}, *given, jnp.zeros((1, 12), jnp.int32))
+    np.testing.assert_array_equal(nothing, apply({"params": params}, *given))
+    assert np.abs(nothing - apply({"params": params}, *given, jnp.full((1, 12), 2))).max() > 1e-3
 
 
 def test_each_frame_of_a_crop_has_the_phone_that_is_said_there(tmp_path):

@@ -180,9 +180,20 @@ def test_lengths_that_are_none_are_refused(wrong):
 
 
 def test_given_pauses_replace_silences_and_others_stay():
-    made = timing.with_pauses(HEY, [None, 0.5, 0, None], hop_seconds=HOP)
+    made = timing.with_pauses(HEY, [None, 0.5, 0.0, None], hop_seconds=HOP)
     assert made == HEY._replace(lengths=(1, 1, 2, 50, 1, 0, 3, 2, 1, 2))
-    assert timing.with_pauses(HEY, [0.0, None, 0.296, 1], hop_seconds=HOP).lengths == (0, 1, 2, 1, 1, 30, 3, 2, 1, 100)
+    assert timing.with_pauses(HEY, [0.0, None, 0.296, 1.0], hop_seconds=HOP).lengths == (
+        0,
+        1,
+        2,
+        1,
+        1,
+        30,
+        3,
+        2,
+        1,
+        100,
+    )
 
 
 @pytest.mark.parametrize("seed", SEEDS)

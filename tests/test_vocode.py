@@ -40,6 +40,7 @@ def difference(one, other):
     return max(float(jnp.abs(a - b).max()) for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True))
 
 
+@pytest.mark.slow
 def test_the_generator_learns_before_the_discriminators_that_have_just_learned(toy_config, corpus):
     config = toy_config("vocode", **TOY | {"optim.peak": 1e-2})
     made, given = batch(corpus, config)
@@ -74,6 +75,7 @@ def test_the_generator_learns_before_the_discriminators_that_have_just_learned(t
     assert float(metrics["loss"]) == pytest.approx(float(passing(old["generator"])[1]["mel"]) / 2, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_until_it_begins_the_discriminators_stay_and_the_generator_learns(toy_config, corpus):
     config = toy_config("vocode", **TOY | {"vocoder.begin": 1})
     made, given = batch(corpus, config)

@@ -110,6 +110,7 @@ def lexicon_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
     return {word: counts.most_common(1)[0][0] for word, counts in heard.items()}
 
 
+@functools.cache
 def default_lexicon() -> dict[str, tuple[str, ...]]:
     """The CMU dictionary that comes with pocketsphinx: 126,000 words in ARPAbet."""
     try:
