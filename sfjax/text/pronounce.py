@@ -8,6 +8,7 @@ GPL, it runs in a process of its own.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import os
 import re
