@@ -178,6 +178,21 @@ def container(path: str | os.PathLike) -> str:
     return CONTAINERS[suffix]
 
 
+def recordings(folder: Path) -> dict[str, Path]:
+    """The sound files below a folder by their paths in it without suffix; `UserError` if two share one."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: expected a folder of recordings, found none; check the path")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() not in SUFFIXES or path.name.startswith(".") or not path.is_file():
+            continue
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if name in found:
+            raise UserError(f"{found[name]} and {path} have the same name; keep one of them")
+        found[name] = path
+    return found
+
+
 def resample(wav: Float[np.ndarray, " samples"], rate: int, to: int) -> Float[np.ndarray, " resampled"]:
     """`wav` from `rate` to `to` Hz by soxr's high-quality filter; ceil(samples · to / rate) samples."""
     if rate == to:

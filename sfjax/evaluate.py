@@ -112,6 +112,8 @@ def pair_files(reference: Path, estimate: Path) -> list[tuple[str, Path, Path]]:
     Every reference is listed: without an estimate, it is paired with the path where one was expected, and scoring it
     fails by name. Estimates without a reference are left out. Raises `UserError` if nothing can be paired.
     """
+    from sfjax import audio  # imports JAX, which the workers do without
+
     for path in (reference, estimate):
         if not path.exists():
             raise UserError(f"{path} does not exist; give two files or two folders")
@@ -119,7 +121,7 @@ def pair_files(reference: Path, estimate: Path) -> list[tuple[str, Path, Path]]:
         return [(reference.stem, reference, estimate)]
     if reference.is_file() or estimate.is_file():
         raise UserError(f"{reference} and {estimate} are a file and a folder; give two files or two folders")
-    references, estimates = recordings(reference), recordings(estimate)
+    references, estimates = audio.recordings(reference), audio.recordings(estimate)
     if not references.keys() & estimates.keys():
         raise UserError(
             f"no pair: none of the {len(estimates)} recordings in {estimate} is named like one of the "
@@ -147,21 +149,6 @@ def mixture_files(
         table.get(name, folder / name) for table, folder in zip(tables, folders, strict=True)
     ]
     return [(name, take(name, by_name, references), take(name, found, estimates), path) for name, path in mixed.items()]
-
-
-def recordings(folder: Path) -> dict[str, Path]:
-    """The sound files below a folder by their paths in it without suffix; `UserError` if two share one."""
-    from sfjax import audio  # imports JAX, which the workers do without
-
-    found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in audio.SUFFIXES or path.name.startswith(".") or not path.is_file():
-            continue
-        name = path.relative_to(folder).with_suffix("").as_posix()
-        if name in found:
-            raise UserError(f"{found[name]} and {path} have the same name; keep one of them")
-        found[name] = path
-    return found
 
 
 def score_files(

@@ -44,8 +44,10 @@ def texts(path: Path) -> dict[str, str]:
 
 def words(folder: Path, said: dict[str, str], *, transcriber: str, workers: int, progress: bool) -> Report:
     """Errors and words of every recording below a folder whose text is known; see `word_error_rate`."""
+    from sfjax import audio
+
     wer.transcriber(transcriber)  # its errors once, and here
-    found = evaluate.recordings(folder)
+    found = audio.recordings(folder)
     items = [(name, said[Path(name).stem], path) for name, path in sorted(found.items()) if Path(name).stem in said]
     if not items:
         raise UserError(f"{folder}: none of its {len(found)} recordings is named like one of the {len(said)} texts")

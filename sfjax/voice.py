@@ -104,6 +104,8 @@ def prompt(
         raise UserError("the prompt is silent; give a recording of the voice to speak in")
     wave = audio.resample(wave, rate, spec.sample_rate)
     line = said if isinstance(said, Line) else _aligned(wave, spec, said, align)
+    if not line.words:
+        raise UserError("the prompt's alignment holds no words; give a recording in which something is said")
     most = round(SHARE * model.chunking["seconds"] * spec.sample_rate / spec.hop)
     ends = [(end, sum(line.lengths[:end])) for _, end in line.groups()]
     if sum(line.lengths) > most:
@@ -118,7 +120,7 @@ def prompt(
 
 def _aligned(wave, spec, text, align):
     if not text.strip():
-        raise UserError("the prompt wants the text that is said in it, got none; give it word by word")
+        raise UserError("the recording wants the text that is said in it, got none; give it word by word")
     if align is None:
         from sfjax.text.aligner import PocketSphinx
 
@@ -274,6 +276,10 @@ def edit(
     lengths = np.array(said.lengths, np.int32)
     fresh = [phone for phone, is_new in zip(said.phones, hidden, strict=True) if is_new]
     lengths[hidden] = timing.paced(model.timing(said, hidden)[hidden], phones=fresh, speed=speed)
+    silences = (place for place, phone in enumerate(said.phones) if phone == SILENCE)
+    for place, pause in zip(silences, _pauses(sentences), strict=True):
+        if hidden[place] and pause is not None:
+            lengths[place] = round(pause / hop)
     said = said._replace(lengths=tuple(lengths.tolist()))
 
     kept, rest = _kept(line, change)
@@ -286,6 +292,16 @@ def edit(
     unknown = list(dict.fromkeys(word.text for word in words[slice(*change.new)] if not word.known))
     span = start * hop, (start + count) * hop
     return Edit(made, timing.times(said, hop_seconds=hop), said, span, unknown)
+
+
+def _pauses(sentences):
+    """The pauses asked for before each word of all sentences and after the last, as of one."""
+    first, *others = (sentence.pauses for sentence in sentences)
+    whole = list(first)
+    for pauses in others:
+        whole[-1] = pauses[0] if whole[-1] is None else whole[-1]
+        whole += pauses[1:]
+    return whole
 
 
 def _kept(line, change):

@@ -112,7 +112,7 @@ def speaker(toy_config, spoken, tmp_path_factory):
     from sfjax import train
 
     folder = tmp_path_factory.mktemp("speaker")
-    data = {"data.train": str(spoken), "optim.updates": 2}
+    data = {"data.train": str(spoken), "optim.updates": 2, "run.valid_batches": 0}
     train.run(toy_config("speak", **data), folder / "speak")
     train.run(toy_config("durations", **data), folder / "durations")
     return folder / "speak", folder / "durations"

@@ -88,6 +88,7 @@ def test_what_is_known_stays_and_what_is_found_is_not_negative(toy):
     np.testing.assert_array_equal(found, [[0.0, 4.0, 0.0, 0.0, 0.0]])
 
 
+@pytest.mark.slow
 def test_it_learns_how_long_each_phone_lasts(toy_config, tmp_path):
     """Each phone has one length: after a few steps the model is closer than their mean."""
     inventory = ("SIL", *(f"P{i}_S" for i in range(6)))

@@ -126,8 +126,10 @@ def test_each_frame_of_a_crop_has_the_phone_that_is_said_there(tmp_path):
 
 def test_a_model_that_knows_no_phones_is_taught_those_of_the_data(toy_config, spoken, tmp_path):
     start, here = tmp_path / "pretrain", tmp_path / "speak"
-    train.run(toy_config("pretrain", **{"optim.updates": 1}), start)
-    config = toy_config("speak", **{"data.train": str(spoken), "optim.updates": 1, "init_from": str(start)})
+    train.run(toy_config("pretrain", **{"optim.updates": 1, "run.valid_batches": 0}), start)
+    config = toy_config(
+        "speak", **{"data.train": str(spoken), "optim.updates": 1, "init_from": str(start), "run.valid_batches": 0}
+    )
     config.optim.peak = 0.0
     state = train.run(config, here)
     before = checkpoint.params(start, ema=True)[0]
@@ -149,6 +151,7 @@ def _at(tree, path):
     return tree
 
 
+@pytest.mark.slow
 def test_adapters_train_the_phones_beside_them(toy_config, spoken, tmp_path):
     train.run(toy_config("pretrain", **{"optim.updates": 1}), tmp_path / "pretrain")
     changes = {"data.train": str(spoken), "init_from": str(tmp_path / "pretrain"), "lora.rank": 2, "optim.updates": 2}
@@ -159,6 +162,7 @@ def test_adapters_train_the_phones_beside_them(toy_config, spoken, tmp_path):
     assert model.phones and model.filling().mask == "chunk"
 
 
+@pytest.mark.slow
 def test_one_model_speaks_and_enhances(toy_config, spoken, corpus, tmp_path):
     weights = f"enhance={corpus}/speech.parquet,speak={spoken}"
     config = toy_config("several", **{"data.train": weights, "optim.updates": 1, "data.buckets": (2.0,)})

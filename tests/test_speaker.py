@@ -68,6 +68,7 @@ def test_vectors_are_those_of_the_package(encode, said, seconds):
     np.testing.assert_allclose(encode(0.1 * wav, 16_000), theirs, atol=1e-5)
 
 
+@pytest.mark.slow
 @installed
 def test_real_speakers_are_told_apart(encode, real_data):
     if real_data is None:

@@ -14,6 +14,8 @@ from sfjax import audio, checkpoint, companions, filling, infer, release, train
 from sfjax.errors import UserError
 from sfjax.vocoder import gan, hifigan
 
+pytestmark = pytest.mark.slow  # its programs take long to compile
+
 TOY = {
     "vocoder.channels": 16, "vocoder.residual_kernels": (3,), "vocoder.dilations": (1,), "vocoder.periods": (2, 3),
     "vocoder.scales": 1, "vocoder.discriminators": 0.02, "vocoder.frames": 20, "data.buckets": (1.0,),
@@ -40,7 +42,6 @@ def difference(one, other):
     return max(float(jnp.abs(a - b).max()) for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True))
 
 
-@pytest.mark.slow
 def test_the_generator_learns_before_the_discriminators_that_have_just_learned(toy_config, corpus):
     config = toy_config("vocode", **TOY | {"optim.peak": 1e-2})
     made, given = batch(corpus, config)
@@ -75,7 +76,6 @@ def test_the_generator_learns_before_the_discriminators_that_have_just_learned(t
     assert float(metrics["loss"]) == pytest.approx(float(passing(old["generator"])[1]["mel"]) / 2, rel=1e-3)
 
 
-@pytest.mark.slow
 def test_until_it_begins_the_discriminators_stay_and_the_generator_learns(toy_config, corpus):
     config = toy_config("vocode", **TOY | {"vocoder.begin": 1})
     made, given = batch(corpus, config)

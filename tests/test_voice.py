@@ -143,6 +143,12 @@ def test_a_prompt_that_is_none_is_refused(model, wave, said, wanted):
         model.speak("a dog", prompt=(wave.astype(np.float32), 16_000, said), **STEPS)
 
 
+def test_a_prompt_without_words_is_refused(model, recording):
+    silent = Line((phones.SILENCE,), (sum(recording[1].lengths),), ())
+    with pytest.raises(UserError, match="alignment holds no words"):
+        model.speak("a dog", prompt=(recording[0], 16_000, silent), **STEPS)
+
+
 def test_a_prompt_whose_phones_the_model_does_not_know_is_refused(model, recording):
     wave, line = recording
     strange = line._replace(phones=tuple("QQ_B" if phone.endswith("_B") else phone for phone in line.phones))
@@ -213,6 +219,14 @@ def test_what_is_outside_of_an_edit_stays_bit_for_bit_and_lengths_add_up(model, 
             assert made.line.lengths[a:b] == line.lengths[c:d] and made.line.phones[a:b] == line.phones[c:d]
 
 
+def test_a_break_in_an_edit_lasts_as_long_as_it_says_where_something_is_new(model, story):
+    wave, line = story
+    text = 'The big <break time="200ms"/> old dog. <break time="300ms"/> Ran home!'
+    made = model.edit(wave, 16_000, old=line, new=text, **STEPS)
+    silences = [length for phone, length in zip(made.line.phones, made.line.lengths, strict=True) if phone == "SIL"]
+    assert silences[2] == 20 and silences[4:] == [5, 5, 5]  # what was said stays
+
+
 def test_an_edit_at_another_rate_keeps_its_samples(model, story):
     wave, line = story
     wave = np.repeat(wave, 3, axis=0)[: 480 * sum(line.lengths)]
@@ -262,10 +276,11 @@ def test_gaps_are_filled_and_the_rest_stays_bit_for_bit(model, story):
     np.testing.assert_array_equal(made[outside], wave[outside])
 
 
+@pytest.mark.slow
 def test_a_pre_trained_model_fills_gaps_without_phones(toy_config, tmp_path, voice):
     from sfjax import train
 
-    train.run(toy_config("pretrain", **{"optim.updates": 1}), tmp_path)
+    train.run(toy_config("pretrain", **{"optim.updates": 1, "run.valid_batches": 0}), tmp_path)
     model, wave = infer.load(tmp_path), voice(5.0, 0)
     made = model.infill(wave, 16_000, gaps=[(20_000, 20_400), (60_000, 60_800)], **STEPS)
     np.testing.assert_array_equal(made[:19_000], wave[:19_000])

@@ -117,6 +117,7 @@ def spoken(tmp_path_factory):
     return [(audio.read(folder / entry["path"])[0], entry["text"]) for entry in entries][::4]
 
 
+@pytest.mark.slow
 def test_words_are_heard_in_speech_and_lost_in_noise(pocketsphinx, spoken):
     assert isinstance(pocketsphinx, wer.Transcriber)
     noise = np.random.default_rng(0).standard_normal(100_000).astype(np.float32)
@@ -127,6 +128,7 @@ def test_words_are_heard_in_speech_and_lost_in_noise(pocketsphinx, spoken):
     assert clean < 0.9 < noisy  # espeak-ng's voices are hard to understand for a recogniser of people
 
 
+@pytest.mark.slow
 def test_most_words_of_a_real_speaker_are_heard(pocketsphinx, real_data):
     if real_data is None:
         pytest.skip("SFJAX_DATA names no folder of real speech")

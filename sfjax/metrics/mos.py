@@ -91,9 +91,11 @@ def make(
 
 def _common(systems: Mapping[str, Path]) -> tuple[dict[str, dict[str, Path]], dict[str, str]]:
     """The files by name and system of the names that every system has, and what the others lack."""
+    from sfjax import audio  # imports JAX, which scores do without
+
     if not systems or not all(name.strip() for name in systems):
         raise UserError(f"a listening test wants systems with names, as in ours=folder; got {list(systems)}")
-    found = {system: _recordings(folder) for system, folder in systems.items()}
+    found = {system: audio.recordings(folder) for system, folder in systems.items()}
     names = sorted(set().union(*found.values()))
     lacking = {name: [system for system in systems if name not in found[system]] for name in names}
     common = {name: {system: found[system][name] for system in systems} for name in names if not lacking[name]}
@@ -101,22 +103,6 @@ def _common(systems: Mapping[str, Path]) -> tuple[dict[str, dict[str, Path]], di
         counts = ", ".join(f"{len(files)} in {systems[system]}" for system, files in found.items())
         raise UserError(f"no recording is there for all systems: {counts}; only the suffix of a name may differ")
     return common, {name: f"none of {', '.join(lack)}" for name, lack in lacking.items() if lack}
-
-
-def _recordings(folder: Path) -> dict[str, Path]:
-    from sfjax import audio  # imports JAX, which scores do without
-
-    if not folder.is_dir():
-        raise UserError(f"{folder}: expected a folder with the recordings of a system, found none; check the path")
-    found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in audio.SUFFIXES or path.name.startswith(".") or not path.is_file():
-            continue
-        name = path.relative_to(folder).with_suffix("").as_posix()
-        if name in found:
-            raise UserError(f"{found[name]} and {path} have the same name; keep one of them")
-        found[name] = path
-    return found
 
 
 def _counts(items: int | None, each: int | None, seed: int, there: int) -> tuple[int, int, int]:
