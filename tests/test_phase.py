@@ -129,6 +129,7 @@ def separator(toy_config, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_predicted_mels_are_kept_gone_on_with_and_trained_on(separator, corpus, toy_config, call, tmp_path):
     mixed, out = tmp_path / "mixed.parquet", tmp_path / "out"
     assert call("prepare", "mixtures", corpus / "speech.parquet", mixed, "--count", 8, "--split", "train")[0] == 0

@@ -38,6 +38,7 @@ def planned(tmp_path, *words):
     return done, json.loads(out.read_text()) if out.exists() else None
 
 
+@pytest.mark.slow
 def test_a_data_parallel_step_reduces_each_gradient_once(tmp_path):
     done, found = planned(
         tmp_path, "--config=configs/pretrain.py:tiny", "--topology=cpu:8", "--memory=1", "--config.data.seconds=32",
