@@ -84,6 +84,14 @@ def test_sentences_are_joined_in_silence_and_their_seam_is_smooth(model):
     assert sum(made.line.lengths) == sum(map(sum, (line.lengths for line in lines))) - voice.JOIN
 
 
+def test_sentences_without_silence_between_them_get_some_to_be_joined_in(model):
+    lines = [saying([word], [8]) for word in ("big", "dog")]
+    lines = [line._replace(lengths=(0, *line.lengths[1:-1], 0)) for line in lines]
+    made = model.speak("Big. Dog.", lines=lines, **STEPS)
+    assert min(made.line.lengths) >= 0 and len(made.wave) == 160 * sum(made.line.lengths)
+    assert made.line.lengths.count(8) == sum(line.lengths.count(8) for line in lines)
+
+
 def test_a_sentence_that_is_too_long_is_spoken_in_parts(model):
     text = "the big dog ran home and the small dog ran home and the big dog ran"
     line = saying(text.split(), [9])
@@ -274,6 +282,20 @@ def test_gaps_are_filled_and_the_rest_stays_bit_for_bit(model, story):
         outside[first - 80 : end + 80] = False
         assert (made[first + 10 : end - 10] != 0).mean() > 0.9
     np.testing.assert_array_equal(made[outside], wave[outside])
+
+
+def test_what_fills_a_gap_is_what_was_found_at_the_same_place(model, story):
+    wave, _ = story
+    gap = (4037, 4811)  # between the starts of frames
+    made = model.infill(wave, 16_000, gaps=[gap], **STEPS)
+    frames = -(-len(wave) // 160)
+    lost = [160 * f - 240 < gap[1] and 160 * f + 400 > gap[0] for f in range(frames)]  # windows that it touches
+    origin = np.where(lost, -1, np.arange(frames)).astype(np.int32)
+    asked = filling.Gap((wave.mean(axis=1) / 32768).astype(np.float32), origin, np.zeros(frames, np.int32))
+    found = filling.voiced(model, filling.regenerate(model, [asked], 0, STEPS), 0)[0]
+    wanted = np.clip(np.rint(32768 * found[slice(*gap)]), -32768, 32767)
+    for channel in made[slice(*gap)].T:
+        np.testing.assert_allclose(channel, wanted, atol=2)
 
 
 @pytest.mark.slow
