@@ -15,9 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float, Int, Key, Shaped
 
-from sfjax import audio, companions, flow, precision, release, tasks, voice
+from sfjax import audio, companions, editing, flow, precision, release, tasks, voice
 from sfjax.chunks import Chunk, FileJob, Job, cut, padded
 from sfjax.companions import Phase
+from sfjax.editing import Edit
 from sfjax.errors import UserError
 from sfjax.model import Estimator
 from sfjax.process import process
@@ -25,7 +26,7 @@ from sfjax.text import pronounce
 from sfjax.text.phones import Line
 from sfjax.vocoder.hifigan import Vocoder
 from sfjax.vocoder.phase import PhaseNet, spectra_to_waves
-from sfjax.voice import Edit, Speech
+from sfjax.voice import Speech
 
 
 def load(
@@ -148,7 +149,7 @@ class Model:
 
         The rest of it stays as it is, sample for sample; all else as in `speak`.
         """
-        return voice.edit(
+        return editing.edit(
             self, recording, sample_rate, old=old, new=new, lexicon=_lexicon(lexicon), speed=speed, seed=seed,
             options=options,
         )  # fmt: skip
@@ -163,7 +164,7 @@ class Model:
         **options: Any,
     ) -> Shaped[np.ndarray, ...]:
         """A recording whose `gaps`, spans of samples, are filled; the rest stays as it is, sample for sample."""
-        return voice.infill(self, recording, sample_rate, gaps=gaps, seed=seed, options=options)
+        return editing.infill(self, recording, sample_rate, gaps=gaps, seed=seed, options=options)
 
     @property
     def phones(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from sfjax import audio, filling, infer, splice, voice
+from sfjax import audio, editing, filling, infer, splice, voice
 from sfjax.data import manifest
 from sfjax.errors import UserError
 from sfjax.text import alignment, espeak, phones, pronounce, timing
@@ -213,7 +213,7 @@ def test_what_is_outside_of_an_edit_stays_bit_for_bit_and_lengths_add_up(model, 
     start, end = (round(100 * second) for second in made.span)
     grown = sum(made.line.lengths) - sum(line.lengths)
     assert len(made.wave) == len(wave) + 160 * grown or new == "the big dog ran"
-    fade = round(voice.FADE * 16_000)
+    fade = round(editing.FADE * 16_000)
     first, rest = 160 * start - fade, len(made.wave) - 160 * end - fade + 37
     np.testing.assert_array_equal(made.wave[: max(first, 0)], wave[: max(first, 0)])
     if rest > 37:
@@ -239,7 +239,7 @@ def test_an_edit_at_another_rate_keeps_its_samples(model, story):
     wave, line = story
     wave = np.repeat(wave, 3, axis=0)[: 480 * sum(line.lengths)]
     made = model.edit(wave, 48_000, old=line, new="the small dog ran home", **STEPS)
-    first = round(48_000 * made.span[0]) - round(voice.FADE * 48_000)
+    first = round(48_000 * made.span[0]) - round(editing.FADE * 48_000)
     np.testing.assert_array_equal(made.wave[:first], wave[:first])
     np.testing.assert_array_equal(made.wave[-4800:], wave[-4800:])
     assert (made.wave[first + 500 : first + 5000] != wave[first + 500 : first + 5000]).mean() > 0.9
@@ -252,7 +252,7 @@ def test_an_edit_in_a_long_recording_looks_at_a_chunk_around_it(model):
     assert sum(line.lengths) > 400  # two chunks
     new = [*words[:22], "small", *words[23:]]
     made = model.edit(wave, 16_000, old=line, new=" ".join(new), **STEPS)
-    first = round(16_000 * made.span[0]) - round(voice.FADE * 16_000)
+    first = round(16_000 * made.span[0]) - round(editing.FADE * 16_000)
     np.testing.assert_array_equal(made.wave[:first], wave[:first])
     np.testing.assert_array_equal(made.wave[-8000:], wave[-8000:])
 
