@@ -32,7 +32,6 @@ LOSSLESS = set(TYPES) - {"ULAW", "ALAW"}
 STEP = {"PCM_U8": 256, "PCM_S8": 256, "PCM_24": 256}  # between neighbouring values in that type
 WIDEST = {np.int16: ("PCM_16",), np.int32: ("PCM_32", "PCM_24"), np.float32: ("FLOAT", "PCM_24"),
           np.float64: ("DOUBLE", "PCM_24")}  # fmt: skip
-CONTAINERS = {".wav": "WAV", ".flac": "FLAC", ".ogg": "OGG", ".opus": "OGG", ".mp3": "MP3"}
 SECONDS = r"\d{1,9}(?:\.\d*)?|\.\d+"
 BLOCK = 2**16  # samples per call: libsndfile's Vorbis encoder keeps a whole call on the stack
 
@@ -235,10 +234,8 @@ def write(path: str | os.PathLike, wav: Shaped[np.ndarray, "samples channels"], 
 
 def _encoding(path, like, info):
     """The container and encoding for `path`, the first of the encodings that loses nothing if there is one."""
-    suffix = path.suffix.lower()
-    if suffix not in CONTAINERS:
-        raise UserError(f"{path}: expected a name that ends in {', '.join(CONTAINERS)}, got {suffix or 'no suffix'}")
-    container = info.format if suffix == like.suffix.lower() else CONTAINERS[suffix]
+    suffix, container = path.suffix.lower(), audio.container(path)
+    container = info.format if suffix == like.suffix.lower() else container
     if suffix == ".opus":
         return container, "OPUS"
     own = [info.subtype] if info.subtype in LOSSLESS or container == info.format and container in ("OGG", "MP3") else []

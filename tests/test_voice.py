@@ -385,6 +385,8 @@ def test_edit_and_infill_write_what_they_left_alone_bit_for_bit(call, words, tmp
         ),
         ("the prompt is silent", "speak hi -o o.wav --model {m} --timing {t} --prompt {d}/s.wav --prompt-text y"),
         ("would be overwritten", "edit {d}/a.wav --from a --to b -o {d}/a.wav --model {m} --timing {t}"),
+        ("wants the text that is said", "speak hi -o o.wav --model {m} --timing {t} --prompt {d}/a.wav --prompt-text="),
+        ("wants the text that is said", "edit {d}/a.wav --from= --to b -o {d}/b.wav --model {m} --timing {t}"),
         ("which says how long the new words last", "edit {d}/a.wav --from a --to b -o {d}/b.wav --model {m}"),
         ("one of the arguments --from --textgrid-in", "edit {d}/a.wav --to b -o {d}/b.wav --model {m} --timing {t}"),
         ("exactly 0; name gaps by --gaps", "infill {d}/a.wav -o {d}/b.wav --model {m}"),

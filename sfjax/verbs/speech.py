@@ -50,7 +50,7 @@ def _run_speak(arguments):
     prompt = None
     if arguments.prompt is not None:
         wave, rate = audio.read(arguments.prompt)
-        said = arguments.prompt_text or _line(arguments.prompt_textgrid, len(wave), rate)
+        said = _said(arguments.prompt_text, arguments.prompt_textgrid, wave, rate)
         prompt = (wave, rate, said)
     model, hop = _model(arguments), 0.01
     lines = None if arguments.durations is None else timing.read(arguments.durations, hop_seconds=hop)
@@ -86,7 +86,7 @@ def _run_edit(arguments):
         raise UserError("expected --timing RUN, a model of durations, which says how long the new words last")
     wave, rate, _ = splice.read(arguments.file)
     model = _model(arguments)
-    old = arguments.old or _line(arguments.textgrid_in, len(wave), rate)
+    old = _said(arguments.old, arguments.textgrid_in, wave, rate)
     made = model.edit(
         wave, rate, old=old, new=arguments.new, lexicon=_lexicon(arguments), speed=arguments.speed,
         seed=arguments.seed, **sampling(arguments),
@@ -137,10 +137,11 @@ def _model(arguments):
     return model
 
 
-def _line(path, samples, rate):
+def _said(text, textgrid, wave, rate):
+    """What is said in a recording: a text, or the line of its TextGrid."""
     from sfjax.text import alignment, phones
 
-    return phones.line(alignment.read_textgrid(path), -(-samples * 100 // rate))
+    return text if textgrid is None else phones.line(alignment.read_textgrid(textgrid), -(-len(wave) * 100 // rate))
 
 
 def _lexicon(arguments):
