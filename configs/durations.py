@@ -3,6 +3,8 @@
     sfjax train --config=configs/durations.py:large --workdir=runs/durations --config.data.train=speech.parquet
 
 The manifest has phones: `sfjax prepare align`. Voicebox: 8 layers of 512 units, batches of 120k frames, a rate of 1e-4.
+On two CPU cores size tiny takes 2,000 updates of 120 s in 10 minutes: wrong by 4.9 frames a phone, the mean length of
+each phone by 6.9. README.md has the command.
 """
 
 from sfjax.configs import default

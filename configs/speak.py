@@ -4,8 +4,10 @@
         --config.data.train=speech.parquet
 
 The manifest has phones: `sfjax prepare align`. Without init_from it is Voicebox's supervised training; adapters:
---config.lora.rank=64 --config.optim.peak=1e-3. The paper: 150k updates of 32 × 75 s on
-LibriSpeech's 960 hours: WER 2.1, SIM-o .700; subsets of 100 or 10 hours are manifests of their own.
+--config.lora.rank=64 --config.optim.peak=1e-3. The paper: 150k updates of 32 × 75 s on LibriSpeech's 960 hours: WER
+2.1, SIM-o .700; subsets of 100 or 10 hours are manifests of their own. On two CPU cores 3.6 M parameters, pre-trained,
+take 3,000 updates of 41 s in 40 minutes: WER .47 by a recogniser that has .32 on the recordings.
+README.md has the commands.
 """
 
 from sfjax.configs import default
