@@ -235,7 +235,7 @@ def write_config(workdir: str | os.PathLike, config: Any) -> None:
 
 
 def read_config(workdir: str | os.PathLike) -> dict:
-    """The resolved config that a run was started with."""
+    """The resolved config that a run was started with; that of an exported folder, which has no section `run`."""
     path = Path(workdir) / CONFIG
     if not path.is_file():
         raise UserError(
@@ -243,11 +243,12 @@ def read_config(workdir: str | os.PathLike) -> dict:
         )
     try:
         found = tuples(json.loads(path.read_text()))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not a config ({error}); restore it or start in another workdir") from None
-    missing = sorted(NEEDED - found.keys()) if isinstance(found, dict) else sorted(NEEDED)
+    found = found if isinstance(found, dict) else {}
+    missing = sorted(NEEDED - found.keys() - ({"run"} if "exported" in found else set()))
     if missing:
-        raise UserError(f"{path}: lacks {', '.join(missing)}; it is of another version or damaged, train again")
+        raise UserError(f"{path}: lacks {', '.join(missing)}; of another version or damaged, train or export again")
     return found
 
 

@@ -1,6 +1,6 @@
 """What helps a model: phase nets and vocoders, which make its waves, and models of durations.
 
-Each is a run or an exported folder of its own.
+Each is a run or an exported folder of its own, also on a hub (`sfjax.release.located`).
 """
 
 from __future__ import annotations

@@ -40,11 +40,11 @@ def load(
     timing: str | Path | None = None,
 ) -> Model:
     """The model of a run or of an exported folder: averaged parameters (or raw ones) of its newest checkpoint (or that
-    of `step`).
+    of `step`). A folder may be on a hub: hf://OWNER/NAME, also hf://OWNER/NAME@REVISION.
 
     `adapter` is another such folder, whose adapters join it for what they were trained for; `phase` one with a phase
     net, which makes its waves from those of a recording; `vocoder` one with a vocoder, or a published HiFi-GAN, which
-    makes waves from nothing; `timing` one with a model of durations.
+    makes waves from nothing; `timing` one with a model of durations. Raises `UserError` for what is none of these.
     """
     params, found = release.weights(folder, ema=ema, step=step)
     model = _model(params, found)

@@ -21,6 +21,7 @@ VERBS = (
     listening.MOS,
     models.PREDICT,
     models.EXPORT,
+    models.INFO,
     models.REPORT,
     models.QUICKSTART,
 )

@@ -1,12 +1,13 @@
-"""`sfjax predict`, `export`, `report` and `quickstart`: what else is done with runs."""
+"""`sfjax predict`, `export`, `info`, `report` and `quickstart`: what else is done with runs."""
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
-from sfjax.errors import UserError
-from sfjax.verbs.verb import Verb, cores, load_model, model_flags, sampling, sampling_flags
+from sfjax.errors import UserError, complain
+from sfjax.verbs.verb import MODEL, Verb, cores, load_model, model_flags, sampling, sampling_flags
 
 
 def _add_predict(one):
@@ -28,20 +29,45 @@ def _run_predict(arguments):
 
 
 def _add_export(one):
-    one.add_argument("--workdir", required=True, type=Path, help="folder of the run")
-    one.add_argument("-o", "--output", required=True, type=Path, help="folder for config.json and model.safetensors")
-    one.add_argument("--dtype", default="float32", help="or float16, half as large")
+    one.add_argument("--workdir", required=True, help=MODEL)
+    one.add_argument("-o", "--output", required=True, type=Path, help="folder that is made, or replaced")
+    one.add_argument("--dtype", default="float32", help="or bfloat16 or float16, half as large")
     one.add_argument("--step", type=int, help="checkpoint; default: the newest")
     one.add_argument("--ema", action=argparse.BooleanOptionalAction, default=True, help="averaged parameters")
+    one.add_argument(
+        "--notes", type=Path, metavar="FILE.md",
+        help="data, licences, attributions, scores, for the model card; a first line `licence: X` is told to hubs",
+    )  # fmt: skip
 
 
 def _run_export(arguments):
     from sfjax import release
 
     path = release.export(
-        arguments.workdir, arguments.output, ema=arguments.ema, step=arguments.step, dtype=arguments.dtype
-    )
-    print(f"{path}: {path.stat().st_size / 2**20:.2f} MiB")
+        arguments.workdir, arguments.output, ema=arguments.ema, step=arguments.step, dtype=arguments.dtype,
+        notes=arguments.notes,
+    )  # fmt: skip
+    print(f"{path}: {sum(file.stat().st_size for file in path.iterdir()) / 2**20:.2f} MiB")
+
+
+def _add_info(one):
+    one.add_argument("model", metavar="MODEL", help=MODEL)
+    one.add_argument("--json", action="store_true", help="the same as JSON")
+
+
+def _run_info(arguments):
+    from sfjax import card, release
+
+    found = release.info(arguments.model)
+    if arguments.json:
+        print(json.dumps(found, indent=2))
+    else:
+        files = "not those that were exported" if found["wrong"] else "those that were exported, by their SHA-256"
+        told = {"model": found["name"], **card.facts(found)} | ({"files": files} if found["exported"] else {})
+        lines = [*told.items(), *(("" if i else "licence", line) for i, line in enumerate(found["licence"]))]
+        for label, line in lines:
+            print(f"{label:<12}" + "".join(filter(str.isprintable, line)))  # what others wrote may steer a terminal
+    return complain(found["wrong"]) if found["wrong"] else 0
 
 
 def _add_report(one):
@@ -82,6 +108,10 @@ PREDICT = Verb(
 EXPORT = Verb(
     "export", "Write what a run trained into a folder to give away.", "sfjax export --workdir runs/lora -o lora",
     _add_export, _run_export,
+)  # fmt: skip
+INFO = Verb(
+    "info", "Say what a model is, and whether its files are those that were exported.", "sfjax info runs/enhance",
+    _add_info, _run_info,
 )  # fmt: skip
 REPORT = Verb(
     "report", "Put runs side by side: what differs, how far, how good.", "sfjax report runs -o runs.csv runs.png",

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 from sfjax.errors import UserError
 
+MODEL = "workdir of a run, exported folder, or hf://OWNER/NAME on a hub, with @REVISION if you like"
+
 
 class Verb(NamedTuple):
     """A word of the command line: its help, `add`, which gives a parser its flags, and `run`, which obeys them.
@@ -69,9 +71,9 @@ def cores() -> int:
 
 def model_flags(one: argparse.ArgumentParser, *, required: bool) -> None:
     """The flags of `load_model`."""
-    one.add_argument("--model", required=required, type=Path, help="workdir of a run")
-    one.add_argument("--phase", type=Path, help="workdir or exported folder of a phase net for it")
-    one.add_argument("--adapter", type=Path, help="workdir or exported folder of adapters for it")
+    one.add_argument("--model", required=required, help=MODEL)
+    one.add_argument("--phase", metavar="MODEL", help="a phase net for it, named likewise")
+    one.add_argument("--adapter", metavar="MODEL", help="adapters for it, named likewise")
     one.add_argument("--step", type=int, help="checkpoint; default: the newest")
     one.add_argument("--ema", action=argparse.BooleanOptionalAction, default=True, help="averaged parameters")
 
