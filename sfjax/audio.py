@@ -6,6 +6,7 @@ and vocoders all call it.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -46,6 +47,12 @@ def probe(path: str | os.PathLike) -> Info:
     """The header of a sound file; `UserError` if there is no readable sound in it."""
     with _open(path) as file:
         return Info(file.frames, file.samplerate, file.channels, file.format, file.subtype)
+
+
+def comment(path: str | os.PathLike) -> str:
+    """The comment that a sound file holds, empty if it has none; `UserError` as of `probe`."""
+    with _open(path) as file:
+        return file.comment
 
 
 def read(
@@ -106,14 +113,19 @@ class Writer:
     """Writes mono pieces at `rate` Hz into a sound file like `like`: its rate, length, container and encoding.
 
     The file appears under its own name only when everything was written; until then it is `<name>.part`, which is
-    removed if writing fails. Raises `UserError` if the disk or the encoding refuses.
+    removed if writing fails. It holds `comment` if its container can: WAV, FLAC, Ogg, Opus and MP3 do. Raises
+    `UserError` if the disk or the encoding refuses.
     """
 
-    def __init__(self, path: str | os.PathLike, *, rate: int, like: Info):
+    def __init__(self, path: str | os.PathLike, *, rate: int, like: Info, comment: str = ""):
         self.path, self.left, self.frames = Path(path), like.frames, like.frames
         self.part = self.path.with_name(self.path.name + ".part")
         self.stream = None if rate == like.rate else soxr.ResampleStream(rate, like.rate, 1, dtype="float32")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.part.touch()  # says why it cannot, as libsndfile does not
+        except OSError as error:
+            raise self._refusal(error.strerror) from None
         try:
             self.file = soundfile.SoundFile(
                 self.part, "w", like.rate, channels=1, format=like.format, subtype=like.subtype
@@ -121,6 +133,11 @@ class Writer:
         except soundfile.LibsndfileError as error:
             self.part.unlink(missing_ok=True)
             raise self._refusal(error.error_string) from None
+        self.comment = ""
+        if comment:
+            with contextlib.suppress(soundfile.LibsndfileError):
+                self.file.comment = comment
+                self.comment = comment
 
     def write(self, piece: Float[np.ndarray, " samples"], *, last: bool = False) -> None:
         """Appends a piece; with `last` the end is cut or filled with zeros to the length of `like`."""
@@ -147,6 +164,8 @@ class Writer:
         except soundfile.LibsndfileError as error:
             if kind is None:
                 raise self._refusal(error.error_string) from None
+        except OSError as error:
+            raise self._refusal(error.strerror) from None
         finally:
             self.part.unlink(missing_ok=True)
 
@@ -154,7 +173,8 @@ class Writer:
         """Finds missing samples: libsndfile says nothing when the disk refuses what it held back until the end."""
         with soundfile.SoundFile(self.part) as file:
             found = sum(len(file.read(2**18, dtype="float32")) for _ in range(0, self.frames, 2**18))
-        if found != self.frames:
+            comment = file.comment  # which stands at the end of an MP3
+        if found != self.frames or comment != self.comment:
             raise self._refusal("its end is missing")
 
     def _refusal(self, why: str) -> UserError:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import itertools
+import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -15,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float, Int, Key, Shaped
 
-from sfjax import audio, companions, editing, flow, precision, release, tasks, voice
-from sfjax.chunks import Chunk, FileJob, Job, cut, padded
+from sfjax import audio, checkpoint, companions, editing, flow, precision, release, tasks, voice
+from sfjax.chunks import Chunk, FileJob, Job, Treated, cut, padded
 from sfjax.companions import Phase
 from sfjax.editing import Edit
 from sfjax.errors import UserError
@@ -210,32 +212,52 @@ class Model:
         files: list[tuple[Path, list[Path]]],
         *,
         seed: int = 0,
-        progress: Callable[[float], Any] = lambda seconds: None,
+        force: bool = False,
+        progress: Callable[[float, float], Any] = lambda seconds, total: None,
         **options: Any,
-    ) -> dict[Path, str]:
+    ) -> list[Treated]:
         """Does `task` on each file, into one file for each source with its rate, length and encoding.
 
-        What failed is returned, with the reason. The memory is that of one batch of chunks. Several channels become
-        one, which is said on standard error. `progress` hears of each piece's seconds as it is done.
+        What is there already, whole and made in the same way from the same file, is left, unless by `force`. The memory
+        is that of one batch of chunks. Several channels become one, which is said on standard error. `progress` hears
+        of each piece's seconds as it is done, and of those of all that is to be done.
         """
-        failed: dict[Path, str] = {}
-        jobs = []
+        made_by = self._digest(task, seed, options)
+        found: list[FileJob | Treated] = []
         for source, targets in files:
             try:
-                jobs.append(FileJob(source, targets, self.spec.sample_rate))
+                found.append(FileJob(source, targets, self.spec.sample_rate, made_by))
             except UserError as error:
-                failed[source] = str(error)
-        if mixed := [job for job in jobs if job.channels > 1]:
-            example = f"as {mixed[0].source}, which has {mixed[0].channels}"
+                found.append(Treated(source, targets, None, "failed", str(error)))
+        jobs = [job for job in found if isinstance(job, FileJob) and (force or not job.is_there())]
+        if mixed := [job for job in jobs if job.info.channels > 1]:
+            example = f"as {mixed[0].source}, which has {mixed[0].info.channels}"
             print(f"{len(mixed)} of {len(files)} files have several channels, {example}: their average is used",
                   file=sys.stderr)  # fmt: skip
         jobs.sort(key=lambda job: job.seconds)  # alike lengths share a batch
+        total = sum(job.seconds for job in jobs)
         try:
-            self.run(jobs, task, seed=seed, progress=progress, **options)
+            self.run(jobs, task, seed=seed, progress=lambda seconds: progress(seconds, total), **options)
         finally:
             for job in jobs:
                 job.abandon()
-        return failed | {job.source: job.failure for job in jobs if job.failure}
+        status = {job: "failed" if job.failure else "written" for job in jobs}
+        return [
+            Treated(one.source, one.targets, one.info, status.get(one, "there already"), one.failure)
+            if isinstance(one, FileJob)
+            else one
+            for one in found
+        ]
+
+    def _digest(self, task, seed, options):
+        """Stands for all that decides what becomes of a recording."""
+        params = (self.params, self.phase and self.phase.params)
+        how = [
+            jax.device_get(checkpoint.digests(params)), type(task).__name__, task.count, seed, self.sampling(options),
+            self.process.__name__, str(self.spec), str(np.dtype(self.network.dtype)),
+            *(self.chunking[name] for name in ("seconds", "overlap")),
+        ]  # fmt: skip
+        return hashlib.sha256(json.dumps(how, sort_keys=True, default=int).encode()).hexdigest()
 
     def run(
         self,
@@ -253,7 +275,7 @@ class Model:
             waves = self._sample(task, [chunk for _, chunk in group], seed, options)
             for (job, chunk), wave in zip(group, waves, strict=True):
                 job.take(chunk, wave)
-                progress(len(chunk.wave) / self.spec.sample_rate)
+                progress((len(chunk.wave) - (job.overlap if chunk.first else 0)) / self.spec.sample_rate)
 
     def sampling(self, changes: dict[str, Any]) -> dict[str, Any]:
         """The options of sampling with some changed, those that are not None; `UserError` if they cannot work."""

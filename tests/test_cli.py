@@ -35,7 +35,7 @@ BAD = {
     "cut.mp3": "it is cut short",
     "text.wav": "not readable as sound",
     "text.txt": "not readable as sound",
-    "folder.wav": "expected a sound file, found a folder; check the path",
+    "folder.wav": "expected a folder with sound files, found none; check the path",
     "nowhere.wav": "expected a sound file, found nothing; check the path",
     "missing.wav": "expected a sound file, found nothing; check the path",
 } | ({"locked.wav": "not readable as sound"} if os.geteuid() else {})  # root reads everything
@@ -129,8 +129,9 @@ def test_bad_sounds_cost_no_good_one_and_each_is_said_once(call, sounds, enhance
         info = audio.probe(sounds / name)
         assert audio.probe(out / name) == info._replace(channels=1)
         assert np.abs(audio.read(out / name)[0]).max() > 0
-    assert re.findall("1 of 19 files have several channels.*", said) == [
-        f"1 of 19 files have several channels, as {sounds / 'six.wav'}, which has 6: their average is used"
+    assert re.findall("1 of .* files have several channels.*", said) == [
+        f"1 of {len(files) - 1} files have several channels, as {sounds / 'six.wav'}, which has 6: their average is "
+        "used"
     ]
 
 
@@ -224,14 +225,13 @@ REFUSED = [
     ("expected a run folder with config.json, found none", enhancing("--model", "{sounds}/good.wav")),
     ("expected a run folder with config.json, found none", enhancing("--model", "{out}/none")),
     (
-        "good.wav and .*/good.wav would both be written to .*; take two calls",
-        ["enhance", "{sounds}/good.wav", "{sounds}/../{sounds.name}/good.wav", "-o", "{out}", "--model", "{enhancer}"],
-    ),
-    (
         "good.wav would be overwritten by its own result; choose another folder",
         ["enhance", "{sounds}/good.wav", "-o", "{sounds}", "--model", "{enhancer}"],
     ),
-    ("good.wav: File exists", ["enhance", "{sounds}/r8.wav", "-o", "{sounds}/good.wav", "--model", "{enhancer}"]),
+    (
+        "good.wav: expected a folder for the results, found a file",
+        ["enhance", "{sounds}/r8.wav", "-o", "{sounds}/good.wav", "--model", "{enhancer}"],
+    ),
     ("--speech and --noise go together", ["quickstart", "--speech", "{corpus}", "-o", "{out}/quick"]),
     ("expected a folder with sound files, found no such folder", ["prepare", "folder", "{out}/no", "{out}/a.parquet"]),
     ("wants a name that ends in .parquet", ["prepare", "folder", "{corpus}", "{out}/a.txt"]),

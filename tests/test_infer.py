@@ -15,8 +15,9 @@ def model(enhancer):
 
 
 def enhance(model, pairs):
-    """Enhances each file into another."""
-    return model.treat_files(model.enhancing(), [(source, [target]) for source, target in pairs])
+    """Enhances each file into another; those that failed, with the reason."""
+    made = model.treat_files(model.enhancing(), [(source, [target]) for source, target in pairs])
+    return {one.source: one.reason for one in made if one.status == "failed"}
 
 
 @pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
