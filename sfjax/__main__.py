@@ -31,7 +31,8 @@ def command() -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one verb; 0 if all went well, 2 for what the user can put right, 75 on SIGTERM, 130 if interrupted."""
+    """Runs one verb; 0 if all went well, 2 for what the user can put right, 75 on SIGTERM, 130 if interrupted,
+    141 if nobody reads what it writes."""
     _quiet()
     try:
         arguments, rest = parser(VERBS).parse_known_args(argv)

@@ -12,7 +12,7 @@ import sfjax
 ROOT = Path(sfjax.__file__).parent
 FLOORS = (
     "audio masks model flow diffusion process lora optim precision sharding metrics errors picture interrupt pool",
-    "tasks data text objective vocoder checkpoint release journal validation chunks splice filling voice editing "
+    "tasks data text objective vocoder checkpoint card release journal validation chunks splice filling voice editing "
     "companions",
     "train infer plan",
     "evaluate predict gather configs overrides spoken",  # what runs by default values; the floors below are told theirs

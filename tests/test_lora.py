@@ -1,5 +1,6 @@
 """Adapters: what they add, what they train, and that they belong to one base."""
 
+import hashlib
 import json
 import shutil
 
@@ -131,17 +132,25 @@ def test_a_base_that_changed_is_refused(toy_config, base, other, tmp_path):
             way()
 
 
+def sign(folder):
+    """Writes the digests of an exported folder anew."""
+    sums = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in release.FILES}
+    (folder / release.SUMS).write_text("".join(f"{digest}  {name}\n" for name, digest in sums.items()))
+
+
 def test_adapters_of_a_wrong_shape_or_rank_are_refused(adapted, base, tmp_path):
     release.export(adapted, tmp_path, ema=True, step=None, dtype="float32")
     flat = safetensors.numpy.load_file(tmp_path / "model.safetensors")
     name = next(name for name in flat if name.endswith("/a"))
     safetensors.numpy.save_file(flat | {name: flat[name][..., :2]}, tmp_path / "model.safetensors")
+    sign(tmp_path)
     with pytest.raises(UserError, match="rank 2, its config says 4"):
         infer.load(base, adapter=tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     config["lora"]["rank"] = 8
     safetensors.numpy.save_file(flat, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text(json.dumps(config))
+    sign(tmp_path)
     with pytest.raises(UserError, match="do not fit|rank"):
         infer.load(base, adapter=tmp_path)
 

@@ -51,7 +51,7 @@ def test_a_full_disk_costs_only_the_files_that_do_not_fit(call, content, enhance
     before, size = content(out), (out / large.name).stat().st_size
     for missing in (size // 4, 50):
         with full_disk(size - missing):
-            code, complaints, _ = call("enhance", large, small, "-o", out, "--model", enhancer)
+            code, complaints, _ = call("enhance", large, small, "-o", out, "--force", "--model", enhancer)
         assert code == 2 and len(complaints) == 1
         assert re.search(rf"large.{suffix}: .*could not be written .*free space", complaints[0])
         assert sorted(path.name for path in out.iterdir()) == [large.name, small.name]

@@ -7,7 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from sfjax import checkpoint, tasks
+from sfjax import release, tasks
 from sfjax.data import loader, manifest
 from sfjax.errors import UserError
 from sfjax.text import phones
@@ -19,7 +19,7 @@ def with_phones(config: Any) -> Any:
     section = config.task.to_dict()
     if tasks.with_phones(section, ("",)) == section:
         return config
-    start = checkpoint.read_config(config.init_from)["task"] if config.init_from else None
+    start = release.config(config.init_from)["task"] if config.init_from else None
     known = tasks.phones(tasks.make(**start)) if start else ()
     config = copy.deepcopy(config)
     config.task = ConfigDict(tasks.with_phones(section, known or _inventory(config.data)))

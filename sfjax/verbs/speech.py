@@ -12,9 +12,9 @@ from sfjax.verbs.verb import Verb, load_model, model_flags, sampling, sampling_f
 def _voice_flags(one, *, words):
     one.add_argument("-o", "--output", required=True, type=Path, metavar="OUT.wav", help="where the result goes")
     model_flags(one, required=True)
-    one.add_argument("--vocoder", type=Path, help="run, exported folder or published HiFi-GAN; default: Griffin-Lim")
+    one.add_argument("--vocoder", metavar="MODEL", help="named likewise, or a published HiFi-GAN; default: Griffin-Lim")
     if words:
-        one.add_argument("--timing", type=Path, help="workdir or exported folder of a model of durations")
+        one.add_argument("--timing", metavar="MODEL", help="a model of durations, named likewise")
         one.add_argument("--lexicon", type=Path, metavar="FILE.dict", help="of MFA or CMU; default: CMU's for English")
         one.add_argument("--speed", type=float, default=1.0, help="0.25 to 4")
         one.add_argument("--textgrid", type=Path, metavar="OUT.TextGrid", help="write words and phones of the result")
