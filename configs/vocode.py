@@ -4,6 +4,8 @@
 
 Mels are those of the recordings; for those of a model, `sfjax predict` writes them as configs/phase.py says, then
 --config.task.mels=predicted --config.init_from=runs/vocoder. The original: 2.5M updates of 16 segments of 8192 samples.
+On one CPU core 64 channels take 1,000 updates of 4 s by the Mels alone and 250 against discriminators in 50 minutes:
+PESQ 1.16 where Griffin-Lim has 3.55; README.md has the command.
 """
 
 from sfjax.configs import default
