@@ -16,7 +16,7 @@ FLOORS = (
     "companions",
     "train infer plan",
     "evaluate predict gather configs overrides spoken",  # what runs by default values; the floors below are told theirs
-    "__main__ __init__ quickstart verbs",
+    "__main__ __init__ quickstart page verbs",
 )
 FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts.split()}
 APART = set(FLOORS[2].split())  # never each other

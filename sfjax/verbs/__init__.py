@@ -3,7 +3,7 @@
 JAX and all that needs it is imported where a verb runs, so that help is said at once.
 """
 
-from sfjax.verbs import data, listening, models, recordings, scores, speech, training
+from sfjax.verbs import data, listening, models, recordings, scores, serving, speech, training
 
 VERBS = (
     data.PREPARE,
@@ -14,6 +14,7 @@ VERBS = (
     speech.SPEAK,
     speech.EDIT,
     speech.INFILL,
+    serving.SERVE,
     scores.SCORE,
     scores.EVALUATE,
     scores.WER,
