@@ -198,6 +198,7 @@ def test_whatever_a_result_depends_on_it_is_made_again_when_that_changes(enhance
     assert again() and audio.comment(result).startswith("sfjax ")
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_leaves_whole_files_and_the_next_goes_on(shell, enhance, enhancer, write, voice, tmp_path):
     write("in/a.wav")
     soundfile.write(tmp_path / "in/long.wav", np.tile(voice(1.5, 2), 2400), RATE)  # an hour
@@ -226,6 +227,7 @@ def test_progress_comes_to_the_length_of_what_is_to_be_done(enhancer, write, tmp
 # Standard input and output
 
 
+@pytest.mark.slow
 def test_a_stream_becomes_what_the_file_becomes_and_nothing_else_goes_out(enhance, piped, write, tmp_path):
     path = write("a.flac", rate=44_100)
     assert enhance(path)[0] == 0
@@ -237,6 +239,7 @@ def test_a_stream_becomes_what_the_file_becomes_and_nothing_else_goes_out(enhanc
     np.testing.assert_allclose(audio.read("out")[0], audio.read("enhanced/a.flac")[0], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_stream_goes_into_a_folder_under_a_name_of_its_own_and_is_drawn(piped, write, tmp_path):
     code, out, complaints = piped(write("a.wav"), f"-o {tmp_path}/out --json --plot {tmp_path}/a.png")
     assert (code, complaints) == (0, []) and names(tmp_path / "out") == ["stdin.wav"]
@@ -245,6 +248,7 @@ def test_a_stream_goes_into_a_folder_under_a_name_of_its_own_and_is_drawn(piped,
     assert Image.open(tmp_path / "a.png").size[0] > 500
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_is_quiet_and_one_that_takes_nothing_is_told(piped, write):
     path = write("a.wav", rate=192_000)  # more than a pipe holds
     assert piped(path, "| head -c 4") == (141, b"RIFF", [])
@@ -297,6 +301,7 @@ def test_json_says_what_became_of_each_file(capsys, enhance, enhancer, write, tm
     assert found["real_time_factor"] == pytest.approx(found["work_seconds"] / 2.0)
 
 
+@pytest.mark.slow
 def test_separating_shares_it_all(call, separator, write, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write("in/sub/a.wav", 0)

@@ -111,6 +111,7 @@ LOADERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", LOADERS)
 def test_each_kind_of_model_loads_from_an_exported_folder_as_from_its_run(kind, runs, tmp_path, call):
     for folder in {"enhance", kind}:
@@ -132,6 +133,7 @@ def test_each_kind_of_model_loads_from_an_exported_folder_as_from_its_run(kind, 
     assert other["base"] == (runs["enhance"].name if kind == "adapter" else None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", LOADERS)
 def test_an_exported_folder_says_nothing_of_the_machine_that_it_is_from(kind, runs, tmp_path, monkeypatch):
     release.export(runs[kind], tmp_path / "out", ema=True, step=None, dtype="float16")
@@ -147,6 +149,7 @@ def test_an_exported_folder_says_nothing_of_the_machine_that_it_is_from(kind, ru
     assert config["data"] == run["data"] | {"train": "", "valid": ""} and config["mix"]["snr"] == run["mix"]["snr"]
 
 
+@pytest.mark.slow
 def test_an_exported_adapter_asks_for_its_base_wherever_it_is_loaded(runs, tmp_path, monkeypatch):
     release.export(runs["adapter"], tmp_path / "adapter", ema=True, step=None, dtype="float32")
     monkeypatch.chdir(runs["enhance"].parent)  # a folder called as its base lies here; that is not for it to know
@@ -154,6 +157,7 @@ def test_an_exported_adapter_asks_for_its_base_wherever_it_is_loaded(runs, tmp_p
         infer.load(tmp_path / "adapter")
 
 
+@pytest.mark.slow
 def test_raw_parameters_of_a_step_are_exported_and_called_so(runs, tmp_path, refused):
     run = runs["enhance"]
     release.export(run, tmp_path / "raw", ema=False, step=6, dtype="float32")
@@ -209,6 +213,7 @@ def test_a_card_has_words_for_every_task():
     assert {*card.KINDS} == {*tasks.TASKS.values()}
 
 
+@pytest.mark.slow
 def test_every_command_of_a_card_parses(runs, tmp_path):
     for kind, run in runs.items():
         said = (release.export(run, tmp_path / kind, ema=True, step=None, dtype="float16") / "README.md").read_text()
