@@ -369,6 +369,7 @@ def test_uploads_have_a_place_of_bounded_size_and_old_files_are_deleted(url, noi
     assert send().status_code == 200 and not big.exists()
 
 
+@pytest.mark.slow
 def test_ten_at_once_wait_for_each_other(url, model, noisy, tmp_path):
     Counted.most = 0
     client = asking(url, tmp_path)
@@ -426,6 +427,7 @@ def test_only_this_machine_reaches_a_local_address(host, local):
         assert pages.is_local(bound) == local
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_it_and_nobody_was_called_and_nothing_is_left(enhancer, tmp_path):
     program = (
         "import sys; from sfjax.__main__ import main\n"

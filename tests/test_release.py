@@ -181,6 +181,7 @@ def test_raw_parameters_of_a_step_are_exported_and_called_so(runs, tmp_path, ref
 # How it is written
 
 
+@pytest.mark.slow
 def test_a_folder_appears_whole_or_not_at_all(enhancer, shell, tmp_path, content):
     words = ("export", "--workdir", enhancer, "-o", tmp_path / "out")
     said = shell(*words, limit=50_000).communicate()[1]
