@@ -125,6 +125,7 @@ def get_config(size: str = "large") -> ConfigDict:
     config.optim.decay = 0.0  # of the weights, as in AdamW
     config.optim.phones = 1.0  # times the rate for the phones' table and gate, which start from nothing
 
+    config.early = 0.0  # share of training's times that are 0, from where a single Euler step is a regression
     config.ema = 0.9999  # decay of the averaged parameters, after its warm-up
     config.accumulate = 1  # pieces that a batch is cut into, one after the other
 
@@ -146,6 +147,9 @@ def get_config(size: str = "large") -> ConfigDict:
     config.infer = ConfigDict()
     config.infer.seconds = 16.0  # of a chunk: the longest that training saw
     config.infer.overlap = 2.0  # seconds that are cross-faded
+    config.infer.wave = (
+        "inverse"  # Mels to waves by the filterbank's (A.2), or gains: what is above the Mel turned down
+    )
     config.infer.batch = 4  # chunks done at once, at most; memory grows with it
 
     # What may change between two starts of one run

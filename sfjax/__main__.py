@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
         name = f"{error.filename}: " if error.filename else ""
         return complain(f"{name}{error.strerror or error}; free space, mend permissions or choose another place")
     except Preempted:
-        complain("saved on SIGTERM; the same command goes on")
+        complain("ended by SIGTERM; what was finished is kept, the same command goes on")
         return PREEMPTED
     except KeyboardInterrupt:
         complain("interrupted; what was finished is kept, the same command goes on or starts again")

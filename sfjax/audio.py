@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -283,8 +284,11 @@ def log_mel(
     `lengths` are the true lengths in samples of waves padded to one size: the frames of a wave are then those it has
     alone; the frames behind its end mean nothing.
     """
-    magnitude = jnp.sqrt(_power(stft(wav, spec, lengths)) + TINY)
-    mel = jnp.einsum("bfk,mk->bfm", magnitude, filterbank(spec), precision="highest")
+    return _log_mel(stft(wav, spec, lengths), spec)
+
+
+def _log_mel(spectrum, spec):
+    mel = jnp.einsum("bfk,mk->bfm", jnp.sqrt(_power(spectrum) + TINY), filterbank(spec), precision="highest")
     return (jnp.log(jnp.maximum(mel, spec.floor)) - spec.mean) / spec.std
 
 
@@ -348,6 +352,31 @@ def borrow_phase(
     return istft(magnitude(mel, spec) * unit(noisy), spec, lengths)
 
 
+def attenuate(
+    mel: Float[Array, "batch frames mels"],
+    noisy: Complex[Array, "batch frames bins"],
+    spec: MelSpec,
+    lengths: Int[Array, " batch"] | None = None,
+) -> Float[Array, "batch samples"]:
+    """A wave from `noisy`, each band of it turned down to normalised log-Mel frames where it is above them.
+
+    What the bands do not resolve is the recording's own, and nothing is added to it. The gain of a bin is the mean of
+    those of its bands, weighted by the filterbank.
+    """
+    gains = jnp.exp(jnp.minimum(mel - _log_mel(noisy, spec), 0.0) * spec.std)
+    return istft(jnp.einsum("bfm,mk->bfk", gains, _shares(spec)) * noisy, spec, lengths)
+
+
+WAVES = {"inverse": borrow_phase, "gains": attenuate}  # how Mels and a recording become a wave
+
+
+def known(way: str) -> str:
+    """The name of one of `WAVES`; `UserError` if it is none."""
+    if way not in WAVES:
+        raise UserError(f"unknown way from Mels to waves {way!r}; choose from {', '.join(WAVES)}")
+    return way
+
+
 def magnitude(mel: Float[Array, "*batch frames mels"], spec: MelSpec) -> Float[Array, "*batch frames bins"]:
     """The amplitude spectrum of normalised log-Mel frames, through the filterbank's pseudo-inverse."""
     inverse = jnp.asarray(_pseudo_inverse(spec))
@@ -373,9 +402,21 @@ def _hann(spec: MelSpec) -> np.ndarray:
 @functools.lru_cache
 def filterbank(spec: MelSpec) -> Float[np.ndarray, "mels bins"]:
     """Triangular filters on the Slaney scale with unit area, from librosa."""
-    from librosa.filters import mel  # slow to import (numba)
+    with warnings.catch_warnings():  # on its way it asks for the progress bars of notebooks
+        warnings.simplefilter("ignore")
+        from librosa.filters import mel  # slow to import (numba)
 
     return mel(sr=spec.sample_rate, n_fft=spec.n_fft, n_mels=spec.bands, fmin=spec.low, fmax=spec.high)
+
+
+@functools.lru_cache
+def _shares(spec: MelSpec) -> np.ndarray:
+    """The share of each band in each bin; a bin without a band is as its neighbour."""
+    weights = filterbank(spec)
+    bins = np.arange(weights.shape[1])
+    held = bins[weights.any(axis=0)]
+    nearest = held[np.abs(bins[:, None] - held).argmin(axis=1)]
+    return (weights / np.maximum(weights.sum(axis=0), TINY))[:, nearest]
 
 
 @functools.lru_cache

@@ -73,9 +73,14 @@ KINDS = {
 }  # fmt: skip
 
 
+def kind(part: Any) -> Kind:
+    """What a card says of a task; of one that is made from another, what it says of that."""
+    return next(KINDS[one] for one in type(part).__mro__ if one in KINDS)
+
+
 def helps(task: Any) -> bool:
     """Whether a task is that of a network which stands beside a model, and samples nothing."""
-    return any(KINDS[type(part)].flag != "model" for part in tasks.parts(task).values())
+    return any(kind(part).flag != "model" for part in tasks.parts(task).values())
 
 
 def facts(about: Mapping[str, Any]) -> dict[str, str]:
@@ -99,23 +104,23 @@ def facts(about: Mapping[str, Any]) -> dict[str, str]:
 def text(name: str, config: Mapping[str, Any], about: Mapping[str, Any], notes: str | None) -> str:
     """The model card, as Markdown, of an exported folder called `name`; `notes` are the exporter's own."""
     parts = list(tasks.parts(tasks.make(**config["task"])).values())
-    kinds = [KINDS[type(part)] for part in parts]
+    kinds = [kind(part) for part in parts]
     given = [dict(speakers=getattr(part, "speakers", 1), **_treatment(part)) for part in parts]
-    does = "; ".join(kind.does.format(**words) for kind, words in zip(kinds, given, strict=True))
+    does = "; ".join(one.does.format(**words) for one, words in zip(kinds, given, strict=True))
     who = "These are adapters: beside the model that they were trained on they make one that" if about["rank"] else "It"
     sections = [
         f"# {name}",
         f"{who} {does}. A model of sfjax, SpeechFlow in JAX ([arXiv 2310.16338](https://arxiv.org/abs/2310.16338)).",
         "\n".join(["| | |", "|---|---|", *(f"| {label} | {line} |" for label, line in facts(about).items())]),
         "## Use",
-        *(_use(name, kind, words, about) for kind, words in zip(kinds, given, strict=True)),
+        *(_use(name, one, words, about) for one, words in zip(kinds, given, strict=True)),
         f"On a hub it is called `hf://OWNER/{name}`. `sha256sum -c SHA256SUMS` checks the files, as loading does.",
         "## Training",
         "\n".join(f"- {line}" for line in _training(parts, config, about)),
         "## Figures",
         _figures(about["figures"]),
         "## Limits and intended use",
-        "\n\n".join(dict.fromkeys(kind.limits for kind in kinds)),
+        "\n\n".join(dict.fromkeys(one.limits for one in kinds)),
         DATA,
         notes.strip() if notes else UNSTATED,
     ]

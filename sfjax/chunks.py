@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import itertools
-import os
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from sfjax import audio
 from sfjax.errors import UserError
 
 STAGE = 2**0.5  # ratio of the lengths that programs are compiled for; padding is at most this
@@ -90,67 +85,6 @@ class Job:
 
     def abandon(self) -> None:
         """Leaves nothing half-written behind."""
-
-
-class FileJob(Job):
-    """A job from file to files, one for each source; the outputs appear when they are whole.
-
-    Their comment is a digest of what the file holds and of `made_by`, which stands for all else that they depend on.
-    """
-
-    def __init__(self, source: Path, targets: list[Path], rate: int, made_by: str):
-        self.info = audio.probe(source)
-        self.source, self.targets, self.rate, self.made_by = source, targets, rate, made_by
-        self.seconds, self.writers = self.info.frames / self.info.rate, list[audio.Writer]()
-        super().__init__(str(source), lambda: audio.blocks(source, rate=rate, seconds=10.0), lambda wave: None)
-
-    @functools.cached_property
-    def comment(self) -> str:
-        """What its outputs say of themselves, as short as an MP3 wants it."""
-        try:
-            with open(self.source, "rb") as file:
-                held = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise UserError(f"{self.source}: not readable ({error.strerror}); check the path") from None
-        return f"sfjax {hashlib.sha256(f'{self.made_by} {held}'.encode()).hexdigest()[:22]}"
-
-    def is_there(self) -> bool:
-        """Whether its outputs are there, as long as they should be, from this very source and made in this very way."""
-        return all(map(os.path.isfile, self.targets)) and all(map(self._is_mine, self.targets))
-
-    def _is_mine(self, target):
-        try:
-            found = audio.probe(target)
-            return found[:2] == self.info[:2] and audio.comment(target) == self.comment
-        except UserError:
-            return False
-
-    def put(self, wave: np.ndarray, last: bool) -> None:
-        if not self.writers:
-            for target in self.targets:
-                self.writers.append(audio.Writer(target, rate=self.rate, like=self.info, comment=self.comment))
-        for writer, one in zip(self.writers, wave, strict=True):
-            writer.write(one, last=last)
-        if last:
-            for writer in self.writers:
-                writer.__exit__(None, None, None)
-
-    def abandon(self) -> None:
-        for writer in self.writers:  # of one that is finished nothing is left to remove
-            writer.__exit__(KeyboardInterrupt, None, None)
-
-
-class Treated(NamedTuple):
-    """What came of a file, which is `status`: written, there already, or failed for a `reason`.
-
-    `info` is its header, None if that could not be read.
-    """
-
-    source: Path
-    targets: list[Path]
-    info: audio.Info | None
-    status: str
-    reason: str = ""
 
 
 def _order(before: np.ndarray, after: np.ndarray) -> tuple[int, ...]:

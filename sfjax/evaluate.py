@@ -188,12 +188,14 @@ def evaluate(
     workers: int,
     progress: bool,
     phase: Any = None,
+    wave: str | None = None,
     **options: Any,
 ) -> Report:
     """The report on a manifest of clean and noisy recordings, or of mixtures, as `system` treats them.
 
-    `model` enhances or separates them with a `sfjax.infer.Model`, `noisy` leaves them as they are, `bound` joins the
-    clean Mel to the phase of the recording, or to that of a `sfjax.companions.Phase`: what a perfect model would reach.
+    `model` enhances or separates them with a `sfjax.infer.Model`, `noisy` leaves them as they are, `bound` makes
+    waves of the clean Mel and the recording by `wave` of `sfjax.audio.WAVES`, or by a `sfjax.companions.Phase`: what a
+    perfect model would reach.
     `options` are those of sampling. A recording that cannot be read is listed with its reason. Raises `UserError` for a
     manifest without either.
     """
@@ -202,14 +204,14 @@ def evaluate(
     rows = read(manifest, split=split)
     unread: list[dict[str, str]] = []
     if "sources" in rows.columns:
-        treat = {"noisy": _as_it_is, "bound": _bound(model, phase)}.get(
+        treat = {"noisy": _as_it_is, "bound": _bound(model, phase, wave)}.get(
             system,
             lambda clean, mixture: model.separate(mixture, RATE, speakers=len(clean), seed=seed, **options),
         )
         jobs = ((n, clean, treat(clean, mix), mix, RATE) for n, clean, mix in _mixtures(rows, unread))
         found = report(jobs, metrics.improvement, workers=workers, progress=progress)
     elif "noisy" in rows.columns:
-        treat = {"noisy": _as_it_is, "bound": _bound(model, phase)}.get(
+        treat = {"noisy": _as_it_is, "bound": _bound(model, phase, wave)}.get(
             system, lambda clean, noisy: model.enhance(noisy, RATE, seed=seed, **options)[None]
         )
         items = ((n, clean, treat(clean[None], noisy)[0]) for n, clean, noisy in _pairs(rows, unread))
@@ -254,13 +256,15 @@ def _as_it_is(clean: np.ndarray, recording: np.ndarray) -> np.ndarray:
     return np.stack([recording] * len(clean))
 
 
-def _bound(model: Any, phase: Any) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+def _bound(model: Any, phase: Any, wave: str | None) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     def bound(clean: np.ndarray, recording: np.ndarray) -> np.ndarray:
         from sfjax import audio, infer
         from sfjax.configs import default
 
-        spec = model.spec if model is not None else audio.MelSpec(**default.get_config("tiny").mel)
-        return infer.bound(clean, recording, spec, phase)
+        config = default.get_config("tiny")
+        spec = audio.MelSpec(**config.mel) if model is None else model.spec
+        way = audio.known(wave or (config.infer.wave if model is None else model.wave))
+        return infer.bound(clean, recording, spec, way, phase)
 
     return bound
 

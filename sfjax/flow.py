@@ -25,6 +25,15 @@ def path(
     return (1 - (1 - SIGMA) * t) * x0 + t * x1, x1 - (1 - SIGMA) * x0
 
 
+def early_times(u: Float[Array, " batch"], share: float) -> Float[Array, " batch"]:
+    """Times to learn the field at: 0 for a `share` of the uniform numbers `u`, even over [0, 1) for the rest.
+
+    At t = 0 the point says nothing of x1, so that the field learned there leads to the mean of what the condition
+    allows: one Euler step is a regression.
+    """
+    return jnp.where(u < share, 0.0, (u - share) / (1 - share))
+
+
 class Error(NamedTuple):
     """A squared error before its division: the loss is `total / count`, over any number of batches and devices."""
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import itertools
-import json
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float, Int, Key, Shaped
 
-from sfjax import audio, checkpoint, companions, editing, flow, precision, release, tasks, voice
-from sfjax.chunks import Chunk, FileJob, Job, Treated, cut, padded
+from sfjax import audio, companions, editing, flow, precision, release, tasks, voice
+from sfjax.chunks import Chunk, Job, cut, padded
 from sfjax.companions import Phase
 from sfjax.editing import Edit
 from sfjax.errors import UserError
@@ -32,19 +29,22 @@ from sfjax.voice import Speech
 
 
 def load(
-    folder: str | Path,
+    folder: str | Path = "sfjax://enhance",
     *,
     ema: bool = True,
     step: int | None = None,
+    wave: str | None = None,
     adapter: str | Path | None = None,
     phase: str | Path | None = None,
     vocoder: str | Path | None = None,
     timing: str | Path | None = None,
 ) -> Model:
     """The model of a run or of an exported folder: averaged parameters (or raw ones) of its newest checkpoint (or that
-    of `step`). A folder may be on a hub: hf://OWNER/NAME, also hf://OWNER/NAME@REVISION.
+    of `step`). A folder may be called by name: sfjax://enhance, sfjax://speak and, as `timing`, sfjax://durations are
+    in this package, hf://OWNER/NAME and hf://OWNER/NAME@REVISION on a hub.
 
-    `adapter` is another such folder, whose adapters join it for what they were trained for; `phase` one with a phase
+    `wave` says how Mels and a recording become a wave, other than the run does: one of `sfjax.audio.WAVES`. `adapter`
+    is another such folder, whose adapters join it for what they were trained for; `phase` one with a phase
     net, which makes its waves from those of a recording; `vocoder` one with a vocoder, or a published HiFi-GAN, which
     makes waves from nothing; `timing` one with a model of durations. Raises `UserError` for what is none of these.
     """
@@ -53,6 +53,7 @@ def load(
     model = model if adapter is None else model.adapted(adapter)
     return dataclasses.replace(
         model,
+        wave=model.wave if wave is None else audio.known(wave),
         phase=None if phase is None else companions.load_phase(phase),
         vocoder=None if vocoder is None else companions.load_vocoder(vocoder, model.spec),
         timing=None if timing is None else companions.load_timing(timing),
@@ -69,15 +70,18 @@ def _model(params, found):
     dtype = precision.policy(config["precision"]).compute
     phones = len(tasks.phones(task))
     network = Estimator(**config["model"], mels=spec.bands, phones=phones, dtype=dtype)  # adapters are merged
+    section = dict(config["infer"])
+    wave = audio.known(section.pop("wave"))
     return Model(
         network, jax.device_put(params), task, process(config["process"]), spec,
-        config["sample"], config["infer"], f"{found.name}, step {found.step}",
+        config["sample"], section, wave, f"{found.name}, step {found.step}",
     )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """A network with its parameters and how it is used; `options` are the defaults of sampling (config `sample`)."""
+    """A network with its parameters and how it is used; `options` are the defaults of sampling (config `sample`), and
+    `wave` names one of `sfjax.audio.WAVES`, for which a `phase` net stands in."""
 
     network: Estimator
     params: Any
@@ -86,6 +90,7 @@ class Model:
     spec: audio.MelSpec
     options: dict[str, Any]
     chunking: dict[str, Any]
+    wave: str
     name: str
     phase: Phase | None = None
     vocoder: Vocoder | None = None
@@ -105,13 +110,13 @@ class Model:
         `options` replace those of config section `sample`: solver, steps, guidance, sway, tolerance. Raises `UserError`
         for a wave that is not one-dimensional, finite, audible and longer than a window.
         """
-        return self._treat(self.enhancing(), noisy, sample_rate, seed, options)[0]
+        return self.treat(self.enhancing(), noisy, sample_rate, seed=seed, **options)[0]
 
     def separate(
         self, mixture: Float[np.ndarray, ...], sample_rate: int, *, speakers: int = 2, seed: int = 0, **options: Any
     ) -> Float[np.ndarray, "speakers samples"]:
         """Each speaker of a mixture; all else as in `enhance`."""
-        return self._treat(self.separating(speakers), mixture, sample_rate, seed, options)
+        return self.treat(self.separating(speakers), mixture, sample_rate, seed=seed, **options)
 
     def speak(
         self,
@@ -194,7 +199,10 @@ class Model:
             raise UserError(f"{self.name} was trained to {tasks.names(self.task)}, not to separate {speakers} speakers")
         return found
 
-    def _treat(self, task, wave, sample_rate, seed, options):
+    def treat(
+        self, task: Any, wave: Float[np.ndarray, ...], sample_rate: int, *, seed: int = 0, **options: Any
+    ) -> Float[np.ndarray, "sources samples"]:
+        """What `task`, also one of your own, makes of a recording; all else as in `enhance`."""
         wave = np.asarray(wave, np.float32)
         if wave.ndim != 1 or not np.isfinite(wave).all():
             raise UserError(f"expected a finite one-dimensional wave, got shape {wave.shape}; average its channels")
@@ -205,59 +213,6 @@ class Model:
             raise UserError(job.failure)
         done = [audio.resample(one, self.spec.sample_rate, sample_rate) for one in np.concatenate(pieces, axis=1)]
         return np.stack([np.pad(one[: len(wave)], (0, max(len(wave) - len(one), 0))) for one in done])
-
-    def treat_files(
-        self,
-        task: Any,
-        files: list[tuple[Path, list[Path]]],
-        *,
-        seed: int = 0,
-        force: bool = False,
-        progress: Callable[[float, float], Any] = lambda seconds, total: None,
-        **options: Any,
-    ) -> list[Treated]:
-        """Does `task` on each file, into one file for each source with its rate, length and encoding.
-
-        What is there already, whole and made in the same way from the same file, is left, unless by `force`. The memory
-        is that of one batch of chunks. Several channels become one, which is said on standard error. `progress` hears
-        of each piece's seconds as it is done, and of those of all that is to be done.
-        """
-        made_by = self._digest(task, seed, options)
-        found: list[FileJob | Treated] = []
-        for source, targets in files:
-            try:
-                found.append(FileJob(source, targets, self.spec.sample_rate, made_by))
-            except UserError as error:
-                found.append(Treated(source, targets, None, "failed", str(error)))
-        jobs = [job for job in found if isinstance(job, FileJob) and (force or not job.is_there())]
-        if mixed := [job for job in jobs if job.info.channels > 1]:
-            example = f"as {mixed[0].source}, which has {mixed[0].info.channels}"
-            print(f"{len(mixed)} of {len(files)} files have several channels, {example}: their average is used",
-                  file=sys.stderr)  # fmt: skip
-        jobs.sort(key=lambda job: job.seconds)  # alike lengths share a batch
-        total = sum(job.seconds for job in jobs)
-        try:
-            self.run(jobs, task, seed=seed, progress=lambda seconds: progress(seconds, total), **options)
-        finally:
-            for job in jobs:
-                job.abandon()
-        status = {job: "failed" if job.failure else "written" for job in jobs}
-        return [
-            Treated(one.source, one.targets, one.info, status.get(one, "there already"), one.failure)
-            if isinstance(one, FileJob)
-            else one
-            for one in found
-        ]
-
-    def _digest(self, task, seed, options):
-        """Stands for all that decides what becomes of a recording."""
-        params = (self.params, self.phase and self.phase.params)
-        how = [
-            jax.device_get(checkpoint.digests(params)), type(task).__name__, task.count, seed, self.sampling(options),
-            self.process.__name__, str(self.spec), str(np.dtype(self.network.dtype)),
-            *(self.chunking[name] for name in ("seconds", "overlap")),
-        ]  # fmt: skip
-        return hashlib.sha256(json.dumps(how, sort_keys=True, default=int).encode()).hexdigest()
 
     def run(
         self,
@@ -318,7 +273,7 @@ class Model:
         out = _waves(
             self.params, self.phase and self.phase.params, *self._together(chunks), jax.random.key(seed),
             network=self.network, sampler=self.process.sample, task=task, spec=self.spec,
-            options=tuple(sorted(options.items())), phase=net,
+            options=tuple(sorted(options.items())), wave=self.wave, phase=net,
         )  # fmt: skip
         return [wave[:, : len(chunk.wave)] for wave, chunk in zip(np.asarray(out), chunks, strict=False)]
 
@@ -364,7 +319,7 @@ def _mels(
     return jax.vmap(task.sources)(x1, count), spectrum
 
 
-@functools.partial(jax.jit, static_argnames=("network", "sampler", "task", "spec", "options", "phase"))
+@functools.partial(jax.jit, static_argnames=("network", "sampler", "task", "spec", "options", "wave", "phase"))
 def _waves(
     params: Any,
     phase_params: Any,
@@ -374,14 +329,15 @@ def _waves(
     key: Key[Array, ""],
     *,
     spec: audio.MelSpec,
+    wave: str,
     phase: PhaseNet | None,
     **how: Any,
 ) -> Float[Array, "batch sources samples"]:
-    """Recordings to what the task makes of them, all on the device, by a phase net or the recording's own phase."""
+    """Recordings to what the task makes of them, all on the device, by a phase net or one of `audio.WAVES`."""
     mels, spectrum = _mels(params, waves, lengths, first, key, spec=spec, **how)
     if phase is None:
-        borrow = lambda mel: audio.borrow_phase(mel, spectrum, spec, lengths)
-        return jax.vmap(borrow, in_axes=1, out_axes=1)(mels)
+        made = lambda mel: audio.WAVES[wave](mel, spectrum, spec, lengths)
+        return jax.vmap(made, in_axes=1, out_axes=1)(mels)
     spectra = phase.apply({"params": phase_params}, mels, spectrum, (lengths + spec.hop - 1) // spec.hop)
     return spectra_to_waves(spectra, spec, lengths)
 
@@ -390,18 +346,19 @@ def bound(
     clean: Float[np.ndarray, "sources samples"],
     recording: Float[np.ndarray, " samples"],
     spec: audio.MelSpec,
+    wave: str,
     phase: Phase | None,
 ) -> Float[np.ndarray, "sources samples"]:
-    """What a model that knew the clean Mels would make of a recording, by its own phase or by a phase net."""
+    """What a model that knew the clean Mels would make of a recording, by one of `audio.WAVES` or a phase net."""
     count, samples = clean.shape
     padded = np.zeros((count + 1, -(-samples // spec.sample_rate) * spec.sample_rate), np.float32)  # few programs
     padded[:, :samples] = [*clean, recording]
     network, params = phase or (None, None)
-    made = _bound(params, padded[:-1], padded[-1:], jnp.int32(samples), spec=spec, network=network)
+    made = _bound(params, padded[:-1], padded[-1:], jnp.int32(samples), spec=spec, wave=wave, network=network)
     return np.asarray(made)[:, :samples]
 
 
-@functools.partial(jax.jit, static_argnames=("spec", "network"))
+@functools.partial(jax.jit, static_argnames=("spec", "wave", "network"))
 def _bound(
     params: Any,
     clean: Float[Array, "sources samples"],
@@ -409,11 +366,12 @@ def _bound(
     length: Int[Array, ""],
     *,
     spec: audio.MelSpec,
+    wave: str,
     network: PhaseNet | None,
 ) -> Float[Array, "sources samples"]:
     lengths = jnp.full(len(clean), length)
     mels, spectrum = audio.log_mel(clean, spec, lengths), audio.stft(recording, spec, lengths[:1])
     if network is None:
-        return audio.borrow_phase(mels, jnp.repeat(spectrum, len(clean), axis=0), spec, lengths)
+        return audio.WAVES[wave](mels, jnp.repeat(spectrum, len(clean), axis=0), spec, lengths)
     spectra = network.apply({"params": params}, mels[None], spectrum, (lengths[:1] + spec.hop - 1) // spec.hop)
     return spectra_to_waves(spectra, spec, lengths[:1])[0]

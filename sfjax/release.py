@@ -5,7 +5,8 @@ An exported folder holds `config.json`, what of the run's resolved config makes 
 others are checked before anything of them is used. Of a run with adapters only what it trained is there, and the
 digests of what it stood beside, so that it joins that model and no other.
 
-Wherever a model is named, `hf://OWNER/NAME` and `hf://OWNER/NAME@REVISION` are such folders on a hub.
+Wherever a model is named, `sfjax://NAME` is such a folder in this package, and `hf://OWNER/NAME` and
+`hf://OWNER/NAME@REVISION` are such folders on a hub.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ KEPT = {
 }  # fmt: skip
 EXPORTED = {"format": int, "step": int, "averaged": bool, "frozen": dict, "figures": dict}
 HUB = re.compile(r"hf:/{1,2}([\w.-]+/[\w.-]+)(?:@(.+))?")  # one slash where it has been a Path
+BOX = re.compile(r"sfjax:/{1,2}(\w[\w-]*)")
+OWN = Path(__file__).parent / "weights"  # the models of this package
 SUM = re.compile(r"([0-9a-f]{64}) [ *](.*)")
 AGAIN = "fetch or export it again"
 
@@ -59,17 +62,23 @@ class Trained(NamedTuple):
 
 
 def located(name: str | os.PathLike) -> Path:
-    """The folder that a model's name means: itself or, for a name on a hub, the copy that the hub's client keeps."""
-    if not _remote(name):
+    """The folder that a model's name means: itself, one of this package, or the copy that a hub's client keeps."""
+    if not _named(name):
         return Path(name)
+    if own := BOX.fullmatch(os.fspath(name)):
+        if (OWN / own[1]).is_dir():
+            return OWN / own[1]
+        there = ", ".join(f"sfjax://{path.name}" for path in sorted(OWN.iterdir()) if path.is_dir())
+        raise UserError(f"sfjax://{own[1]}: no such model in this package; choose from {there}")
     found = HUB.fullmatch(os.fspath(name))
     if found is None:
-        raise UserError(f"{name}: expected hf://OWNER/NAME or hf://OWNER/NAME@REVISION; mend the name")
+        raise UserError(f"{name}: expected sfjax://NAME, hf://OWNER/NAME or hf://OWNER/NAME@REVISION; mend the name")
     return _fetched(f"hf://{found[1]}", found[1], found[2])
 
 
-def _remote(name):
-    return os.fspath(name).startswith("hf:/")
+def _named(name):
+    """Whether a model is called by name, which means the same on every machine, and not by its folder."""
+    return os.fspath(name).startswith(("hf:/", "sfjax:/"))
 
 
 def _fetched(name, repository, revision):
@@ -126,12 +135,12 @@ def _check_file(name, path):
     if not path.is_file():  # links to nothing, devices and folders are none
         raise UserError(f"{path}: expected a file of an exported model, found none; {AGAIN}")
     # the hub's client keeps a folder of links to its files
-    if not _remote(name) and not path.resolve().is_relative_to(path.parent.resolve()):
+    if not _named(name) and not path.resolve().is_relative_to(path.parent.resolve()):
         raise UserError(f"{path}: is a link out of its folder; {AGAIN}")
 
 
 def _released(name, folder):
-    return _remote(name) or os.path.lexists(folder / SUMS)
+    return _named(name) or os.path.lexists(folder / SUMS)
 
 
 def _digest(path):
@@ -192,7 +201,7 @@ def weights(folder: str | os.PathLike, *, ema: bool, step: int | None = None) ->
         return found.params, found
     base = found.config["init_from"]
     # an exported folder knows its base by name, which is no place on this machine
-    if not _remote(base) and ("exported" in found.config or not os.path.isdir(base)):
+    if not _named(base) and ("exported" in found.config or not os.path.isdir(base)):
         raise UserError(f"{folder} adapts {base}, which is not here; give that model as --model and this as --adapter")
     return adapted(weights(base, ema=True)[0], found), found
 
@@ -239,9 +248,12 @@ def export(
     step: int | None,
     dtype: str,
     notes: str | os.PathLike | None = None,
+    wave: str | None = None,
+    **sample: Any,
 ) -> Path:
     """Writes what a run trained as `dtype` (of `DTYPES`) into the folder `dest`, whole or not at all; that folder.
 
+    `wave` and the options of sampling in `sample`, those that are not None, become its defaults in place of the run's.
     The Markdown file `notes` tells in the model card of data, licences, attributions and scores. An exported folder
     that was there is replaced; `UserError` for any other that is not empty.
     """
@@ -257,14 +269,22 @@ def export(
         raise UserError(f"{name}: {wrong[0]} is not finite as {dtype}; take float32 or another step")
     before = found.config.get("exported") or {"averaged": ema, "figures": _figures(located(name), found.step)}
     exported = before | {"format": FORMAT, "step": found.step, "frozen": dict(found.frozen)}
-    public = _public(found.config) | {"exported": exported}
+    public = _public(_measured(found.config, wave, sample)) | {"exported": exported}
     with _whole(dest) as part:
         safetensors.numpy.save_file(flat, part / TENSORS)
         (part / checkpoint.CONFIG).write_text(json.dumps(public, indent=2) + "\n")
+        (part / TENSORS).chmod((part / checkpoint.CONFIG).stat().st_mode)  # safetensors gives it to nobody else
         about = _about(public, exported, flat.values())
         (part / CARD).write_text(card.text(dest.name, public, about, said), encoding="utf-8")
         (part / SUMS).write_text("".join(f"{_digest(part / file)}  {file}\n" for file in FILES))
     return dest
+
+
+def _measured(found, wave, sample):
+    """A config with other defaults of inference, which are checked."""
+    options = found["sample"] | {name: value for name, value in sample.items() if value is not None}
+    process.process(found["process"]).check(**options)
+    return found | {"sample": options, "infer": found["infer"] | ({} if wave is None else {"wave": audio.known(wave)})}
 
 
 def _replaceable(dest):
@@ -295,7 +315,7 @@ def _public(found):
     kept = {name: found[name] for name in KEPT if name in found}
     blanked = {name: kept[name] | dict.fromkeys(paths, "") for name, paths in KEPT.items() if paths and name in kept}
     start = found["init_from"]
-    return kept | blanked | {"init_from": start if _remote(start) else Path(start).name}
+    return kept | blanked | {"init_from": start if _named(start) else Path(start).name}
 
 
 @contextlib.contextmanager
@@ -341,6 +361,13 @@ def info(name: str | os.PathLike) -> dict[str, Any]:
         held = {"step": step, "averaged": True, "figures": _figures(folder, step)}
         about, licence = _about(found, held, leaves), []
     return {"name": str(name), "exported": "exported" in found, **about, "licence": licence, "wrong": wrong}
+
+
+def told(name: str | os.PathLike) -> list[str]:
+    """The first lines of what the card of a model that is called by name says of its data and licences."""
+    if not _named(name):
+        return []
+    return card.stated((located(name) / CARD).read_text(encoding="utf-8", errors="replace"))[:2]
 
 
 def _about(found, held, leaves):

@@ -19,7 +19,7 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
-from sfjax import audio, checkpoint, lora, optim, precision, release, sharding, tasks
+from sfjax import audio, checkpoint, flow, lora, optim, precision, release, sharding, tasks
 from sfjax.data import inventory, loader
 from sfjax.errors import UserError
 from sfjax.interrupt import Interrupt
@@ -71,6 +71,7 @@ def step(
     policy: precision.Policy,
     decay: float,
     pieces: int,
+    early: float,
 ) -> tuple[State, dict[str, Float[Array, ""]]]:
     """One batch: the gradient of total error over total count, in `pieces` one after the other, and an update.
 
@@ -81,7 +82,7 @@ def step(
     count, values = len(batch["lengths"]), sum(x.size for x in jax.tree.leaves((batch["waves"], batch["labels"])))
     keys = jax.vmap(lambda i: jax.random.fold_in(now, i))(jnp.arange(count))
     keys, key_t = jnp.unstack(jax.vmap(jax.random.split)(keys), axis=1)
-    t = jax.vmap(jax.random.uniform)(key_t)
+    t = flow.early_times(jax.vmap(jax.random.uniform)(key_t), early)
     dropout = jax.random.split(jax.random.fold_in(now, count), pieces)
 
     # the gradient is that of scale · (about the mean error): a power of two, so that nothing is rounded
@@ -151,12 +152,14 @@ def program(config: Any) -> Program:
     """The program of a config, for any mesh."""
     spec, task, policy = audio.MelSpec(**config.mel), tasks.make(**config.task), precision.policy(config.precision)
     adapter, how = lora.make(**config.lora), process(config.process)
+    if not 0 <= config.early <= 1:
+        raise UserError(f"early wants a share from 0 to 1, got {config.early}; take 0 for even times")
     made = _objective(config, task, spec, adapter, how, policy.compute)
     tx = rule = optim.adam(**config.optim)
     rate = optim.schedule(**{name: config.optim[name] for name in ("peak", "end", "warmup", "updates")})
     advance = functools.partial(
         step, seed=config.seed, error=made.error(task), tx=tx, rate=rate, policy=policy, decay=config.ema,
-        pieces=config.accumulate,
+        pieces=config.accumulate, early=config.early,
     )  # fmt: skip
     if isinstance(task, tasks.Vocode):
         tx = gan.optimizers(rule)

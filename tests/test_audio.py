@@ -141,6 +141,17 @@ def test_statistics_of_real_speech_are_the_specified_ones(spec, real_data, voice
     assert found.std() == pytest.approx(expected[1], abs=0.02 if real_data else 0.5)
 
 
+def test_a_recording_keeps_what_lies_under_the_mel_and_loses_what_lies_above(spec, voice):
+    noisy = jnp.stack([voice(1.0, 0), voice(1.0, 1)])
+    spectrum, own, half = audio.stft(noisy, spec), audio.log_mel(noisy, spec), np.log(2) / spec.std
+    for mel, scale in ((own, 1.0), (own + half, 1.0), (own - half, 0.5)):  # nothing is added
+        np.testing.assert_allclose(audio.attenuate(mel, spectrum, spec), scale * noisy, atol=1e-4)
+    top = audio.attenuate(own.at[:, :, 60:].add(-10.0), spectrum, spec)  # one band of frequencies alone
+    gain = np.abs(audio.stft(top, spec) / (jnp.abs(spectrum) + 1e-6))
+    edge = int(np.flatnonzero(audio.filterbank(spec)[60])[0])
+    assert np.median(gain[..., : edge - 40]) > 0.99 and np.median(gain[..., edge + 120 :]) < 0.05
+
+
 def test_borrowed_phase_reaches_its_upper_bound(spec, real_data, voice):
     def bound(clean, noisy):
         wave = audio.borrow_phase(audio.log_mel(jnp.array([clean]), spec), audio.stft(jnp.array([noisy]), spec), spec)

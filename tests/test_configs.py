@@ -67,7 +67,7 @@ def test_every_field_that_a_program_reads_by_name_is_read_and_there(section):
     source = "".join(path.read_text() for path in Path(sfjax.__file__).parent.rglob("*.py"))
     read = set(re.findall(rf"config\.{section}\.(\w+)", source))
     if section == "infer":  # held by the model as `chunking`
-        read = set(re.findall(r'chunking\["(\w+)"\]', source)) | {"overlap"}
+        read = set(re.findall(r'(?:chunking\[|section\.pop\()"(\w+)"', source)) | {"overlap"}
     assert read == set(default.get_config("tiny")[section])
 
 

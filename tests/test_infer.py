@@ -5,7 +5,7 @@ import pytest
 import soundfile
 
 import sfjax
-from sfjax import audio, chunks, metrics
+from sfjax import audio, chunks, files, metrics
 from sfjax.errors import UserError
 
 
@@ -16,7 +16,7 @@ def model(enhancer):
 
 def enhance(model, pairs):
     """Enhances each file into another; those that failed, with the reason."""
-    made = model.treat_files(model.enhancing(), [(source, [target]) for source, target in pairs])
+    made = files.treat(model, model.enhancing(), [(source, [target]) for source, target in pairs])
     return {one.source: one.reason for one in made if one.status == "failed"}
 
 

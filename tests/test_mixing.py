@@ -51,6 +51,7 @@ def test_babble_leaves_the_speaker_out(corpus, voice, monkeypatch):
         babbling(voice(1.0, 0), 16_000, talk, "s1", np.random.default_rng(seed))
     assert len(read) == 15 and {row["kind"] for row in read} == {"speech"}
     assert "s1" not in {row["speaker"] for row in read}
+    assert all(len({row["speaker"] for row in read[i : i + 3]}) == 3 for i in range(0, 15, 3))
 
 
 def test_the_same_generator_gives_the_same_mixture(corpus, voice):

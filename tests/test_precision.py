@@ -30,7 +30,9 @@ def run(toy_config, spec, voice):
         tx = optim.adam(**config.optim)
         rate = optim.schedule(**{key: config.optim[key] for key in ("peak", "end", "warmup", "updates")})
         state = jax.jit(lambda key: train.start(made.init(key), tx, policy, None))(jax.random.key(0))
-        step = functools.partial(train.step, seed=0, error=error, tx=tx, rate=rate, policy=policy, decay=0.9, pieces=1)
+        step = functools.partial(
+            train.step, seed=0, error=error, tx=tx, rate=rate, policy=policy, decay=0.9, pieces=1, early=0.0
+        )
         return state, jax.jit(lambda state: step(state, batch))
 
     return make

@@ -123,7 +123,7 @@ def test_all_processes_leave_after_the_same_step_and_go_on_together(words, tmp_p
     wait(tmp_path, 3)
     running[1].send_signal(signal.SIGTERM)  # one of them is told, all leave
     said = finish(running, code=75)
-    assert all("saved on SIGTERM; the same command goes on" in each for each in said)
+    assert all("ended by SIGTERM; what was finished is kept, the same command goes on" in each for each in said)
     saved = losses(tmp_path)[-1][0]
     assert checkpoint.params(tmp_path, ema=True)[2] == saved
     finish(start(*[words(tmp_path, more, f"--config.run.stop={saved + 2}")] * 2, devices=2))

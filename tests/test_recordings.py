@@ -1,5 +1,6 @@
 """`sfjax enhance` and `sfjax separate` at a terminal: folders, streams, pictures, JSON, and what is done already."""
 
+import dataclasses
 import json
 import os
 import pty
@@ -17,6 +18,7 @@ from PIL import Image
 
 import sfjax
 from sfjax import audio, picture
+from sfjax.files import treat
 
 RATE = 16_000
 
@@ -215,11 +217,18 @@ def test_an_interrupted_run_leaves_whole_files_and_the_next_goes_on(shell, enhan
     assert "1 of 2 files written to out, 1 there already" in enhance("in", "-o", "out")[2]
 
 
+def test_what_another_task_made_is_made_again(enhancer, write, tmp_path):
+    model, pair = sfjax.load(enhancer), (write("a.wav", 0, seconds=0.7), [tmp_path / "out.wav"])
+    one, other = model.enhancing(), dataclasses.replace(model.enhancing(), drop=0.9)
+    made = [treat(model, task, [pair], steps=1, guidance=0.0)[0].status for task in (one, one, other)]
+    assert made == ["written", "there already", "written"]
+
+
 def test_progress_comes_to_the_length_of_what_is_to_be_done(enhancer, write, tmp_path):
     files = [(write(f"{i}.wav", i, seconds=seconds), [tmp_path / f"out/{i}.wav"]) for i, seconds in enumerate((5, 0.7))]
     model, heard = sfjax.load(enhancer), []
     for _ in range(2):  # the second time there is nothing to do
-        model.treat_files(model.enhancing(), files, steps=1, guidance=0.0, progress=lambda *both: heard.append(both))
+        treat(model, model.enhancing(), files, steps=1, guidance=0.0, progress=lambda *both: heard.append(both))
     assert sum(seconds for seconds, _ in heard) == pytest.approx(5.7) and {total for _, total in heard} == {5.7}
     assert len(heard) == 4  # 5 s are three chunks of 2 s, half a second in common
 

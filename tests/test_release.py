@@ -1,5 +1,6 @@
 """An exported folder: it is what was trained, says what it is, tells nothing of its machine, and is checked."""
 
+import dataclasses
 import json
 import re
 import shlex
@@ -97,6 +98,7 @@ def test_an_exported_network_enhances_as_its_run_does(exported, enhancer, voice)
 
 def test_sha256sum_accepts_a_folder_of_four_files(given):
     assert {path.name for path in given.iterdir()} == FILES
+    assert len({path.stat().st_mode for path in given.iterdir()}) == 1  # who may read one may read all
     done = subprocess.run(["sha256sum", "--strict", "-c", "SHA256SUMS"], cwd=given, capture_output=True)
     assert done.returncode == 0 and done.stdout.count(b": OK") == 3
 
@@ -260,6 +262,35 @@ def test_notes_stand_in_the_card_and_hubs_read_its_head(enhancer, tmp_path, call
     assert lines["licence"] == "licence: CC-BY-4.0" and "Recordings of \u201cA\u201d" in said and "\x1b" not in said
     assert lines["task"] == "enhance" and lines["step"] == "6, averaged" and "bfloat16" in lines["parameters"]
     assert "solver euler, steps 2," in lines["sampling"] and lines["files"].startswith("those that were")
+
+
+def test_an_exported_folder_enhances_as_its_exporter_says(enhancer, tmp_path, call, refused, voice):
+    words = ("export", "--workdir", enhancer, "-o", tmp_path / "out")
+    assert call(*words, "--solver", "midpoint", "--steps", 3, "--guidance", 0.25, "--wave", "gains")[0] == 0
+    run, made, how = infer.load(enhancer), infer.load(tmp_path / "out"), dict(solver="midpoint", steps=3, guidance=0.25)
+    assert made.options == run.options | how and (run.wave, made.wave) == ("inverse", "gains")
+    wav = voice(1.5, 0)
+    wanted = infer.load(enhancer, wave="gains").enhance(wav, 16_000, **how)
+    np.testing.assert_allclose(made.enhance(wav, 16_000), wanted, rtol=0, atol=1e-5)
+    assert np.abs(wanted - run.enhance(wav, 16_000, **how)).max() > 0.01
+    refused("unknown solver 'no'", *words, "--solver", "no")
+    refused("unknown way from Mels to waves 'no'; choose from inverse, gains", *words, "--wave", "no")
+
+
+@dataclasses.dataclass(frozen=True)
+class Own(tasks.Enhance):
+    """A task of somebody else's, made from one of ours."""
+
+
+def test_a_model_of_a_task_of_ones_own_has_a_card(enhancer, tmp_path, monkeypatch, call):
+    monkeypatch.setitem(tasks.TASKS, "own", Own)
+    shutil.copytree(enhancer, tmp_path / "run")
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    (tmp_path / "run/config.json").write_text(json.dumps(config | {"task": {"name": "own", "drop": 0.1}}))
+    assert call("export", "--workdir", tmp_path / "run", "-o", tmp_path / "out")[0] == 0
+    assert "cleans noisy recordings" in (tmp_path / "out/README.md").read_text()
+    code, _, said = call("info", tmp_path / "out")
+    assert code == 0 and re.search("^task +own$", said, re.MULTILINE)
 
 
 def test_info_says_what_a_run_is_and_what_is_wrong_with_an_exported_folder(enhancer, given, call):

@@ -173,7 +173,7 @@ def test_speakers_of_three_minutes_stay_on_their_channel(enhancer, voice, monkey
     sources[1, 30 * RATE : 50 * RATE] = 0  # one of them is silent over several borders
     swaps = iter(lambda: bool(rng.integers(2)), None)
     monkeypatch.setattr(infer.Model, "_sample", lambda self, *given: Oracle(sources, swaps)(*given))
-    made = model.__class__._treat(model, separate(), sources.sum(axis=0), RATE, 0, {})
+    made = model.treat(separate(), sources.sum(axis=0), RATE)
     order = metrics.best_order(sources, made)
     np.testing.assert_allclose(made[list(order)], sources, atol=1e-5)
 

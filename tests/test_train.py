@@ -94,7 +94,9 @@ def parts(toy_config, spec):
     policy = precision.policy("fp32")
     state = jax.jit(lambda key: train.start(made.init(key), tx, policy, None))(jax.random.key(0))
     step = lambda pieces: jax.jit(
-        functools.partial(train.step, seed=0, error=error, tx=tx, rate=rate, policy=policy, decay=0.9, pieces=pieces)
+        functools.partial(
+            train.step, seed=0, error=error, tx=tx, rate=rate, policy=policy, decay=0.9, pieces=pieces, early=0.0
+        )
     )
     return state, step, error
 
@@ -122,6 +124,27 @@ def test_accumulating_pieces_equals_the_whole_batch(parts, batch):
     assert any(
         np.abs(a - b).max() > 1e-6 for a, b in zip(*map(jax.tree.leaves, (one.params, state.params)), strict=True)
     )
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_share_of_the_times_is_zero_and_the_rest_is_even(share):
+    seen = {}
+
+    def error(params, batch, keys, t, dropout):
+        jax.debug.callback(lambda t: seen.update(t=t), t)
+        return flow.Error(params["x"] * t.sum(), 1.0 * t.size)
+
+    tx, policy = optax.sgd(0.1), precision.policy("fp32")
+    state = train.start({"x": jnp.ones(())}, tx, policy, None)
+    batch = given(jnp.zeros((4000, 1)), jnp.ones(4000, jnp.int32))
+    train.step(
+        state, batch, seed=0, error=error, tx=tx, rate=optax.constant_schedule(0.1), policy=policy, decay=0.9, pieces=1,
+        early=share,
+    )  # fmt: skip
+    t = np.sort(seen["t"])
+    zeros = int((t == 0).sum())
+    assert zeros / 4000 == pytest.approx(share, abs=0.03)
+    np.testing.assert_allclose(t[zeros:], (np.arange(4000 - zeros) + 0.5) / max(4000 - zeros, 1), atol=0.05)
 
 
 def test_the_loss_does_not_depend_on_padding_or_batch_order(parts, batch):

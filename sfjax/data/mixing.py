@@ -89,11 +89,15 @@ class Mixer:
         return wav[cut : cut + samples], level
 
     def _babble(self, samples, rate, talk, speaker, rng):
+        """Other speakers, each as likely as the next however much there is of them, one recording of each."""
+        names, codes = talk.speakers, talk.speaker_codes
+        if not names:  # as many as there are recordings
+            names, codes = list(map(str, range(len(talk)))), np.arange(len(talk))
         total, found = np.zeros(samples, np.float32), 0
-        for index in map(int, rng.integers(len(talk), size=4 * self.talkers)):
-            if found == self.talkers or (speaker is not None and talk.row(index)["speaker"] == speaker):
+        for code in rng.permutation(len(names)):
+            if found == self.talkers or names[code] == speaker:
                 continue
-            wav, level = self._clip(talk, index, samples, rate, rng)
+            wav, level = self._clip(talk, int(rng.choice(np.flatnonzero(codes == code))), samples, rate, rng)
             if np.isfinite(level):
                 total += wav * np.float32(10 ** (-level / 20))
                 found += 1

@@ -11,8 +11,8 @@ import gradio as gr
 from gradio.components import Component
 
 from sfjax import audio, splice, tasks, voice
-from sfjax.chunks import FileJob
 from sfjax.errors import UserError
+from sfjax.files import FileJob
 from sfjax.infer import Model
 from sfjax.page import FOLDER
 from sfjax.text import timing

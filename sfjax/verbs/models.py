@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from sfjax.errors import UserError, complain
-from sfjax.verbs.verb import MODEL, Verb, cores, load_model, model_flags, sampling, sampling_flags
+from sfjax.verbs.verb import MODEL, Verb, cores, load_model, model_flags, sampling, sampling_flags, wave_flag
 
 
 def _add_predict(one):
@@ -38,6 +38,8 @@ def _add_export(one):
         "--notes", type=Path, metavar="FILE.md",
         help="data, licences, attributions, scores, for the model card; a first line `licence: X` is told to hubs",
     )  # fmt: skip
+    sampling_flags(one, seed=False)
+    wave_flag(one)
 
 
 def _run_export(arguments):
@@ -45,7 +47,7 @@ def _run_export(arguments):
 
     path = release.export(
         arguments.workdir, arguments.output, ema=arguments.ema, step=arguments.step, dtype=arguments.dtype,
-        notes=arguments.notes,
+        notes=arguments.notes, wave=arguments.wave, **sampling(arguments),
     )  # fmt: skip
     print(f"{path}: {sum(file.stat().st_size for file in path.iterdir()) / 2**20:.2f} MiB")
 

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from sfjax.errors import UserError, complain
-from sfjax.verbs.verb import Verb, load_model, model_flags, sampling, sampling_flags
+from sfjax.verbs.verb import ENHANCER, Verb, introduce, load_model, model_flags, sampling, sampling_flags, wave_flag
 
 STREAM = "-"  # standard input, and what comes of it
 CLOSED = 141  # what a shell says of a program that wrote to a pipe which nobody reads any more
@@ -20,7 +20,7 @@ SUFFIXES = {"WAVEX": "wav", "RF64": "wav", "OPUS": "opus"}  # of containers and 
 
 
 def _add_enhance(one):
-    _flags(one, "named as the inputs; default: enhanced, for - standard output")
+    _flags(one, "named as the inputs; default: enhanced, for - standard output", default=ENHANCER)
 
 
 def _run_enhance(arguments):
@@ -28,7 +28,7 @@ def _run_enhance(arguments):
 
 
 def _add_separate(one):
-    _flags(one, "s1/FILE, s2/FILE …; default: separated")
+    _flags(one, "s1/FILE, s2/FILE …; default: separated", required=True)
     one.add_argument("--speakers", type=int, default=2, help="as many as the model learned to separate")
 
 
@@ -39,7 +39,7 @@ def _run_separate(arguments):
     return _run(arguments, "separated", lambda model: model.separating(arguments.speakers), parts)
 
 
-def _flags(one, results):
+def _flags(one, results, **model):
     one.add_argument(
         "files", nargs="+", metavar="FILE|FOLDER",
         help="recordings; of a folder all that are below it, hidden ones left out; - for standard input",
@@ -52,8 +52,9 @@ def _flags(one, results):
     )  # fmt: skip
     one.add_argument("--plot", type=Path, metavar="FILE.png", help="spectrograms of the first file, before and after")
     one.add_argument("--json", action="store_true", help="say what was done as JSON on standard output")
-    model_flags(one, required=True)
+    model_flags(one, **model)
     sampling_flags(one)
+    wave_flag(one)
 
 
 def _run(arguments, folder, task_of, parts):
@@ -166,7 +167,7 @@ def _same(path):
 
 def _assigned(inputs, out, parts):
     """The recordings with the files that are to come of them, and those that are refused."""
-    from sfjax.chunks import Treated
+    from sfjax.files import Treated
 
     own = {identity: path for path, _, reason in inputs if not reason for identity in _same(path)}
     files, refused, taken = [], [], {}
@@ -191,9 +192,11 @@ def _assigned(inputs, out, parts):
 def _treat(arguments, task_of, files, refused):
     from tqdm import tqdm
 
+    from sfjax.files import treat
+
     model = load_model(arguments)
     task = task_of(model)
-    print(f"{arguments.verb} with {model.name}", file=sys.stderr)
+    introduce(f"{arguments.verb} with", model, arguments.model)
     began = time.perf_counter()
     with tqdm(unit="s", unit_scale=True, desc=arguments.verb, disable=None) as bar:
 
@@ -201,8 +204,8 @@ def _treat(arguments, task_of, files, refused):
             bar.total = total
             bar.update(seconds)
 
-        treated = model.treat_files(
-            task, files, seed=arguments.seed, force=arguments.force, progress=progress, **sampling(arguments)
+        treated = treat(
+            model, task, files, seed=arguments.seed, force=arguments.force, progress=progress, **sampling(arguments)
         )
     spent = time.perf_counter() - began
     treated = [*refused, *treated]
@@ -284,9 +287,7 @@ def _said(reason, stream):
     return reason if stream is None else reason.replace(str(stream), "standard input")
 
 
-ENHANCE = Verb(
-    "enhance", "Clean recordings.", "sfjax enhance noisy.wav -o clean --model runs/enhance", _add_enhance, _run_enhance
-)
+ENHANCE = Verb("enhance", "Clean recordings.", "sfjax enhance noisy.wav -o clean", _add_enhance, _run_enhance)
 SEPARATE = Verb(
     "separate", "Every speaker of a mixture.", "sfjax separate mix.wav --speakers 2 -o apart --model runs/separate",
     _add_separate, _run_separate,

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from sfjax.errors import UserError, complain
-from sfjax.verbs.verb import Verb, load_model, model_flags, report_flags, sampling, sampling_flags
+from sfjax.verbs.verb import Verb, load_model, model_flags, report_flags, sampling, sampling_flags, wave_flag
 
 
 def _add_score(one):
@@ -36,10 +36,11 @@ def _add_evaluate(one):
     one.add_argument("--split", help="rows of this split only")
     one.add_argument(
         "--system", choices=("model", "noisy", "bound"), default="model",
-        help="noisy: the recordings as they are; bound: the clean Mel with the noisy phase",
+        help="noisy: the recordings as they are; bound: the clean Mel and the recording made a wave",
     )  # fmt: skip
-    model_flags(one, required=False)
+    model_flags(one)
     sampling_flags(one)
+    wave_flag(one)
     report_flags(one)
 
 
@@ -58,7 +59,8 @@ def _run_evaluate(arguments):
         phase = companions.load_phase(arguments.phase)
     report = evaluate.evaluate(
         arguments.manifest, model, system=arguments.system, split=arguments.split, seed=arguments.seed,
-        workers=arguments.workers, progress=sys.stderr.isatty(), phase=phase, **sampling(arguments),
+        workers=arguments.workers, progress=sys.stderr.isatty(), phase=phase, wave=arguments.wave,
+        **sampling(arguments),
     )  # fmt: skip
     return _report(report, arguments.output)
 

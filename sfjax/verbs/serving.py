@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from sfjax.errors import UserError
-from sfjax.verbs.verb import Verb
+from sfjax.verbs.verb import ENHANCER, MODEL, SPEAKER, TIMING, Verb
 
 
 def _add_serve(one):
-    one.add_argument("--model", required=True, nargs="+", type=Path, help="workdirs of runs; the first that can, does")
-    one.add_argument("--phase", type=Path, help="workdir or exported folder of a phase net for them")
-    one.add_argument("--adapter", type=Path, help="workdir or exported folder of adapters for the one model")
-    one.add_argument("--vocoder", type=Path, help="run, exported folder or published HiFi-GAN; default: Griffin-Lim")
-    one.add_argument("--timing", type=Path, help="workdir or exported folder of a model of durations, to speak")
+    one.add_argument(
+        "--model", nargs="+", default=[ENHANCER, SPEAKER], help=f"{MODEL}; of several the first that can, does; "
+        f"default: {ENHANCER} {SPEAKER}",
+    )  # fmt: skip
+    one.add_argument("--phase", metavar="MODEL", help="a phase net for them, named likewise")
+    one.add_argument("--adapter", metavar="MODEL", help="adapters for the one model, named likewise")
+    one.add_argument("--vocoder", metavar="MODEL", help="named likewise, or a published HiFi-GAN; default: Griffin-Lim")
+    one.add_argument("--timing", metavar="MODEL", help=f"a model of durations; default for {SPEAKER}: {TIMING}")
     one.add_argument("--host", default="127.0.0.1", help="address to listen at; default: this machine alone")
     one.add_argument("--port", type=int, default=7860, help="0: any that is free")
     one.add_argument("--seconds", type=float, default=600.0, help="of the longest upload")
@@ -30,6 +32,8 @@ def _run_serve(arguments):
     from sfjax.page import server
     from sfjax.page.tabs import Limits
 
+    if arguments.timing is None and SPEAKER in arguments.model:
+        arguments.timing = TIMING
     helpers = {name: getattr(arguments, name) for name in ("adapter", "phase", "vocoder", "timing")}
     with server.listen(arguments.host, arguments.port) as bound:
         models = [infer.load(folder, **helpers) for folder in arguments.model]
@@ -43,6 +47,6 @@ def _run_serve(arguments):
 
 
 SERVE = Verb(
-    "serve", "A local web page to try models on.", "sfjax serve --model runs/enhance runs/separate --port 0",
+    "serve", "A local web page to try models on.", "sfjax serve --port 0",
     _add_serve, _run_serve,
 )  # fmt: skip

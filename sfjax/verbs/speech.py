@@ -6,15 +6,17 @@ import sys
 from pathlib import Path
 
 from sfjax.errors import UserError
-from sfjax.verbs.verb import Verb, load_model, model_flags, sampling, sampling_flags
+from sfjax.verbs.verb import SPEAKER, TIMING, Verb, introduce, load_model, model_flags, sampling, sampling_flags
 
 
 def _voice_flags(one, *, words):
     one.add_argument("-o", "--output", required=True, type=Path, metavar="OUT.wav", help="where the result goes")
-    model_flags(one, required=True)
+    model_flags(one, required=not words, default=SPEAKER if words else None)
     one.add_argument("--vocoder", metavar="MODEL", help="named likewise, or a published HiFi-GAN; default: Griffin-Lim")
     if words:
-        one.add_argument("--timing", metavar="MODEL", help="a model of durations, named likewise")
+        one.add_argument(
+            "--timing", metavar="MODEL", help=f"a model of durations, named likewise; default for {SPEAKER}: {TIMING}"
+        )
         one.add_argument("--lexicon", type=Path, metavar="FILE.dict", help="of MFA or CMU; default: CMU's for English")
         one.add_argument("--speed", type=float, default=1.0, help="0.25 to 4")
         one.add_argument("--textgrid", type=Path, metavar="OUT.TextGrid", help="write words and phones of the result")
@@ -41,10 +43,10 @@ def _run_speak(arguments):
     given = (arguments.prompt_text, arguments.prompt_textgrid)
     if (arguments.prompt is None) != (given == (None, None)):
         raise UserError("--prompt goes with --prompt-text or --prompt-textgrid; give both, or neither for any voice")
-    if arguments.timing is None and arguments.durations is None:
-        raise UserError("expected --timing RUN, a model of durations, or --durations FILE.json; give one")
     if arguments.timing is not None and arguments.durations is not None:
         raise UserError("--timing and --durations both say how long phones last; give one")
+    if arguments.durations is None and _timing(arguments) is None:
+        raise UserError("expected --timing RUN, a model of durations, or --durations FILE.json; give one")
     audio.container(arguments.output)
     text = sys.stdin.read() if arguments.text == "-" else arguments.text
     prompt = None
@@ -82,7 +84,7 @@ def _run_edit(arguments):
     from sfjax.text import alignment
 
     _elsewhere(arguments)
-    if arguments.timing is None:
+    if _timing(arguments) is None:
         raise UserError("expected --timing RUN, a model of durations, which says how long the new words last")
     wave, rate, _ = splice.read(arguments.file)
     model = _model(arguments)
@@ -131,10 +133,15 @@ def _model(arguments):
     model = load_model(arguments)
     if arguments.vocoder is not None:
         model = dataclasses.replace(model, vocoder=companions.load_vocoder(arguments.vocoder, model.spec))
-    if getattr(arguments, "timing", None) is not None:
-        model = dataclasses.replace(model, timing=companions.load_timing(arguments.timing))
-    print(f"speaking with {model.name}, by {arguments.vocoder or 'Griffin-Lim'}", file=sys.stderr)
+    if "timing" in arguments and (named := _timing(arguments)) is not None:
+        model = dataclasses.replace(model, timing=companions.load_timing(named))
+    introduce(f"{arguments.verb} by {arguments.vocoder or 'Griffin-Lim'} with", model, arguments.model)
     return model
+
+
+def _timing(arguments):
+    """The model of durations that flags name, or the one that belongs to the model of this package."""
+    return TIMING if arguments.timing is None and arguments.model == SPEAKER else arguments.timing
 
 
 def _said(text, textgrid, wave, rate):
@@ -173,13 +180,12 @@ def _write(arguments, wave):
 
 SPEAK = Verb(
     "speak", "Say a text in the voice of a recording.",
-    'sfjax speak "Hello there." --prompt p.wav --prompt-text "What is said in it." -o out.wav --model runs/speak '
-    "--timing runs/durations",
+    'sfjax speak "Hello there." --prompt p.wav --prompt-text "What is said in it." -o out.wav',
     _add_speak, _run_speak,
 )  # fmt: skip
 EDIT = Verb(
     "edit", "Change words in a recording, and nothing else.",
-    'sfjax edit in.wav --from "old words" --to "new words" -o out.wav --model runs/speak --timing runs/durations',
+    'sfjax edit in.wav --from "old words" --to "new words" -o out.wav',
     _add_edit, _run_edit,
 )  # fmt: skip
 INFILL = Verb(

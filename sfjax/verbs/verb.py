@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sfjax.errors import UserError
 
-MODEL = "workdir of a run, exported folder, or hf://OWNER/NAME on a hub, with @REVISION if you like"
+MODEL = "workdir of a run, exported folder, sfjax://NAME in this package, or hf://OWNER/NAME[@REVISION] on a hub"
+ENHANCER, SPEAKER, TIMING = "sfjax://enhance", "sfjax://speak", "sfjax://durations"  # those of this package
 
 
 class Verb(NamedTuple):
@@ -44,8 +46,10 @@ class _Parser(argparse.ArgumentParser):
 def parser(verbs: Sequence[Verb | Group]) -> argparse.ArgumentParser:
     """The parser of all verbs; what it parses has the first word in its field `verb`, and the `run` of the verb."""
     made = _Parser(
-        prog="sfjax", description="SpeechFlow in JAX: pre-train on speech, fine-tune, enhance recordings, score them."
-    )
+        prog="sfjax", description="SpeechFlow in JAX: pre-train on speech, fine-tune, enhance recordings, score them.",
+        epilog="examples:\n  sfjax enhance noisy.wav\n  sfjax serve\n  sfjax quickstart\n  sfjax train --help",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     _add(made, verbs, metavar="VERB", dest="verb")
     return made
 
@@ -69,9 +73,10 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def model_flags(one: argparse.ArgumentParser, *, required: bool) -> None:
-    """The flags of `load_model`."""
-    one.add_argument("--model", required=required, help=MODEL)
+def model_flags(one: argparse.ArgumentParser, *, required: bool = False, default: str | None = None) -> None:
+    """The flags of `load_model`; `default` is what stands in for a model that is not named."""
+    text = MODEL if default is None else f"{MODEL}; default: {default}"
+    one.add_argument("--model", metavar="MODEL", required=required, default=default, help=text)
     one.add_argument("--phase", metavar="MODEL", help="a phase net for it, named likewise")
     one.add_argument("--adapter", metavar="MODEL", help="adapters for it, named likewise")
     one.add_argument("--step", type=int, help="checkpoint; default: the newest")
@@ -83,17 +88,33 @@ def load_model(arguments: argparse.Namespace) -> Any:
     from sfjax import infer
 
     return infer.load(
-        arguments.model, ema=arguments.ema, step=arguments.step, adapter=arguments.adapter, phase=arguments.phase
-    )
+        arguments.model, ema=arguments.ema, step=arguments.step, wave=getattr(arguments, "wave", None),
+        adapter=arguments.adapter, phase=arguments.phase,
+    )  # fmt: skip
 
 
-def sampling_flags(one: argparse.ArgumentParser) -> None:
+def introduce(what: str, model: Any, named: str) -> None:
+    """Says on standard error by which model something is done and, of one called by name, what its card tells first."""
+    from sfjax import release
+
+    print(f"{what} {model.name}", file=sys.stderr)
+    for line in release.told(named):
+        print(f"  {''.join(filter(str.isprintable, line))}", file=sys.stderr)  # what others wrote may steer a terminal
+
+
+def wave_flag(one: argparse.ArgumentParser) -> None:
+    """How a recording is used on the way from Mels to waves."""
+    one.add_argument("--wave", help="inverse: its phase; gains: what is above the Mel turned down; default: the run's")
+
+
+def sampling_flags(one: argparse.ArgumentParser, *, seed: bool = True) -> None:
     """The flags of `sampling`, and `--seed`."""
     one.add_argument("--solver", help="euler, midpoint, heun, rk4, dopri5; of diffusion: ddim; default: the run's")
     one.add_argument("--steps", type=int, help="of the solver")
     one.add_argument("--guidance", type=float, help="strength; 0: none, at half the cost")
     one.add_argument("--sway", type=float, help="-1: more steps early; 0: even")
-    one.add_argument("--seed", type=int, default=0, help="of the noise that sampling starts from")
+    if seed:
+        one.add_argument("--seed", type=int, default=0, help="of the noise that sampling starts from")
 
 
 def sampling(arguments: argparse.Namespace) -> dict[str, Any]:
