@@ -1,0 +1,89 @@
+"""The models in the package: whole, small, named, and of use to whoever has just installed it."""
+
+import configparser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import sfjax
+from sfjax import audio, card, infer, metrics, release
+from sfjax.data import mixing, voices
+from sfjax.errors import UserError
+
+OWN = ["durations", "enhance", "speak"]
+MOST = 20e6  # bytes of all
+ROOT = Path(sfjax.__file__).parents[1]
+
+
+def test_the_models_are_packed_and_small():
+    assert sorted(path.name for path in release.OWN.iterdir() if path.is_dir()) == OWN
+    files = [path for name in OWN for path in (release.OWN / name).iterdir()]
+    assert sum(path.stat().st_size for path in files) < MOST
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    packed = [path for glob in setup["options.package_data"]["sfjax"].split() for path in release.OWN.parent.glob(glob)]
+    assert {*files} == {*packed}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_model_is_whole_and_names_its_data_and_licence(name):
+    found = release.info(f"sfjax://{name}")
+    assert found["wrong"] is None and found["task"] == name and found["types"] == "float16"
+    licence, data = release.told(f"sfjax://{name}")
+    assert licence == "licence: CC-BY-4.0" and data.startswith("Trained on ") and "speechocean762" in data
+    notes = (release.OWN / f"{name}.md").read_text()  # what it was exported with
+    assert (release.OWN / name / release.CARD).read_text().endswith(f"{card.DATA}\n\n{notes.strip()}\n")
+
+
+def test_a_name_of_no_model_of_the_package_is_refused():
+    for name in ("sfjax://nothing", "sfjax:///nothing", "sfjax://..", "sfjax://enhance/../speak"):
+        with pytest.raises(UserError, match="sfjax://"):
+            infer.load(name)
+    with pytest.raises(UserError, match="choose from sfjax://durations, sfjax://enhance, sfjax://speak"):
+        infer.load("sfjax://nothing")
+
+
+@pytest.fixture(scope="module")
+def pairs(real_data, tmp_path_factory):
+    """Folders of clean and noisy recordings: six real ones, or generated ones."""
+    if real_data is not None:
+        return real_data / "pairs/vbd/clean", real_data / "pairs/vbd/noisy"
+    folder = tmp_path_factory.mktemp("pairs")
+    voices.generate(folder / "speech", voices=3, sentences=1, seed=5, workers=1)
+    speech = sorted((folder / "speech").rglob("*.flac"))
+    noises = voices.noises(folder / "noise", count=6, seed=7)
+    for i, (path, noise) in enumerate(zip(2 * speech, noises, strict=True)):
+        clean, rate = audio.read(path)
+        noise = np.resize(audio.read(noise)[0], len(clean))
+        levels = {"speech_level": mixing.active_level(clean, rate), "noise_level": mixing.active_level(noise, rate)}
+        audio.write(folder / f"clean/{i}.flac", clean, rate)
+        audio.write(folder / f"noisy/{i}.flac", mixing.at_snr(clean, noise, 5.0, **levels), rate)
+    return folder / "clean", folder / "noisy"
+
+
+def test_a_recording_is_cleaned_right_after_installation(pairs, tmp_path, call):
+    clean, noisy = pairs
+    code, _, said = call("enhance", noisy, "-o", tmp_path)
+    assert code == 0
+    assert "enhance with sfjax://enhance, step" in said and "Trained on" in said
+    names = sorted(path.name for path in clean.glob("*.flac"))
+    assert len(names) == 6
+    scores = {}
+    for folder in (noisy, tmp_path):
+        read = [(audio.read(clean / name, rate=16_000)[0], audio.read(folder / name, rate=16_000)[0]) for name in names]
+        scores[folder] = [metrics.score(*pair, 16_000) for pair in read]
+    for metric in ("pesq_wb", "estoi"):
+        before, after = (np.mean([score[metric] for score in scores[folder]]) for folder in (noisy, tmp_path))
+        assert after > before, metric
+    np.testing.assert_array_equal(
+        sfjax.load().enhance(*audio.read(noisy / names[0])),
+        infer.load("sfjax://enhance").enhance(*audio.read(noisy / names[0])),
+    )
+
+
+def test_a_text_is_spoken_with_nothing_but_the_package(tmp_path, call):
+    code, _, said = call("speak", "Good morning.", "-o", tmp_path / "out.wav", "--steps", 1)
+    assert code == 0 and "speak by Griffin-Lim with sfjax://speak, step" in said
+    wave, rate = audio.read(tmp_path / "out.wav")
+    assert rate == 16_000 and 0.4 < len(wave) / rate < 3 and np.abs(wave).max() > 0.01
