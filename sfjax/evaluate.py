@@ -53,6 +53,22 @@ class Report:
         low, high = np.percentile(draws @ self._values / count, [2.5, 97.5], axis=0).tolist()
         return {name: (a, b) for name, a, b in zip(self._metrics, low, high, strict=True)}
 
+    def less(self, path: Path) -> "Report":
+        """How much higher each score is than that of the same item in a report that was written as JSON.
+
+        `UserError` if the file is none, or has no item in common with this report.
+        """
+        try:
+            before = {row["name"]: row for row in json.loads(path.read_text(encoding="utf-8"))["rows"]}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}: expected a report as JSON, found none ({error}); write one with -o") from None
+        both = [(row, before[row["name"]]) for row in self.rows if row["name"] in before]
+        names = [name for name in self._metrics if all(name in old for _, old in both)]
+        if not both or not names:
+            raise UserError(f"{path}: has no scored item in common with this report; score the same recordings")
+        values = [{name: float(row[name]) - float(old[name]) for name in names} for row, old in both]
+        return Report([{"name": row["name"], **value} for (row, _), value in zip(both, values, strict=True)], [])
+
     def to_json(self) -> dict:
         """Everything as plain values: n, failed, mean, interval and rows."""
         return {

@@ -259,6 +259,31 @@ def test_a_report_without_scores_still_says_why(tmp_path):
     assert (tmp_path / "report.csv").read_text() == "name,reason\nd,the scorer crashed\n"
 
 
+def test_a_report_less_another_is_that_of_the_differences_of_their_common_items(tmp_path):
+    rng = np.random.default_rng(0)
+    old, gain = rng.normal(0, 5, 40), rng.normal(0.3, 0.1, 40)  # the gain is small beside what items differ by
+    before = Report([{"name": f"{i}", "x": value, "y": 0.0} for i, value in enumerate(old[:30])], [])
+    before.write(tmp_path / "before.json")
+    after = Report([{"name": f"{i}", "x": value} for i, value in reversed([*enumerate(old + gain)])], [])
+    found = after.less(tmp_path / "before.json")
+    assert found.mean == {"x": pytest.approx(gain[:30].mean())} and len(found.rows) == 30
+    low, high = found.interval["x"]
+    assert 0.2 < low < found.mean["x"] < high < 0.4
+
+
+def test_a_report_less_none_or_that_of_others_is_refused(tmp_path):
+    (tmp_path / "other.json").write_text(json.dumps({"rows": [{"name": "other", "x": 1.0}]}))
+    (tmp_path / "list.json").write_text("[]")
+    report = Report([{"name": "a", "x": 1.0}], [])
+    for name, wanted in (
+        ("other.json", "no scored item in common"),
+        ("list.json", "as JSON"),
+        ("none.json", "as JSON"),
+    ):
+        with pytest.raises(UserError, match=f"{name}: .*{wanted}"):
+            report.less(tmp_path / name)
+
+
 def test_json_reports_hold_everything_and_replace_older_ones_whole(tmp_path):
     path = tmp_path / "new" / "report.json"
     path.parent.mkdir()

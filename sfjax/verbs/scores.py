@@ -24,11 +24,11 @@ def _run_score(arguments):
     how = dict(workers=arguments.workers, progress=sys.stderr.isatty())
     if arguments.mixture is not None:
         items = evaluate.mixture_files(arguments.reference, arguments.estimate, arguments.mixture)
-        return _report(evaluate.score_mixtures(items, **how), arguments.output)
+        return _report(evaluate.score_mixtures(items, **how), arguments)
     if len(arguments.reference) > 1 or len(arguments.estimate) > 1:
         raise UserError("several references are the speakers of a mixture; give it as --mixture")
     pairs = evaluate.pair_files(arguments.reference[0], arguments.estimate[0])
-    return _report(evaluate.score_files(pairs, **how), arguments.output)
+    return _report(evaluate.score_files(pairs, **how), arguments)
 
 
 def _add_evaluate(one):
@@ -62,7 +62,7 @@ def _run_evaluate(arguments):
         workers=arguments.workers, progress=sys.stderr.isatty(), phase=phase, wave=arguments.wave,
         **sampling(arguments),
     )  # fmt: skip
-    return _report(report, arguments.output)
+    return _report(report, arguments)
 
 
 def _add_wer(one):
@@ -84,7 +84,7 @@ def _run_wer(arguments):
         rate, low, high = spoken.word_error_rate(found)
         name = wer.transcriber(arguments.transcriber).name
         print(f"WER {100 * rate:.1f} % ({100 * low:.1f} to {100 * high:.1f}) by {name}")
-    return _report(found, arguments.output)
+    return _report(found, arguments)
 
 
 def _add_similarity(one):
@@ -104,13 +104,15 @@ def _run_similarity(arguments):
     how = dict(encoder=arguments.encoder, workers=arguments.workers, progress=sys.stderr.isatty())
     found = spoken.voices(pairs, **how)
     print(f"similarity by {speaker.encoder(arguments.encoder).name}")
-    return _report(found, arguments.output)
+    return _report(found, arguments)
 
 
-def _report(report, output):
+def _report(report, arguments):
     print(report.table())
-    if output is not None:
-        report.write(output)
+    if arguments.output is not None:
+        report.write(arguments.output)
+    if arguments.against is not None:
+        print(f"\nless {arguments.against}, recording by recording\n{report.less(arguments.against).table()}")
     if not report.failed:
         return 0
     total = len(report.failed) + len(report.rows)

@@ -125,4 +125,7 @@ def sampling(arguments: argparse.Namespace) -> dict[str, Any]:
 def report_flags(one: argparse.ArgumentParser) -> None:
     """The flags of a verb that scores."""
     one.add_argument("-o", "--output", type=Path, help="scores as .json or .csv")
+    one.add_argument(
+        "--against", type=Path, metavar="FILE.json", help="scores of the same recordings: also the mean difference"
+    )
     one.add_argument("--workers", type=int, default=cores(), help="processes that score")
