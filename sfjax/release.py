@@ -171,7 +171,8 @@ def _understood(name, folder):
         lora.make(**found["lora"])
         precision.policy(found["precision"])
         process.process(found["process"])
-    except (UserError, TypeError) as error:
+        audio.known(found["infer"]["wave"])
+    except (UserError, TypeError, KeyError) as error:
         raise UserError(f"{path}: {error}; export it with the sfjax that reads it") from None
     return found
 

@@ -407,6 +407,8 @@ TAMPERED = [
     ),
     ("config.json: unknown task 'sing'; choose from", config(lambda found: found["task"].update(name="sing"))),
     ("config.json: task 'enhance' wants drop, got", config(lambda found: found["task"].update(more=1))),
+    ("config.json: 'wave'; export it", config(lambda found: found["infer"].pop("wave"))),
+    ("config.json: unknown way from Mels to waves 'no'", config(lambda found: found["infer"].update(wave="no"))),
     ("config.json: unknown precision 'fp8'", config(lambda found: found.update(precision="fp8"))),
     ("config.json: expected other values of mel;", config(lambda found: found.update(mel=3))),
     ("config.json: .*unexpected keyword argument 'bins'", config(lambda found: found["mel"].update(bins=3))),
