@@ -6,10 +6,11 @@
     sfjax evaluate --table 1 --runs runs
 
 A row is trained in runs/ROW, from the run that its config names, on manifests below `data` that `sfjax prepare` makes:
-librilight, voicebank, dns2020, wham; librispeech_360 of train-clean-360; with phones (`sfjax prepare align`) phones,
-phones_100, phones_10 of LibriSpeech's 960, 100 and 10 hours. A phase net learns from what `sfjax predict` makes of
-data/separate_2 and data/separate_2_noise (configs/phase.py). launch/slurm_v100.sh starts a row on a cluster; a V100 has
-no bfloat16: --config.precision=fp16.
+librilight, voicebank, dns2020, wham; librispeech_360 of train-clean-360 and dev-clean; with phones (`sfjax prepare
+align`) phones, phones_100 and phones_10 of LibriSpeech's 960, 100 and 10 hours and of dev-clean. A phase net learns
+from what `sfjax predict` makes of data/separate_2 and data/separate_2_noise (configs/phase.py). launch/paper.sh does
+all of it in its order; launch/slurm_v100.sh starts a row on a cluster; a V100 has no bfloat16:
+--config.precision=fp16.
 
 Below stand GPUs, updates, hours and the paper's main figures: PESQ on VoiceBank-DEMAND and WSJ0-CHiME3, SI-SDRi in dB,
 WER in % and SIM-o by cross-sentence prompts; `--table` has all of them. Hours are estimated, not measured, for as many
@@ -86,6 +87,7 @@ which `sfjax export --step` takes out) and by share of conditions.
 
 import importlib
 import itertools
+import re
 from typing import Any, NamedTuple
 
 SPEED = 0.3 * 125 / 0.245  # seconds of audio in a second, on a V100: see above
@@ -105,7 +107,8 @@ class Row(NamedTuple):
 
 
 def _pretraining(updates: int, **changes: Any) -> Row:
-    return Row("pretrain", 32, {"data.train": "data/librilight.parquet", "optim.updates": updates, **changes})
+    data = {"data.train": "data/librilight.parquet", "data.valid": "data/librispeech_360.parquet"}
+    return Row("pretrain", 32, {**data, "optim.updates": updates, **changes})
 
 
 def _tuned(config: str, devices: int = 1, *, base: str = "pretrain", **changes: Any) -> Row:
@@ -139,8 +142,8 @@ def _several(**changes: Any) -> Row:
     task = {"name": "speak", "drop": 0.2, "mask": "chunk", "fraction": (0.7, 1.0), "shortest": 10, "phones": ()}
     parts = {"enhance": "dns2020.parquet:10", "separate": "librispeech_360.parquet:4", "speak": "phones.parquet:1"}
     train = ",".join(f"{name}=data/{manifest}" for name, manifest in parts.items())
-    noise = {"mixture.noise": "data/wham.parquet"}
-    return _tuned("several", **{"task.speak": task, "data.train": train, **noise, **changes})
+    data = {"data.train": train, "data.valid": train.replace("dns2020", "voicebank")}
+    return _tuned("several", **{"task.speak": task, "mixture.noise": "data/wham.parquet", **data, **changes})
 
 
 ADAPTERS = {"lora.rank": 64, "optim.peak": 1e-3}
@@ -201,6 +204,17 @@ def get_config(row: str = "pretrain"):
     if name not in ROWS:
         raise ValueError(f"unknown row {name!r}; choose from {', '.join(ROWS)}")
     return _changed(ROWS[name], size or "large")
+
+
+def needs() -> list[str]:
+    """What each row reads, a manifest or a run that has been `trained`, as ROW:FILE for launch/paper.mk."""
+    found = []
+    for row in ROWS:
+        config = get_config(row)
+        data = f"{config.data.train},{config.data.valid},{config.mix.noise},{config.mixture.noise}"
+        files = [f"{config.init_from}/trained"] if config.init_from else []
+        found += [f"{row}:{file}" for file in files + re.findall(r"data/[\w/]+\.parquet", data)]
+    return found
 
 
 def _changed(row: Row, size: str):

@@ -48,6 +48,17 @@ def compared(number: int, runs: Path) -> list[dict[str, str]]:
     return [_compared(line, TABLES[number].columns, runs) for line in TABLES[number].lines]
 
 
+def reports() -> list[str]:
+    """What each table is made of, as NUMBER:ROW/TEST.json for launch/paper.mk."""
+    return [
+        f"{number}:{line.row if isinstance(line.row, str) else line.row[column.test]}/{column.test}.json"
+        for number, table in TABLES.items()
+        for line in table.lines
+        for column, figure in zip(table.columns, line.figures, strict=True)
+        if figure is not None
+    ]
+
+
 def _compared(line: Line, columns: Sequence[Column], runs: Path) -> dict[str, str]:
     cells = {"": line.label}
     for column, figure in zip(columns, line.figures, strict=True):

@@ -2,14 +2,21 @@
 
 import os
 import re
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 import sfjax
+from sfjax import overrides, paper
+from sfjax.configs import paper as recipes
+from sfjax.verbs import CONFIGURED, VERBS
+from sfjax.verbs.verb import parser
 
 SCRIPTS = sorted((Path(sfjax.__file__).parents[1] / "launch").glob("*.sh"))
 LAUNCH = SCRIPTS[0].parent
@@ -46,7 +53,7 @@ def cluster(tmp_path):
 
 
 def test_every_script_is_clean_and_begins_with_the_command_that_starts_it():
-    assert len(SCRIPTS) == 7
+    assert len(SCRIPTS) == 8
     shellcheck = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     done = subprocess.run([shellcheck, *SCRIPTS, LAUNCH.parent / ".ci/run"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
@@ -127,6 +134,93 @@ def test_every_task_of_an_array_prepares_its_part(cluster):
     ):
         code, said, notes = cluster("slurm_prepare.sh", *words, **variables)
         assert code == 2 and why in said and not notes
+
+
+@pytest.fixture
+def steps(tmp_path):
+    """A function that asks the rules of the paper how goals are reached in a folder that has no more than `there`."""
+
+    def ask(*goals, there=()):
+        for name in there:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        done = subprocess.run(
+            ["make", "-n", "-C", tmp_path, "--no-print-directory", "-f", LAUNCH / "paper.mk", *goals],
+            env=os.environ | {"PATH": path}, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout.replace("\\\n", "").splitlines()
+
+    return ask
+
+
+def test_the_rules_make_what_every_row_reads_before_they_train_it(steps):
+    found = steps(*(f"runs/{row}/trained" for row in recipes.ROWS))
+    place = {line.partition("--config=configs/paper.py:")[2].partition(",")[0]: i for i, line in enumerate(found)}
+    for row in recipes.ROWS:
+        config = recipes.get_config(row)
+        if config.init_from:
+            assert place[config.init_from.removeprefix("runs/")] < place[row]
+        lists = f"{config.data.train},{config.data.valid},{config.mix.noise},{config.mixture.noise}"
+        for name in re.findall(r"data/[^:,]+", lists):
+            folder, file = name.rsplit("/", 1)
+            made = rf" {name}( |$)|predict .*/{file} -o {folder}$"
+            assert any(re.search(made, line) for line in found[: place[row]]), (row, name)
+
+
+def test_the_rules_write_every_report_that_a_table_reads(steps):
+    wanted = {one.partition(":")[2] for one in paper.reports()}
+    written = re.findall(r"-o runs/(\S+\.json)", "\n".join(steps(*(f"table{number}" for number in paper.TABLES))))
+    assert sorted(written) == sorted(wanted)
+    assert {one.partition(":")[0] for one in paper.reports()} == set(map(str, paper.TABLES))
+
+
+def test_every_command_of_the_rules_is_one_that_sfjax_takes(steps):
+    found = steps(*(f"table{number}" for number in paper.TABLES), f"CONFIGS={LAUNCH.parent}/configs", "SIZE=tiny")
+    for line in found:
+        if line.startswith("make: Nothing to be done"):  # a table of the same reports as another
+            continue
+        program, verb, *words = shlex.split(line.partition(" && touch ")[0])
+        arguments, rest = parser(VERBS).parse_known_args([verb, *words])
+        if verb in CONFIGURED:
+            overrides.config(arguments.config, rest)
+        assert program == "sfjax" and (verb in CONFIGURED or not rest), line
+
+
+def test_the_rules_leave_what_is_there(steps):
+    there = ["runs/speak/trained", "runs/durations/trained", "runs/vocoder/trained", "data/cross.parquet"]
+    found = steps("runs/speak/cross.json", there=there)
+    assert [" ".join(line.split()[:2]) for line in found] == ["sfjax recite", "sfjax wer"]
+    found = steps("runs/phase_separate_2/2mix.json", there=["data/2mix.parquet", "runs/phase_separate_2/trained"])
+    assert len(found) == 1 and "--model runs/separate_2 --phase runs/phase_separate_2" in found[0]
+    assert steps("runs/phase_separate_2/2mix.json", there=["runs/phase_separate_2/2mix.json"])[0].startswith("make: ")
+
+
+@pytest.mark.slow
+def test_the_paper_goes_from_corpora_to_a_table_and_on_where_it_was_killed(tmp_path):
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+
+    def start():
+        return subprocess.Popen(
+            [LAUNCH / "paper.sh", "--tiny", tmp_path / "paper", "4", "-j2"],
+            env=os.environ | {"PATH": path}, stdout=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+
+    first = start()
+    while len(done := sorted(tmp_path.glob("paper/runs/*/trained"))) < 2 and first.poll() is None:
+        time.sleep(0.2)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.communicate()
+    before = {path: path.stat().st_mtime_ns for path in done}
+    second = start()
+    said, _ = second.communicate()
+    assert second.returncode == 0 and len(before) >= 2
+    assert {path: path.stat().st_mtime_ns for path in done} == before
+    lines = [re.split("  +", line.rstrip()) for line in said[said.index("Table 4") :].splitlines()[3:]]
+    assert [line[0] for line in lines] == ["Single-task", "Multi-task"]
+    for line in lines:
+        assert len(line) == 7 and all(re.fullmatch(r"-?\d+\.\d+ \| \d+\.\d+", cell) for cell in line[1:])
 
 
 def local(*words, **variables):

@@ -1,0 +1,84 @@
+# The paper's models and their scores as rules of GNU make, which launch/paper.sh starts in a folder with corpora.
+# What is there is left: a step is done again after `rm` of what it made. A command line may set:
+CONFIGS := configs
+SIZE := large
+TRAIN := sfjax train# or 'sbatch --wait launch/slurm_v100.sh'
+FLAGS :=# of every training
+MIXTURES := 20000# that a phase net learns from
+HOURS := 10# of data/phones_10.parquet
+TRANSCRIBER := pocketsphinx# the paper: hubert:FOLDER
+ENCODER := resemblyzer# the paper: wavlm:FOLDER
+
+SHELL := bash
+.DELETE_ON_ERROR:
+.SECONDARY:
+comma := ,
+
+# Corpora and lists
+
+prepare = sfjax prepare $(1) corpora/$(2) $@
+librispeech = $(call prepare,librispeech,LibriSpeech) --sets
+
+data/librilight.parquet: ; $(call prepare,librilight,LibriLight)
+data/librispeech_960.parquet: ; $(librispeech) train-clean-100 train-clean-360 train-other-500 dev-clean
+data/librispeech_360.parquet: ; $(librispeech) train-clean-360 dev-clean
+data/librispeech_100.parquet: ; $(librispeech) train-clean-100 dev-clean
+data/librispeech_test.parquet: ; $(librispeech) test-clean
+data/voicebank.parquet: ; $(call prepare,voicebank,VoiceBank)
+data/wsj0chime3.parquet: ; $(call prepare,wsj0chime3,WSJ0-CHiME3)
+data/dns2020.parquet: ; $(call prepare,dns2020,DNS2020) --sets train
+data/wham.parquet: ; $(call prepare,wham,WHAM)
+data/%mix.parquet: ; $(call prepare,librimix,LibriMix) --sets Libri$*Mix/test/mix_clean
+data/%mix_noise.parquet: ; $(call prepare,librimix,LibriMix) --sets Libri$*Mix/test/mix_both
+
+align = sfjax prepare align $| corpora/alignments $@
+data/phones.parquet: | data/librispeech_960.parquet ; $(align)
+data/phones_100.parquet: | data/librispeech_100.parquet ; $(align)
+data/phones_test.parquet: | data/librispeech_test.parquet ; $(align)
+data/phones_10.parquet: | data/phones.parquet ; sfjax prepare subset $| $@ --hours $(HOURS)
+data/cross.parquet data/continued.parquet data/edited.parquet: data/%.parquet: | data/phones_test.parquet
+	sfjax prepare protocol $| $@ --kind $*
+
+# Models: NAME/trained is there when a row of configs/paper.py, or what speaking needs beside it, has all its updates
+
+train = $(TRAIN) --config=$(CONFIGS)/$(1)$(SIZE) --workdir=$(@D) $(2) $(FLAGS) && touch $@
+
+runs/%/trained: ; $(call train,paper.py:$*$(comma))
+$(foreach need,$(shell python -c 'from sfjax.configs import paper; print(*paper.needs())'), \
+    $(eval runs/$(subst :,/trained: | ,$(need))))
+runs/durations/trained: | data/phones.parquet ; $(call train,durations.py:,--config.data.train=$|)
+runs/vocoder/trained: | data/librispeech_360.parquet ; $(call train,vocode.py:,--config.data.train=$|)
+
+mixtures = sfjax prepare mixtures $(firstword $|) $@ --split $* --count $(MIXTURES)
+data/mixtures/%.parquet: | data/librispeech_360.parquet ; $(mixtures)
+data/mixtures_noise/%.parquet: | data/librispeech_360.parquet data/wham.parquet ; $(mixtures) --noise data/wham.parquet
+predict = sfjax predict --model $(@D:data/%=runs/%) --manifest $(lastword $|) -o $(@D)
+data/separate_2/%.parquet: | runs/separate_2/trained data/mixtures/%.parquet ; $(predict)
+data/separate_2_noise/%.parquet: | runs/separate_2_noise/trained data/mixtures_noise/%.parquet ; $(predict)
+
+# Reports, as `sfjax evaluate --table` reads them
+
+define tested
+evaluate_$(1) = sfjax evaluate --manifest data/$(1).parquet --split test -o $$@
+runs/noisy/$(1).json: | data/$(1).parquet ; $$(evaluate_$(1)) --system noisy
+runs/bound/$(1).json: | data/$(1).parquet ; $$(evaluate_$(1)) --system bound
+runs/phase_%/$(1).json: | runs/phase_%/trained data/$(1).parquet ; $$(evaluate_$(1)) --model runs/$$* --phase $$(@D)
+runs/%/$(1).json: | runs/%/trained data/$(1).parquet ; $$(evaluate_$(1)) --model $$(@D)
+endef
+$(foreach test,voicebank wsj0chime3 2mix 2mix_noise 3mix 3mix_noise,$(eval $(call tested,$(test))))
+
+define recited
+runs/%/$(1)/recited: | runs/%/trained runs/durations/trained runs/vocoder/trained data/$(1).parquet
+	sfjax recite data/$(1).parquet -o $$(@D) --model runs/$$* --timing runs/durations --vocoder runs/vocoder && touch $$@
+runs/%/$(1).json: | runs/%/$(1)/recited
+	sfjax wer runs/$$*/$(1)/said --text data/$(1).parquet --transcriber $(TRANSCRIBER) -o $$@
+runs/%/$(1)_sim_o.json: | runs/%/$(1)/recited
+	sfjax similarity --reference runs/$$*/$(1)/prompt --estimate runs/$$*/$(1)/said --encoder $(ENCODER) -o $$@
+runs/%/$(1)_sim_r.json: | runs/%/$(1)/recited
+	sfjax similarity --reference runs/$$*/$(1)/resynthesised --estimate runs/$$*/$(1)/said --encoder $(ENCODER) -o $$@
+endef
+$(foreach test,cross continued edited,$(eval $(call recited,$(test))))
+
+# Goals: the reports of table1, table2 …
+
+$(foreach need,$(shell python -c 'from sfjax import paper; print(*paper.reports())'),$(eval table$(subst :,: | runs/,$(need))))
