@@ -73,9 +73,9 @@ runs/%/$(1)/recited: | runs/%/trained runs/durations/trained runs/vocoder/traine
 runs/%/$(1).json: | runs/%/$(1)/recited
 	sfjax wer runs/$$*/$(1)/said --text data/$(1).parquet --transcriber $(TRANSCRIBER) -o $$@
 runs/%/$(1)_sim_o.json: | runs/%/$(1)/recited
-	sfjax similarity --reference runs/$$*/$(1)/prompt --estimate runs/$$*/$(1)/said --encoder $(ENCODER) -o $$@
+	sfjax similarity --reference runs/$$*/$(1)/prompt --estimate runs/$$*/$(1)/made --encoder $(ENCODER) -o $$@
 runs/%/$(1)_sim_r.json: | runs/%/$(1)/recited
-	sfjax similarity --reference runs/$$*/$(1)/resynthesised --estimate runs/$$*/$(1)/said --encoder $(ENCODER) -o $$@
+	sfjax similarity --reference runs/$$*/$(1)/resynthesised --estimate runs/$$*/$(1)/made --encoder $(ENCODER) -o $$@
 endef
 $(foreach test,cross continued edited,$(eval $(call recited,$(test))))
 

@@ -49,7 +49,7 @@ def treat(
     is that of one batch of chunks. Several channels become one, which is said on standard error. `progress` hears
     of each piece's seconds as it is done, and of those of all that is to be done.
     """
-    made_by = _digest(model, task, seed, options)
+    made_by = digest(model, task, seed, options)
     found: list[FileJob | Treated] = []
     for source, targets in files:
         try:
@@ -77,9 +77,9 @@ def treat(
     ]
 
 
-def _digest(model, task, seed, options):
-    """Stands for all that decides what becomes of a recording."""
-    params = (model.params, model.phase and model.phase.params)
+def digest(model: Model, task: Any, seed: int, options: dict[str, Any]) -> str:
+    """Stands for all that decides what becomes of a recording, or how a text is said."""
+    params = [model.params, *(one and one.params for one in (model.phase, model.timing, model.vocoder))]
     how = [
         jax.device_get(checkpoint.digests(params)), str(task), seed, model.sampling(options),
         model.wave, model.process.__name__, str(model.spec), str(np.dtype(model.network.dtype)),

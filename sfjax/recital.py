@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from sfjax import audio, editing, splice, voice
+from sfjax import audio, editing, files, splice, voice
 from sfjax.data import manifest, protocol
 from sfjax.data.manifest import Manifest
 from sfjax.data.scan import Reject
 from sfjax.errors import UserError
 from sfjax.filling import Gap, mels, regenerate, voiced
 
-FOLDERS = ("said", "prompt", "resynthesised")
+FOLDERS = ("said", "made", "prompt", "resynthesised")
 
 
 class Recited(NamedTuple):
@@ -29,10 +29,11 @@ class Recited(NamedTuple):
 
 
 class _Asked(NamedTuple):
-    """A row's questions, its prompt, and how the answers to them are written."""
+    """A row's questions, its prompt, what of the answers is the model's own, and how what is said is written."""
 
     gaps: list[Gap]
     prompt: Float[np.ndarray, " samples"]
+    made: Callable[[list[np.ndarray]], np.ndarray]
     write: Callable[[Path, list[np.ndarray]], Any]
 
 
@@ -50,24 +51,23 @@ def recite(
 
     `said` gets what was said after the prompt of a 'cross', prompt and what follows of a 'continued', and the
     recording, sample for sample its own but for the words said anew and their cross-fade, of an 'edited' (24 bits at
-    most). `prompt` has the prompt at the model's rate, `resynthesised` its Mel by the vocoder. A prompt longer than
-    half of what the model takes is cut behind a word. The noise of a row follows from the seed and the name of its
-    file, not from the list.
+    most); `made` only what the model made of it. `prompt` has the voice that it had, at the model's rate: the prompt,
+    cut behind a word if it is longer than half of what the model takes, or what an 'edited' keeps; `resynthesised` its
+    Mel by the vocoder. The noise of a row follows from the seed and the name of its file, not from the list.
 
-    Rows whose three files are there are left, unless by `force`. `progress` hears of how many rows are done, of how
-    many. `options` as in `Model.speak`. `UserError` for what is no list, for two files of one name, and for a model
-    that cannot speak.
+    Rows whose four files are there are left, unless by `force`; the folder remembers by whom they were said. `progress`
+    hears of how many rows are done, of how many. `options` as in `Model.speak`. `UserError` for what is no list, for
+    two files of one name, for a model that cannot speak, and for a folder with what another model said, or this one
+    with another seed or other options.
     """
     voice.plain(model)
     model.sampling(options)
     if model.timing is None:
         raise UserError("reciting wants a model of durations; give --timing")
     rows = _rows(found)
-    left = {
-        name: row
-        for name, row in rows.items()
-        if force or not all(_place(folder, kind, name).is_file() for kind in FOLDERS)
-    }
+    _sign(folder, files.digest(model, model.filling(), seed, options), list(rows) if force else [])
+    there = lambda name: all(_place(folder, kind, name).is_file() for kind in FOLDERS)
+    left = {name: row for name, row in rows.items() if not there(name)}
     names = sorted(left, key=lambda name: left[name]["frames"] / left[name]["rate"])
     size, failed = model.chunking["batch"], []
     for first in range(0, len(names), size):
@@ -98,6 +98,18 @@ def _rows(found):
     return rows
 
 
+def _sign(folder, made_by, again):
+    """Notes by whom the files of a folder are made; those that are made `again` are taken away first."""
+    for name in again:
+        for kind in FOLDERS:
+            _place(folder, kind, name).unlink(missing_ok=True)
+    signed = folder / "made_by.txt"
+    if not again and signed.is_file() and signed.read_text(encoding="utf-8") != made_by:
+        raise UserError(f"{folder}: another model said what is there, or with another seed or options; use --force")
+    with manifest.replacing(signed) as part:
+        part.write_text(made_by, encoding="utf-8")
+
+
 def _place(folder, kind, name):
     return folder / kind / f"{name}.flac"
 
@@ -117,7 +129,9 @@ def _said(model, asked, folder, seed, options):
     for (name, one), wave in zip(asked.items(), again, strict=True):
         audio.write(_place(folder, "prompt", name), one.prompt, rate)
         audio.write(_place(folder, "resynthesised", name), wave[: len(one.prompt)], rate)
-        one.write(_place(folder, "said", name), [next(answers) for _ in one.gaps])
+        waves = [next(answers) for _ in one.gaps]
+        audio.write(_place(folder, "made", name), one.made(waves), rate)
+        one.write(_place(folder, "said", name), waves)
 
 
 def _cross(model, row):
@@ -139,24 +153,31 @@ def _spoken(model, prompt, line, *, continued):
     """A line behind a prompt, with which it is written if it is continued."""
     asked = voice.questions(model, [voice.timed(model, line, prompt, speed=1.0)], prompt)
 
-    def write(path, waves):
-        wave, _ = voice.joined(model, asked, waves)
-        audio.write(path, np.concatenate([prompt.wave, wave]) if continued else wave, model.spec.sample_rate)
+    def made(waves):
+        return voice.joined(model, asked, waves)[0]
 
-    return _Asked(asked.gaps, prompt.wave, write)
+    def write(path, waves):
+        parts = [prompt.wave, made(waves)] if continued else [made(waves)]
+        audio.write(path, np.concatenate(parts), model.spec.sample_rate)
+
+    return _Asked(asked.gaps, prompt.wave, made, write)
 
 
 def _edited(model, row):
     """A recording with some of its words anew."""
     whole, rate, _ = splice.read(row["path"])
     recording = whole[row["start"] : row["start"] + row["frames"]]
-    question = editing.again(model, recording, rate, protocol.line(row), tuple(row["anew"]))
+    question, hop = editing.again(model, recording, rate, protocol.line(row), tuple(row["anew"])), model.spec.hop
+
+    def made(waves):
+        return waves[0][hop * question.place : hop * (question.place + question.count)]
 
     def write(path, waves):
         splice.write(path, editing.spliced(model, recording, rate, question, waves[0]), row["path"])
 
     wave, _ = audio.read(row["path"], start=row["start"], frames=row["frames"], rate=model.spec.sample_rate)
-    return _Asked([question.gap], wave, write)
+    start, end = (hop * frame for frame in question.span)
+    return _Asked([question.gap], np.concatenate([wave[:start], wave[end:]]), made, write)
 
 
 _WAYS = {"cross": _cross, "continued": _continued, "edited": _edited}

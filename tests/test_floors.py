@@ -14,9 +14,9 @@ FLOORS = (
     "audio container masks model flow diffusion process lora optim precision sharding metrics errors picture interrupt "
     "pool weights",
     "tasks data text objective vocoder checkpoint card release journal validation chunks splice filling voice editing "
-    "recital companions",
+    "companions",
     "train infer plan",
-    "evaluate predict gather files stablehlo configs overrides spoken paper",  # these have default values
+    "evaluate predict recital gather files stablehlo configs overrides spoken paper",  # these have default values
     "__main__ __init__ quickstart page verbs",
 )
 FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts.split()}

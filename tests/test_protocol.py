@@ -1,7 +1,9 @@
 """Lists of tests of speech from text and of editing, and models that say them."""
 
 import dataclasses
+import shutil
 
+import jax
 import numpy as np
 import pytest
 import soundfile
@@ -186,6 +188,13 @@ def short(rows):
     return {kind: sorted(some, key=lambda row: row["frames"])[:3] for kind, some in rows.items()}
 
 
+def kept(row):
+    """How many frames an edited row keeps before the words that are said anew, and behind them."""
+    line = protocol.line(row)
+    (first, end), groups = row["anew"], line.groups()
+    return sum(line.lengths[: groups[first - 1][1]]), sum(line.lengths[groups[end][0] :])
+
+
 @pytest.fixture(scope="module")
 def said(model, short, tmp_path_factory):
     """Folders of three rows of each kind, recited."""
@@ -201,11 +210,14 @@ def test_every_row_has_what_was_said_its_prompt_and_the_prompt_made_again(said, 
     names = {name(row) for row in short[kind]}
     assert {str(path.relative_to(said[kind])) for path in content(said[kind])} == {
         f"{place}/{name}.flac" for place in recital.FOLDERS for name in names
-    }
+    } | {"made_by.txt"}
     for row in short[kind]:
         prompt, again = (read(said[kind] / place / f"{name(row)}.flac") for place in ("prompt", "resynthesised"))
-        start, end = row["prompt_start"], row["prompt_start"] + row["prompt_frames"]
-        np.testing.assert_allclose(prompt, read(row["prompt"])[start:end], atol=1)  # by way of floats
+        own = read(row["prompt"])[row["prompt_start"] : row["prompt_start"] + row["prompt_frames"]]
+        if kind == "edited":  # the voice that it had is what it keeps
+            begin, behind = kept(row)
+            own = np.concatenate([own[: 160 * begin], own[160 * (sum(row["lengths"]) - behind) :]])
+        np.testing.assert_allclose(prompt, own, atol=1)  # by way of floats
         assert len(prompt) == len(again) and 0.3 < np.std(again) / np.std(prompt) < 2
         assert np.corrcoef(prompt, again)[0, 1] < 0.99
 
@@ -231,14 +243,26 @@ def test_what_goes_on_begins_with_the_recordings_own_samples(said, short):
 def test_an_edited_recording_is_its_own_bit_for_bit_outside_of_the_words_and_their_fade(said, short):
     for row in short["edited"]:
         wave, own, line = read(said["edited"] / "said" / f"{name(row)}.flac"), read(row["path"]), protocol.line(row)
-        (first, end), groups = row["anew"], line.groups()
-        assert 0 < first < end < len(line.words)
-        begin, behind = sum(line.lengths[: groups[first - 1][1]]), sum(line.lengths[groups[end][0] :])
-        kept, tail = 160 * begin - 80, 160 * behind - 80 - (-len(own) % 160)
-        np.testing.assert_array_equal(wave[:kept], own[:kept])
+        assert 0 < row["anew"][0] < row["anew"][1] < len(line.words)
+        begin, behind = kept(row)
+        head, tail = 160 * begin - 80, 160 * behind - 80 - (-len(own) % 160)
+        np.testing.assert_array_equal(wave[:head], own[:head])
         np.testing.assert_array_equal(wave[-tail:], own[-tail:])
         shared = min(len(wave), len(own)) - tail
-        assert (wave[kept + 160 : shared] != own[kept + 160 : shared]).mean() > 0.9
+        assert (wave[head + 160 : shared] != own[head + 160 : shared]).mean() > 0.9
+
+
+@pytest.mark.parametrize("kind", protocol.KINDS)
+def test_what_the_model_made_is_said_between_what_the_recording_keeps(said, short, kind):
+    for row in short[kind]:
+        whole, made = (read(said[kind] / place / f"{name(row)}.flac") for place in ("said", "made"))
+        before, behind = row["prompt_frames"] if kind == "continued" else 0, 0
+        if kind == "edited":
+            before, behind = (160 * frames for frames in kept(row))
+            behind -= -len(read(row["path"])) % 160  # its last frame is not whole
+        assert len(whole) == before + len(made) + behind
+        inner = slice(80, len(made) - 80)  # within the cross-fades
+        np.testing.assert_allclose(whole[before:][inner], made[inner], atol=1)
 
 
 @pytest.mark.parametrize(
@@ -257,8 +281,6 @@ def test_a_row_said_alone_is_the_row_of_the_list(model, said, short, tmp_path, k
 
 
 def test_a_second_run_says_only_what_is_not_there(model, short, said, tmp_path, content):
-    import shutil
-
     shutil.copytree(said["cross"], tmp_path / "copy")
     before = content(tmp_path / "copy")
     assert say(model, short["cross"], tmp_path / "copy") == (0, 3, [])
@@ -270,6 +292,21 @@ def test_a_second_run_says_only_what_is_not_there(model, short, said, tmp_path, 
     assert again == (1, 2, []) and heard == [(1, 1)]
     after = content(tmp_path / "copy")
     assert after.keys() == before.keys() and after[tmp_path / f"copy/said/{kept}.flac"] == b"what stays"
+
+
+def test_what_another_model_or_seed_said_is_not_mixed_with_what_is_said_now(model, short, said, tmp_path, content):
+    shutil.copytree(said["cross"], tmp_path / "copy")
+    before = content(tmp_path / "copy")
+    moved = lambda params: jax.tree.map(lambda x: x + 0.01, params)
+    other = dataclasses.replace(model, params=moved(model.params))
+    hasty = dataclasses.replace(model, timing=model.timing._replace(params=moved(model.timing.params)))
+    for who, how in ((other, {}), (hasty, {}), (model, {"seed": 1}), (model, {"guidance": 0.5})):
+        with pytest.raises(UserError, match="another model said what is there, or with another seed or options"):
+            say(who, short["cross"], tmp_path / "copy", **how)
+    assert content(tmp_path / "copy") == before
+    assert say(other, short["cross"], tmp_path / "copy", force=True) == (3, 0, [])
+    changed = [path.name for path, held in content(tmp_path / "copy").items() if held != before[path]]
+    assert {f"{name(row)}.flac" for row in short["cross"]} | {"made_by.txt"} == set(changed)
 
 
 def test_a_row_that_cannot_be_said_is_named_and_the_others_are_said(model, short, tmp_path):
@@ -329,7 +366,7 @@ def test_a_list_is_prepared_and_recited_by_commands(call, spoken, speaker, tmp_p
 
     arguments = [parser(VERBS).parse_args(words[1:]) for words in scoring]
     assert arguments[0].text == listed and arguments[0].folder.is_dir()
-    assert all(given.reference.is_dir() and given.estimate == arguments[0].folder for given in arguments[1:])
+    assert all(given.reference.is_dir() and given.estimate == tmp_path / "out/made" for given in arguments[1:])
 
 
 @pytest.mark.parametrize(

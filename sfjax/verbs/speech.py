@@ -79,7 +79,9 @@ def _run_speak(arguments):
 
 def _add_recite(one):
     one.add_argument("list", type=Path, metavar="LIST.parquet", help="made by `sfjax prepare protocol`")
-    one.add_argument("-o", "--output", required=True, type=Path, metavar="FOLDER", help="said, prompt, resynthesised")
+    one.add_argument(
+        "-o", "--output", required=True, type=Path, metavar="FOLDER", help="said, made, prompt, resynthesised"
+    )
     _models_flags(one, words=True)
     sampling_flags(one)
     one.add_argument("--force", action="store_true", help="say also what is there")
@@ -116,7 +118,7 @@ def _scoring(arguments, test):
     report = lambda kind: shlex.quote(str(arguments.output.with_name(f"{test}{kind}.json")))
     yield f"sfjax wer {place('said')} --text {shlex.quote(str(arguments.list))} -o {report('')}"
     for kind, reference in (("_sim_o", "prompt"), ("_sim_r", "resynthesised")):
-        yield f"sfjax similarity --reference {place(reference)} --estimate {place('said')} -o {report(kind)}"
+        yield f"sfjax similarity --reference {place(reference)} --estimate {place('made')} -o {report(kind)}"
 
 
 def _add_edit(one):
