@@ -7,9 +7,9 @@
 
 A row is trained in runs/ROW, from the run that its config names, on manifests below `data` that `sfjax prepare` makes:
 librilight, voicebank, dns2020, wham; librispeech_360 of train-clean-360 and dev-clean; with phones (`sfjax prepare
-align`) phones, phones_100 and phones_10 of LibriSpeech's 960, 100 and 10 hours and of dev-clean. A phase net learns
-from what `sfjax predict` makes of data/separate_2 and data/separate_2_noise (configs/phase.py). launch/paper.sh does
-all of it in its order; launch/slurm_v100.sh starts a row on a cluster; a V100 has no bfloat16:
+align`) phones and phones_100 of LibriSpeech's 960 and 100 hours and of dev-clean; phones_10, a subset of these 100. A
+phase net learns from what `sfjax predict` makes of data/separate_2 and data/separate_2_noise (configs/phase.py).
+launch/paper.sh does all of it in its order; launch/slurm_v100.sh starts a row on a cluster; a V100 has no bfloat16:
 --config.precision=fp16.
 
 Below stand GPUs, updates, hours and the paper's main figures: PESQ on VoiceBank-DEMAND and WSJ0-CHiME3, SI-SDRi in dB,

@@ -35,7 +35,7 @@ align = sfjax prepare align $| corpora/alignments $@
 data/phones.parquet: | data/librispeech_960.parquet ; $(align)
 data/phones_100.parquet: | data/librispeech_100.parquet ; $(align)
 data/phones_test.parquet: | data/librispeech_test.parquet ; $(align)
-data/phones_10.parquet: | data/phones.parquet ; sfjax prepare subset $| $@ --hours $(HOURS)
+data/phones_10.parquet: | data/phones_100.parquet ; sfjax prepare subset $| $@ --hours $(HOURS)
 data/cross.parquet data/continued.parquet data/edited.parquet: data/%.parquet: | data/phones_test.parquet
 	sfjax prepare protocol $| $@ --kind $*
 
@@ -44,8 +44,8 @@ data/cross.parquet data/continued.parquet data/edited.parquet: data/%.parquet: |
 train = $(TRAIN) --config=$(CONFIGS)/$(1)$(SIZE) --workdir=$(@D) $(2) $(FLAGS) && touch $@
 
 runs/%/trained: ; $(call train,paper.py:$*$(comma))
-$(foreach need,$(shell python -c 'from sfjax.configs import paper; print(*paper.needs())'), \
-    $(eval runs/$(subst :,/trained: | ,$(need))))
+needs := $(shell python -c 'from sfjax.configs import paper; print(*paper.needs())')
+$(foreach need,$(needs),$(eval runs/$(subst :,/trained: | ,$(need))))
 runs/durations/trained: | data/phones.parquet ; $(call train,durations.py:,--config.data.train=$|)
 runs/vocoder/trained: | data/librispeech_360.parquet ; $(call train,vocode.py:,--config.data.train=$|)
 
@@ -59,13 +59,14 @@ data/separate_2_noise/%.parquet: | runs/separate_2_noise/trained data/mixtures_n
 # Reports, as `sfjax evaluate --table` reads them
 
 define tested
-evaluate_$(1) = sfjax evaluate --manifest data/$(1).parquet --split test -o $$@
+evaluate_$(1) = sfjax evaluate --manifest data/$(1).parquet --split test -o $$@ $(2)
 runs/noisy/$(1).json: | data/$(1).parquet ; $$(evaluate_$(1)) --system noisy
 runs/bound/$(1).json: | data/$(1).parquet ; $$(evaluate_$(1)) --system bound
 runs/phase_%/$(1).json: | runs/phase_%/trained data/$(1).parquet ; $$(evaluate_$(1)) --model runs/$$* --phase $$(@D)
 runs/%/$(1).json: | runs/%/trained data/$(1).parquet ; $$(evaluate_$(1)) --model $$(@D)
 endef
-$(foreach test,voicebank wsj0chime3 2mix 2mix_noise 3mix 3mix_noise,$(eval $(call tested,$(test))))
+$(foreach test,wsj0chime3 2mix 2mix_noise 3mix 3mix_noise,$(eval $(call tested,$(test))))
+$(eval $(call tested,voicebank,--by noise_kind snr))
 
 define recited
 runs/%/$(1)/recited: | runs/%/trained runs/durations/trained runs/vocoder/trained data/$(1).parquet
@@ -79,6 +80,9 @@ runs/%/$(1)_sim_r.json: | runs/%/$(1)/recited
 endef
 $(foreach test,cross continued edited,$(eval $(call recited,$(test))))
 
-# Goals: the reports of table1, table2 …
+# Goals: the reports of table1, table2 …, and of figure3
 
-$(foreach need,$(shell python -c 'from sfjax import paper; print(*paper.reports())'),$(eval table$(subst :,: | runs/,$(need))))
+reports := $(shell python -c 'from sfjax import paper; print(*paper.reports())')
+$(foreach report,$(reports),$(eval table$(subst :,: | runs/,$(report))))
+shown := $(sort $(foreach need,$(filter several_%,$(needs)),$(firstword $(subst :, ,$(need)))))
+figure3: | $(foreach row,$(shown),runs/$(row)/cross_sim_o.json runs/$(row)/wsj0chime3.json)

@@ -27,7 +27,7 @@ merge)
     [ "$#" -eq 2 ] || fail "merge wants the manifest's name and nothing else"
     exec sfjax prepare merge "${2%.parquet}".part-*.parquet "$2"
     ;;
-"" | align | mixtures) fail "expected folder, pairs, jsonl, lhotse, parquet, a corpus or merge, got ${1:-nothing}" ;;
+"" | align | mixtures | protocol | subset) fail "expected folder, pairs, jsonl, lhotse, parquet, a corpus or merge, got ${1:-nothing}" ;;
 *) place=3 ;;
 esac
 [ "$#" -ge "$place" ] || fail "$1 wants its sources and the manifest's name; see sfjax prepare $1 --help"

@@ -10,7 +10,7 @@ import functools
 import io
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,9 @@ from sfjax.pool import outcomes
 
 RATE = 16_000  # Hz, where every score is defined
 RESAMPLES = 1000  # bootstrap draws behind an interval
+GROUPS = 50  # more conditions than these nobody reads
 
+TOLD = ("name", "condition")  # what a row holds beside its scores
 Scorer = Callable[..., dict[str, float]]  # reference, estimate, Hz; importable by its name
 
 
@@ -31,11 +33,12 @@ Scorer = Callable[..., dict[str, float]]  # reference, estimate, Hz; importable 
 class Report:
     """The scores of a set of items.
 
-    `rows` holds a name and the scores of every scored item, `failed` a name and a reason for every other one.
+    `rows` holds a name and the scores of every scored item, `failed` a name and a reason for every other one. Where
+    conditions are told apart, each item of both has them as `condition`, values by names; None is one not known.
     """
 
-    rows: list[dict[str, str | float]]
-    failed: list[dict[str, str]]
+    rows: list[dict[str, Any]]
+    failed: list[dict[str, Any]]
 
     @property
     def mean(self) -> dict[str, float]:
@@ -53,40 +56,69 @@ class Report:
         low, high = np.percentile(draws @ self._values / count, [2.5, 97.5], axis=0).tolist()
         return {name: (a, b) for name, a, b in zip(self._metrics, low, high, strict=True)}
 
+    @property
+    def groups(self) -> list[tuple[dict[str, Any], "Report"]]:
+        """The conditions that occur, numbers ascending and None last, and the report on each; empty if none are told
+        apart."""
+        items = [item for item in (*self.rows, *self.failed) if "condition" in item]
+        found = {tuple(item["condition"].items()): item["condition"] for item in items}
+        order = lambda condition: [(value is None, "" if value is None else value) for value in condition.values()]
+        of = lambda items, condition: [item for item in items if item.get("condition") == condition]
+        return [(one, Report(of(self.rows, one), of(self.failed, one))) for one in sorted(found.values(), key=order)]
+
     def less(self, path: Path) -> "Report":
         """How much higher each score is than that of the same item in a report that was written as JSON.
 
-        `UserError` if the file is none, or has no item in common with this report.
+        Items are the same if their names are, and the conditions that both reports tell apart. `UserError` if the file
+        is no report, has no item in common with this one, or either has two items that are the same.
         """
+        key = lambda row: (row["name"], *(row["condition"][name] for name in shared))
         try:
-            before = {row["name"]: row for row in json.loads(path.read_text(encoding="utf-8"))["rows"]}
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+            shared = [name for name in self._columns if all(name in row.get("condition", {}) for row in rows)]
+            before = {key(row): row for row in rows}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path}: expected a report as JSON, found none ({error}); write one with -o") from None
-        both = [(row, before[row["name"]]) for row in self.rows if row["name"] in before]
+        if len(before) < len(rows) or len({key(row) for row in self.rows}) < len(self.rows):
+            raise UserError(f"{path}: recordings of one name, here or there; tell them apart by --by COLUMN, in both")
+        both = [(row, before[key(row)]) for row in self.rows if key(row) in before]
         names = [name for name in self._metrics if all(name in old for _, old in both)]
         if not both or not names:
             raise UserError(f"{path}: has no scored item in common with this report; score the same recordings")
         values = [{name: float(row[name]) - float(old[name]) for name in names} for row, old in both]
-        return Report([{"name": row["name"], **value} for (row, _), value in zip(both, values, strict=True)], [])
+        told = [{name: row[name] for name in TOLD if name in row} for row, _ in both]
+        return Report([{**head, **value} for head, value in zip(told, values, strict=True)], [])
 
     def to_json(self) -> dict:
-        """Everything as plain values: n, failed, mean, interval and rows."""
-        return {
-            "n": len(self.rows),
-            "failed": self.failed,
-            "mean": self.mean,
-            "interval": {name: list(ends) for name, ends in self.interval.items()},
-            "rows": self.rows,
-        }
+        """Everything as plain values: n, failed, mean and interval, the same of each of the conditions, and rows."""
+        groups = [{"condition": condition, **group._summary} for condition, group in self.groups]
+        return {**self._summary, **({"conditions": groups} if groups else {}), "rows": self.rows}
+
+    @property
+    def _summary(self) -> dict[str, Any]:
+        ends = {name: list(ends) for name, ends in self.interval.items()}
+        return {"n": len(self.rows), "failed": self.failed, "mean": self.mean, "interval": ends}
 
     def table(self) -> str:
-        """The means with half the width of their intervals, how many items they cover, and why the others failed."""
-        mean = self.mean
-        cells = [(name, f"{mean[name]:.3f} ± {(high - low) / 2:.3f}") for name, (low, high) in self.interval.items()]
+        """The means with half the width of their intervals, how many items they cover, and why the others failed.
+
+        Behind it a line for each condition, if they are told apart.
+        """
+        cells = list(self._cells.items())
         lines = ["  ".join(cell[row].rjust(max(map(len, cell))) for cell in cells) for row in (0, 1) if cells]
         lines.append(f"{len(self.rows)} scored, {len(self.failed)} failed")
         lines += [f"failed: {item['name']}: {item['reason']}" for item in self.failed]
+        if groups := self.groups:
+            from sfjax import gather
+
+            count = lambda group: {"scored": len(group.rows), "failed": len(group.failed)}
+            lines += ["", gather.table([{**condition, **count(one), **one._cells} for condition, one in groups])]
         return "\n".join(lines)
+
+    @property
+    def _cells(self) -> dict[str, str]:
+        mean = self.mean
+        return {name: f"{mean[name]:.3f} ± {(high - low) / 2:.3f}" for name, (low, high) in self.interval.items()}
 
     def write(self, path: Path) -> None:
         """Writes the report as JSON, or its items as CSV, as the suffix says; the file appears whole or not at all.
@@ -102,7 +134,11 @@ class Report:
 
     @property
     def _metrics(self) -> list[str]:
-        return [name for name in self.rows[0] if name != "name"] if self.rows else []
+        return [name for name in self.rows[0] if name not in TOLD] if self.rows else []
+
+    @property
+    def _columns(self) -> list[str]:
+        return list(next((item.get("condition", {}) for item in (*self.rows, *self.failed)), {}))
 
     @property
     def _values(self) -> Float[np.ndarray, "items metrics"]:
@@ -110,9 +146,11 @@ class Report:
 
     def _csv(self) -> str:
         text = io.StringIO()
-        writer = csv.DictWriter(text, ["name", *self._metrics, "reason"], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows([*self.rows, *self.failed])
+        writer = csv.writer(text, lineterminator="\n")  # not by keys: a condition may be called like a score
+        writer.writerow(["name", *self._columns, *self._metrics, "reason"])
+        for item in (*self.rows, *self.failed):
+            further = [item.get(name) for name in (*self._metrics, "reason")]
+            writer.writerow([item["name"], *item.get("condition", {}).values(), *further])
         return text.getvalue()
 
 
@@ -201,6 +239,7 @@ def evaluate(
     seed: int,
     workers: int,
     progress: bool,
+    by: Sequence[str] = (),
     phase: Any = None,
     wave: str | None = None,
     **options: Any,
@@ -210,26 +249,28 @@ def evaluate(
     `model` enhances or separates them with a `sfjax.infer.Model`, `noisy` leaves them as they are, `bound` makes
     waves of the clean Mel and the recording by `wave` of `sfjax.audio.WAVES`, or by a `sfjax.companions.Phase`: what a
     perfect model would reach.
-    `options` are those of sampling. A recording that cannot be read is listed with its reason. Raises `UserError` for a
-    manifest without either.
+    `options` are those of sampling. A recording that cannot be read is listed with its reason. The columns `by` are the
+    conditions of the report, whose groups are the combinations of their values that occur. Raises `UserError` for a
+    manifest without either kind of recording or without these columns, and for more than `GROUPS` groups.
     """
     from sfjax.data.manifest import read
 
     rows = read(manifest, split=split)
-    unread: list[dict[str, str]] = []
+    heads = _conditions(rows, by, manifest)
+    unread: list[dict[str, Any]] = []
     if "sources" in rows.columns:
         treat = {"noisy": _as_it_is, "bound": _bound(model, phase, wave)}.get(
             system,
             lambda clean, mixture: model.separate(mixture, RATE, speakers=len(clean), seed=seed, **options),
         )
-        jobs = ((n, clean, treat(clean, mix), mix, RATE) for n, clean, mix in _mixtures(rows, unread))
+        jobs = ((head, clean, treat(clean, mix), mix, RATE) for head, clean, mix in _mixtures(rows, heads, unread))
         found = report(jobs, metrics.improvement, workers=workers, progress=progress)
     elif "noisy" in rows.columns:
         treat = {"noisy": _as_it_is, "bound": _bound(model, phase, wave)}.get(
             system, lambda clean, noisy: model.enhance(noisy, RATE, seed=seed, **options)[None]
         )
-        items = ((n, clean, treat(clean[None], noisy)[0]) for n, clean, noisy in _pairs(rows, unread))
-        found = score_arrays(items, rate=RATE, workers=workers, progress=progress)
+        jobs = ((head, clean, treat(clean[None], noisy)[0], RATE) for head, clean, noisy in _pairs(rows, heads, unread))
+        found = report(jobs, metrics.score, workers=workers, progress=progress)
     else:
         raise UserError(
             f"{manifest}: expected a column 'noisy' or 'sources', found neither; make it with `sfjax prepare pairs` "
@@ -238,35 +279,57 @@ def evaluate(
     return dataclasses.replace(found, failed=unread + found.failed)
 
 
-def _pairs(rows: Any, unread: list) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+def _conditions(rows: Any, by: Sequence[str], manifest: Path) -> list[dict[str, Any]]:
+    """What a report is to hold of each row beside its name: its condition, if there are columns to tell them by."""
+    for name in by:
+        if name not in rows.columns:
+            raise UserError(f"{manifest}: no column {name!r}, it has {', '.join(rows.columns)}; name one of these")
+    if not by:
+        return [{}] * len(rows)
+    columns = [map(_plain, rows.table.column(name).to_pylist()) for name in by]
+    values = list(zip(*columns, strict=True))
+    if len(set(values)) > GROUPS:
+        raise UserError(
+            f"{manifest}: by {', '.join(by)} there are {len(set(values))} groups, at most {GROUPS} are scored apart; "
+            "name columns with fewer values"
+        )
+    return [{"condition": dict(zip(by, one, strict=True))} for one in values]
+
+
+def _plain(value: Any) -> str | int | float | None:
+    if value is None or value != value:  # NaN, which JSON does not know, is how some tables say null
+        return None
+    return value if isinstance(value, str | int | float) else str(value)
+
+
+def _pairs(rows: Any, heads: list, unread: list) -> Iterator[tuple[dict[str, Any], np.ndarray, np.ndarray]]:
     from sfjax import audio
 
-    for row in map(rows.row, range(len(rows))):
-        name, crop = (
-            Path(row.get("name") or row["noisy"]).stem,
-            dict(start=row["start"], frames=row["frames"], rate=RATE),
-        )
+    for number, row in enumerate(map(rows.row, range(len(rows)))):
+        head = {"name": Path(row.get("name") or row["noisy"]).stem, **heads[number]}
+        crop = dict(start=row["start"], frames=row["frames"], rate=RATE)
         try:
             clean, noisy = (audio.read(row[column], **crop)[0] for column in ("path", "noisy"))
         except UserError as error:
-            unread.append({"name": name, "reason": str(error)})
+            unread.append({**head, "reason": str(error)})
             continue
-        yield name, clean, noisy
+        yield head, clean, noisy
 
 
-def _mixtures(rows: Any, unread: list) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+def _mixtures(rows: Any, heads: list, unread: list) -> Iterator[tuple[dict[str, Any], np.ndarray, np.ndarray]]:
     from sfjax.data.examples import Listed
 
     for number, row in enumerate(map(rows.row, range(len(rows)))):
         name = row.get("name") or f"{number:05d}_" + "_".join(Path(path).stem for path in row["sources"])
+        head = {"name": name, **heads[number]}
         try:
             samples = -(-row["frames"] * RATE // row["rate"])
             waves = Listed(len(row["sources"]))(rows, row, samples, RATE, np.random.default_rng(0))
         except UserError as error:
-            unread.append({"name": name, "reason": str(error)})
+            unread.append({**head, "reason": str(error)})
             continue
         mixture = waves.pop("mixture")
-        yield name, np.stack(list(waves.values())), mixture
+        yield head, np.stack(list(waves.values())), mixture
 
 
 def _as_it_is(clean: np.ndarray, recording: np.ndarray) -> np.ndarray:
@@ -317,14 +380,17 @@ def _score_pair(scorer: Scorer, reference: Path, estimate: Path) -> dict[str, fl
 
 
 def report(jobs: Iterable[tuple], work: Callable[..., dict[str, float]], *, workers: int, progress: bool) -> Report:
-    """What `work`, importable by its name, says of each job (name, *arguments), by `workers` processes."""
+    """What `work`, importable by its name, says of each job (name, *arguments), by `workers` processes.
+
+    In place of a name there may be all that a row of the report is to hold beside its scores.
+    """
     if workers < 1:
         raise UserError(f"scoring wants at least 1 worker, got {workers}")
-    names: list[str] = []
+    heads: list[dict[str, Any]] = []
 
     def arguments() -> Iterator[tuple]:
-        for name, *rest in jobs:
-            names.append(name)
+        for head, *rest in jobs:
+            heads.append({"name": head} if isinstance(head, str) else head)
             yield tuple(rest)
 
     found: dict[int, dict[str, float] | str] = {}
@@ -335,8 +401,8 @@ def report(jobs: Iterable[tuple], work: Callable[..., dict[str, float]], *, work
                 print(f"\r{len(found)} scored", end="", file=sys.stderr, flush=True)
     if progress and found:
         print(file=sys.stderr)
-    ordered = [(names[number], outcome) for number, outcome in sorted(found.items(), key=lambda item: item[0])]
+    ordered = [(heads[number], outcome) for number, outcome in sorted(found.items(), key=lambda item: item[0])]
     return Report(
-        rows=[{"name": name, **outcome} for name, outcome in ordered if isinstance(outcome, dict)],
-        failed=[{"name": name, "reason": outcome} for name, outcome in ordered if isinstance(outcome, str)],
+        rows=[{**head, **outcome} for head, outcome in ordered if isinstance(outcome, dict)],
+        failed=[{**head, "reason": outcome} for head, outcome in ordered if isinstance(outcome, str)],
     )

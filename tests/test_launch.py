@@ -130,6 +130,7 @@ def test_every_task_of_an_array_prepares_its_part(cluster):
             task,
             "expected folder, pairs, jsonl, lhotse, parquet, a corpus or merge, got align",
         ),
+        (["subset", "a.parquet", "b.parquet", "--hours", "1"], task, "or merge, got subset"),
         (["folder", "/data", "a.parquet"], {}, "not inside a SLURM array"),
     ):
         code, said, notes = cluster("slurm_prepare.sh", *words, **variables)
@@ -174,6 +175,9 @@ def test_the_rules_write_every_report_that_a_table_reads(steps):
     written = re.findall(r"-o runs/(\S+\.json)", "\n".join(steps(*(f"table{number}" for number in paper.TABLES))))
     assert sorted(written) == sorted(wanted)
     assert {one.partition(":")[0] for one in paper.reports()} == set(map(str, paper.TABLES))
+    shown = re.findall(r"-o runs/(several_\w+/\w+\.json)", "\n".join(steps("figure3")))
+    rows = [row for row in recipes.ROWS if row.startswith("several_")]
+    assert sorted(shown) == sorted(f"{row}/{test}.json" for row in rows for test in ("cross_sim_o", "wsj0chime3"))
 
 
 def test_every_command_of_the_rules_is_one_that_sfjax_takes(steps):

@@ -1,13 +1,17 @@
 """The order of the data is a function of (seed, step), whoever reads it."""
 
+import dataclasses
 import itertools
 import shutil
+from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from sfjax.data import loader, manifest
 from sfjax.errors import UserError
+from sfjax.text import phones
 
 
 def plan(lengths=None, weights=(1.0,), **changes):
@@ -152,6 +156,60 @@ def test_a_folder_that_is_gone_is_an_error(corpus, tmp_path):
         path.unlink()
     with pytest.raises(UserError, match="cannot be read"):
         gone(0)
+
+
+@pytest.fixture(scope="module")
+def wide(spoken):
+    """Manifests with many more columns: `listed` with mixtures, noisy recordings and predicted Mels, and `plain`."""
+    found, rows = manifest.read(spoken, split=None), []
+    for row in map(found.row, range(len(found))):
+        estimate = spoken.with_name(f"{Path(row['path']).stem}.npy")
+        np.save(estimate, np.full((1, 400, 80), row["frames"], np.float16))
+        other = {"sources": [row["path"], row["path"]], "gains": [0.5, 0.25], "noise": row["path"], "noise_gain": 0.1}
+        more = {"name": "a", "prompt": "b.wav", "speakers": ["x", "y"], "mine": {"of": 1}}
+        rows.append(row | other | more | {"noisy": row["path"], "estimate": str(estimate)})
+    manifest.write(spoken.with_name("listed.parquet"), rows)
+    without = ("sources", "gains", "noise", "noise_gain", "noisy", "estimate")
+    plain = [{name: row[name] for name in row if name not in without} for row in rows]
+    manifest.write(spoken.with_name("plain.parquet"), plain)
+    return spoken.parent
+
+
+TWO = ("source_1", "source_2", "mixture")
+
+
+@pytest.mark.parametrize(
+    "name, waves, predicted, labels, further",
+    [
+        ("listed", ("speech",), {}, {}, set()),
+        ("listed", ("speech", "noisy"), {}, {}, {"noisy", "speaker"}),
+        ("plain", ("speech", "noisy"), {}, {}, {"speaker"}),
+        ("listed", TWO, {}, {}, {"sources", "gains", "noise", "noise_gain", "speaker"}),
+        ("plain", TWO, {}, {}, {"speaker"}),
+        ("listed", ("speech", "noisy"), {"estimate": 1}, {}, {"estimate", "noisy", "speaker"}),
+        ("listed", ("speech",), {}, {"phones": 1.0}, {"phones", "lengths"}),
+        ("listed", (), {}, {"tokens": 0.5, "lengths": 0.5}, {"phones", "lengths"}),
+    ],
+)
+def test_a_source_has_no_column_but_those_that_its_batches_are_made_of(wide, name, waves, predicted, labels, further):
+    columns = dict.fromkeys(waves, 1.0)
+    path, noise = wide / f"{name}.parquet", f"{wide}/noise.parquet"
+    known = phones.inventory(manifest.read(path, split=None).table.column("phones").to_pylist())
+    (few,) = loader.sources(
+        str(path), split="train", columns={"": columns}, predicted=predicted, labels={"": labels}, phones=known,
+        hop=160,
+        mix=dict(noise=noise, snr=(0.0, 5.0), gain=(-3.0, 3.0), babble=0.5, talkers=2, reach=2.0),
+        mixture=dict(noise=noise, loudness=(-33.0, -25.0), noise_loudness=(-38.0, -30.0)),
+    )  # fmt: skip
+    assert set(few.manifest.columns) == {"path", "start", "frames", "rate"} | further
+    every = dataclasses.replace(few, manifest=manifest.read(path, split="train"))
+    order = loader.Plan((few.manifest.seconds,), (1.0,), (1.0, 2.0), 4.0, 2, 0)
+    one, two = (
+        loader.Reader((source,), order, columns, predicted, labels, 16_000, 160, 80, (0, 1)) for source in (few, every)
+    )
+    for step in range(3):
+        jax.tree.map(np.testing.assert_array_equal, one(step), two(step))
+        assert not one(step)["bad"]
 
 
 def test_weights_are_read_from_the_list_of_manifests(corpus):

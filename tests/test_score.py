@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from sfjax.data import manifest
 from sfjax.errors import UserError
 from sfjax.evaluate import Report, pair_files, score_arrays, score_files
 
@@ -324,3 +325,159 @@ def test_other_kinds_of_report_are_refused(tmp_path, name):
     with pytest.raises(UserError, match=r"written as .json or .csv"):
         TWO.write(tmp_path / name)
     assert list(tmp_path.iterdir()) == []
+
+
+# Conditions
+
+
+def apart(*items: tuple) -> Report:
+    """A report of items (name, noise, snr, score); those without a score have failed."""
+    head = lambda name, noise, snr: {"name": name, "condition": {"noise": noise, "snr": snr}}
+    return Report(
+        rows=[{**head(*rest), "score": score} for *rest, score in items if score is not None],
+        failed=[{**head(*rest), "reason": "silence"} for *rest, score in items if score is None],
+    )
+
+
+NOISES = apart(
+    ("a", "bus", 17.5, 4.0), ("b", "bus", 2.5, 1.0), ("c", "bus", 2.5, 3.0), ("d", None, 2.5, 5.0),
+    ("e", "bus", None, 6.0), ("f", "bus", 2.5, None), ("g", "air", 12.5, None),
+)  # fmt: skip
+
+
+def test_groups_are_the_combinations_that_occur_in_the_order_of_their_values():
+    found = [(*condition.values(), len(group.rows), len(group.failed)) for condition, group in NOISES.groups]
+    assert found == [
+        ("air", 12.5, 0, 1), ("bus", 2.5, 2, 1), ("bus", 17.5, 1, 0), ("bus", None, 1, 0), (None, 2.5, 1, 0),
+    ]  # fmt: skip
+    assert [group.mean.get("score") for _, group in NOISES.groups] == [None, 2.0, 4.0, 6.0, 5.0]
+    assert NOISES.groups[1][1].interval == {"score": (1.0, 3.0)}
+    assert NOISES.mean == {"score": pytest.approx(19 / 5)}  # a condition is no score
+    assert TWO.groups == []
+
+
+def test_the_table_has_a_line_for_each_condition_behind_that_of_all():
+    assert [line.split() for line in NOISES.table().splitlines()[5:]] == [
+        [],
+        ["noise", "snr", "scored", "failed", "score"],
+        ["air", "12.5", "0", "1", "-"],
+        ["bus", "2.5", "2", "1", "2.000", "±", "1.000"],
+        ["bus", "17.5", "1", "0", "4.000", "±", "0.000"],
+        ["bus", "-", "1", "0", "6.000", "±", "0.000"],
+        ["-", "2.5", "1", "0", "5.000", "±", "0.000"],
+    ]
+
+
+def test_json_reports_hold_the_means_of_each_condition_and_csv_reports_the_condition_of_each_row(tmp_path):
+    NOISES.write(tmp_path / "report.json")
+    told = json.loads((tmp_path / "report.json").read_text())
+    assert told["rows"] == NOISES.rows and told["failed"] == NOISES.failed
+    assert told["conditions"][1] == {
+        "condition": {"noise": "bus", "snr": 2.5}, "n": 2, "failed": NOISES.failed[:1], "mean": {"score": 2.0},
+        "interval": {"score": [1.0, 3.0]},
+    }  # fmt: skip
+    NOISES.write(tmp_path / "report.csv")
+    lines = (tmp_path / "report.csv").read_text().splitlines()
+    assert lines[0] == "name,noise,snr,score,reason" and lines[1] == "a,bus,17.5,4.0,"
+    assert lines[4:7] == ["d,,2.5,5.0,", "e,bus,,6.0,", "f,bus,2.5,,silence"]
+
+
+def test_recordings_of_one_name_are_compared_by_the_conditions_that_both_reports_have(tmp_path):
+    apart(("x", "bus", 1, 1.0), ("x", "air", 1, 2.0), ("y", "air", 1, 9.0)).write(tmp_path / "before.json")
+    after = apart(("x", "air", 1, 2.5), ("x", "bus", 1, 1.25))
+    found = after.less(tmp_path / "before.json")
+    assert {condition["noise"]: group.mean["score"] for condition, group in found.groups} == {"air": 0.5, "bus": 0.25}
+
+    plain = lambda report: [{name: row[name] for name in ("name", "score")} for row in report.rows]
+    Report(plain(NOISES), []).write(tmp_path / "plain.json")
+    assert NOISES.less(tmp_path / "plain.json").mean == {"score": 0}
+    (tmp_path / "twice.json").write_text(json.dumps({"rows": plain(after)}))
+    for mine, theirs in ((after, "plain.json"), (after, "twice.json"), (NOISES, "twice.json")):
+        with pytest.raises(UserError, match=f"{theirs}: recordings of one name"):
+            mine.less(tmp_path / theirs)
+
+
+@pytest.fixture
+def pairs(tmp_path, voice) -> Path:
+    """A manifest of six pairs, all called `x`, with snr, noise and speakers; one of them cannot be read."""
+    rows = []
+    for number, (noise, snr) in enumerate((("bus", 5.0), ("bus", -5.0), ("air", 5.0), ("bus", 5.0), (None, 20.0))):
+        clean = voice(1.2, number)
+        rng = np.random.default_rng(number)
+        noisy = clean + (0.03 * 10 ** (-snr / 20) * rng.standard_normal(len(clean))).astype(np.float32)
+        paths = [str(save(tmp_path / f"{kind}{number}/x.wav", wave)) for kind, wave in (("c", clean), ("n", noisy))]
+        rows.append(dict(zip(("path", "noisy"), paths, strict=True), start=0, frames=len(clean), rate=RATE))
+        rows[-1] |= {"noise_kind": noise, "snr": snr, "speakers": ["a", str(number)]}
+    manifest.write(tmp_path / "pairs.parquet", [*rows, rows[1] | {"noisy": "none/x.wav", "snr": np.nan}])
+    return tmp_path / "pairs.parquet"
+
+
+def test_evaluating_tells_the_scores_of_each_condition_of_the_manifest(pairs, call, tmp_path):
+    words = ("evaluate", "--system", "noisy", "--manifest", pairs, "--workers", 1, "-o", tmp_path / "scores.json")
+    _, complaints, said = call(*words, "--by", "snr", "noise_kind")
+    assert len(complaints) == 1 and "1 of 6 could not be scored" in complaints[0]
+    told = json.loads((tmp_path / "scores.json").read_text())
+    found = [(*one["condition"].values(), one["n"], len(one["failed"])) for one in told["conditions"]]
+    assert found == [
+        (-5.0, "bus", 1, 0),
+        (5.0, "air", 1, 0),
+        (5.0, "bus", 2, 0),
+        (20.0, None, 1, 0),
+        (None, "bus", 0, 1),
+    ]
+    assert sum(scored + failed for *_, scored, failed in found) == 6 == told["n"] + len(told["failed"])
+    assert {row["name"] for row in told["rows"]} == {"x"}
+    # each row has the condition of its own recording, though all are called alike: the louder the noise, the worse
+    ranks = sorted(told["rows"], key=lambda row: row["si_sdr"])
+    assert [row["condition"]["snr"] for row in ranks] == [-5, 5, 5, 5, 20]
+    for one in told["conditions"][:-1]:
+        mine = [row for row in told["rows"] if row["condition"] == one["condition"]]
+        assert set(one["mean"]) == set(told["mean"]) == set(mine[0]) - {"name", "condition"}
+        for name, mean in one["mean"].items():
+            assert mean == pytest.approx(np.mean([row[name] for row in mine]))
+    table = said[said.index("snr  noise_kind") :].splitlines()
+    assert [line.split()[:4] for line in table[1:6]] == [
+        ["-5", "bus", "1", "0"], ["5", "air", "1", "0"], ["5", "bus", "2", "0"], ["20", "-", "1", "0"],
+        ["-", "bus", "0", "1"],
+    ]  # fmt: skip
+
+
+def test_mixtures_are_told_apart_by_their_sets(tmp_path, voice, call):
+    paths = [str(save(tmp_path / f"{number}.wav", voice(1.2, number))) for number in range(3)]
+    row = lambda a, b, of: {
+        "path": paths[a], "start": 0, "frames": 19_200, "rate": RATE, "sources": [paths[a], paths[b]],
+        "gains": [1.0, 1.0], "name": "1_2", "set": of,
+    }  # fmt: skip
+    manifest.write(tmp_path / "mixed.parquet", [row(0, 1, "two"), row(1, 2, "one"), row(2, 0, "two")])
+    code, _, said = call("evaluate", "--system", "noisy", "--manifest", tmp_path / "mixed.parquet", "--workers", 1,
+                         "--by", "set", "-o", tmp_path / "scores.csv")  # fmt: skip
+    assert code == 0 and [line.split()[:3] for line in said.splitlines()[-2:]] == [["one", "1", "0"], ["two", "2", "0"]]
+    with open(tmp_path / "scores.csv", newline="") as file:
+        assert [(line["name"], line["set"]) for line in csv.DictReader(file)] == [
+            ("1_2", "two"), ("1_2", "one"), ("1_2", "two"),
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "expected, columns",
+    [
+        ("no column 'snrs', it has path, start, .*, snr, .*; name one of these", ["snr", "snrs"]),
+        ("by number there are 51 groups, at most 50 are scored apart; name columns with fewer values", ["number"]),
+        ("by number, snr there are 51 groups", ["number", "snr"]),
+    ],
+)
+def test_conditions_that_cannot_be_told_apart_are_refused_before_a_recording_is_read(
+    expected, columns, refused, tmp_path
+):
+    row = {"path": "no.wav", "noisy": "no.wav", "start": 0, "frames": 1, "rate": RATE}
+    manifest.write(tmp_path / "a.parquet", [row | {"snr": number % 2, "number": number} for number in range(51)])
+    words = ("evaluate", "--system", "noisy", "--manifest", tmp_path / "a.parquet", "--workers", 1)
+    refused(expected, *words, "--by", *columns)
+
+
+def test_a_list_of_names_is_a_condition_too(pairs):
+    from sfjax.evaluate import evaluate
+
+    found = evaluate(pairs, None, system="noisy", split=None, seed=0, **ALONE, by=["speakers"])
+    assert [condition["speakers"] for condition, _ in found.groups] == [f"['a', '{number}']" for number in range(5)]
+    json.dumps(found.to_json())

@@ -27,6 +27,13 @@ Waves = dict[str, np.ndarray]
 Maker = Callable[[Manifest, dict[str, Any], int, int, np.random.Generator], Waves]
 
 DRAWS = 8  # speakers looked at for one who speaks as long as the example has room
+MADE_OF = {  # columns of a manifest, beside those of every one, that go into a wave, into Mels or into labels
+    "noisy": ("noisy", "speaker"),
+    "mixture": ("sources", "gains", "noise", "noise_gain", "speaker"),
+    "estimate": ("estimate",),
+    "phones": ("phones", "lengths"),
+    "tokens": ("phones", "lengths"),
+}
 CLIPPED, PEAK = 1.0, 0.9  # LibriMix scales a wave that reaches the first down to the second
 
 
@@ -58,7 +65,7 @@ def maker(
             raise UserError(f"a mixture wants {speakers} speakers, the manifest knows {known}; prepare more speech")
         options = dict(mixture)
         noise = options.pop("noise")
-        return Talk(speakers, read(Path(noise), split=split) if noise else None, **options)
+        return Talk(speakers, read(Path(noise), split=split, columns=()) if noise else None, **options)
     if "noisy" in names and "noisy" not in manifest.columns:
         options = dict(mix)
         noise = options.pop("noise")
@@ -66,7 +73,7 @@ def maker(
             raise UserError(
                 "the manifest has no column 'noisy' and no noise to mix; set --config.mix.noise=noise.parquet"
             )
-        return Noised(Mixer(read(Path(noise), split=split), **options))
+        return Noised(Mixer(read(Path(noise), split=split, columns=()), **options))
     return Recorded("noisy" in names)
 
 

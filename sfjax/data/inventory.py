@@ -30,7 +30,7 @@ def _inventory(data):
     found: set[str] = set()
     several = "=" in data.train
     for part in filter(None, (part.strip() for part in data.train.split(","))):
-        rows = manifest.read(loader.entry(part, named=several)[1], split=data.split)
+        rows = manifest.read(loader.entry(part, named=several)[1], split=data.split, columns=("phones",))
         if "phones" in rows.columns:
             found |= {phone for line in rows.table.column("phones").to_pylist() for phone in line or ()}
     if not found:

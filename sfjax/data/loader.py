@@ -17,7 +17,7 @@ from typing import Any
 import grain
 import numpy as np
 
-from sfjax.data.examples import Maker, maker
+from sfjax.data.examples import MADE_OF, Maker, maker
 from sfjax.data.manifest import Manifest, read
 from sfjax.errors import UserError
 
@@ -65,10 +65,11 @@ def sources(
             raise UserError(f"{part}: expected one of the tasks {', '.join(columns)} before it, as in name={part}")
         task = list(columns).index(name) if len(columns) > 1 else 0
         wanted = list(columns.values())[task]
-        rows = read(Path(path), split=split)
+        said = list(labels.values())[task]
+        needed = {column for name in (*wanted, *predicted, *said) for column in MADE_OF.get(name, ())}
+        rows = read(Path(path), split=split, columns=needed)  # every worker holds what is read here
         make = maker(
-            wanted, predicted, list(labels.values())[task], rows, split=split, mix=mix, mixture=mixture, hop=hop,
-            phones=phones,
+            wanted, predicted, said, rows, split=split, mix=mix, mixture=mixture, hop=hop, phones=phones,
         )  # fmt: skip
         found.append(Source(rows, weight, task, max(wanted.values(), default=1.0), make))
     if not found:

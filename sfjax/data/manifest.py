@@ -28,7 +28,7 @@ import contextlib
 import dataclasses
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as compute
 import pyarrow.parquet as pq
-from jaxtyping import Float64, Int32, Int64
+from jaxtyping import Bool, Float64, Int32, Int64
 
 from sfjax.errors import UserError
 
@@ -162,36 +162,45 @@ def write(path: str | os.PathLike, rows: list[dict[str, Any]] | Manifest) -> Non
         pq.write_table(table, part, compression="zstd")
 
 
-def read(path: str | os.PathLike, *, split: str | None) -> Manifest:
+def read(path: str | os.PathLike, *, split: str | None, columns: Collection[str] | None = None) -> Manifest:
     """The rows of a manifest that belong to `split` (all of them when None), in the order of the file.
 
-    Raises `UserError` if the file is missing or no manifest, or if the split has no rows.
+    Of the columns that a manifest may lack only `columns` are read, all when None. Raises `UserError` if the file is
+    missing or no manifest, or if the split has no rows.
     """
     if not Path(path).is_file():
         raise UserError(f"{path}: expected a manifest, found no such file; make one with `sfjax prepare`")
+    kept = {*REQUIRED, *(columns or ())}
     try:
         with pq.ParquetFile(path) as file:
-            table = file.read()
+            there = file.schema_arrow.names
+            if missing := [name for name in REQUIRED if name not in there]:
+                wanted, found = ", ".join(missing), ", ".join(there)
+                raise UserError(f"{path}: a manifest wants {wanted}, found only {found}; run `sfjax prepare`")
+            table = file.read(None if columns is None else [name for name in there if name in {*kept, "split"}])
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path}: expected a Parquet file ({_line(error)}); make one with `sfjax prepare`") from None
     table = _checked(table, path)
     if split is not None:
-        splits = table.column("split").cast(pa.string())
-        kept = table.filter(pc.or_kleene(pc.equal(splits, split), pc.is_null(splits)))
-        if not kept.num_rows:
-            found = sorted((entry["values"], entry["counts"]) for entry in pc.value_counts(splits).to_pylist())
-            have = ", ".join(f"{name!r} ({count} rows)" for name, count in found)
-            raise UserError(f"{path}: no rows for split {split!r}, it has {have}; name one of these")
-        table = kept
+        table = table.filter(pa.array(belonging(table, split, path)))
+    if columns is not None:
+        table = table.select([name for name in table.column_names if name in kept])
     return Manifest(os.path.abspath(os.path.dirname(path)), table)
+
+
+def belonging(table: pa.Table, split: str, path: str | os.PathLike) -> Bool[np.ndarray, " rows"]:
+    """Which rows of a table of `path` belong to `split`; `UserError` if none do."""
+    splits = table.column("split").cast(pa.string())
+    belongs = pc.or_kleene(pc.equal(splits, split), pc.is_null(splits)).to_numpy()
+    if not belongs.any():
+        found = sorted((entry["values"], entry["counts"]) for entry in pc.value_counts(splits).to_pylist())
+        have = ", ".join(f"{name!r} ({count} rows)" for name, count in found)
+        raise UserError(f"{path}: no rows for split {split!r}, it has {have}; name one of these")
+    return belongs
 
 
 def _checked(table: pa.Table, path: str | os.PathLike) -> pa.Table:
     """The table with the manifest's types; nullable columns that are missing are added."""
-    missing = [name for name in REQUIRED if name not in table.column_names]
-    if missing:
-        found = ", ".join(table.column_names)
-        raise UserError(f"{path}: a manifest wants {', '.join(missing)}, found only {found}; run `sfjax prepare`")
     if not table.num_rows:
         raise UserError(f"{path}: a manifest wants at least one row, found none; run `sfjax prepare` on some audio")
     for name, kind in (REQUIRED | NULLABLE | OPTIONAL).items():

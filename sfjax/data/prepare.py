@@ -190,6 +190,11 @@ def protocol(
     return _write(found, rejects, dest, 0, mel=mel, seed=seed)
 
 
+def subset(found: manifest.Manifest, dest: str | os.PathLike, *, mel: audio.MelSpec, seed: int) -> Summary:
+    """Writes a part of a manifest, as `sfjax.data.subset` draws it."""
+    return _write(found, [], named(dest), 0, mel=mel, seed=seed)
+
+
 def merge(parts: list[Path], dest: str | os.PathLike, *, mel: audio.MelSpec, seed: int) -> Summary:
     """Joins the manifests of several parts, which lie beside `dest`, with their rejects."""
     dest = named(dest)
@@ -275,6 +280,20 @@ def moved(row: dict[str, Any], place: Path) -> dict[str, Any]:
     move = lambda path: portable(os.path.abspath(path), place)
     row = row | {name: move(row[name]) for name in manifest.FILES if row.get(name)}
     return row | ({"sources": list(map(move, row["sources"]))} if row.get("sources") else {})
+
+
+def relocated(found: manifest.Manifest, place: Path) -> manifest.Manifest:
+    """A manifest whose paths start at `place`, with its files as `portable` names them."""
+    if Path(found.folder) == place:
+        return found
+    move = lambda path: path and portable(os.path.abspath(os.path.join(found.folder, path)), place)
+    table = found.table
+    for name in (name for name in found.columns if name in manifest.FILES | {"sources"}):
+        column = table.column(name)
+        lists = pa.types.is_list(column.type)
+        values = [value and list(map(move, value)) if lists else move(value) for value in column.to_pylist()]
+        table = table.set_column(table.column_names.index(name), name, pa.array(values, column.type))
+    return manifest.Manifest(str(place), table)
 
 
 def named(name: str | os.PathLike) -> Path:

@@ -256,6 +256,24 @@ def _run_protocol(arguments):
     return _say(prepare.protocol(rows, rejects, arguments.dest, **measured))
 
 
+def _add_subset(one):
+    one.add_argument("source", type=Path, metavar="speech.parquet")
+    one.add_argument("dest", type=Path, metavar="DEST.parquet")
+    one.add_argument("--hours", type=float, required=True, help="to draw, utterance by utterance")
+    one.add_argument("--split", default="train", help="rows to draw from; all others stay; default: %(default)s")
+    one.add_argument("--seed", type=int, default=0)
+
+
+def _run_subset(arguments):
+    from sfjax.data import prepare, subset
+
+    found = subset.draw(
+        arguments.source, arguments.dest, hours=arguments.hours, split=arguments.split, seed=arguments.seed
+    )
+    done = prepare.subset(found.rows, arguments.dest, **_measured(arguments))
+    return _say(done._replace(notes=(f"{found.drawn:.2f} of {found.there:.2f} h of split {arguments.split}",)))
+
+
 PREPARE = Group(
     "prepare", "Check audio and write a manifest of it.", "sfjax prepare folder recordings speech.parquet", "SOURCE",
     (
@@ -282,6 +300,10 @@ PREPARE = Group(
         Verb(
             "merge", "the manifests of several parts, into one beside them",
             "sfjax prepare merge part0.parquet part1.parquet speech.parquet", _add_merge, _run_merge,
+        ),
+        Verb(
+            "subset", "so many hours of a manifest, drawn at random, with its other splits",
+            "sfjax prepare subset speech.parquet hours_10.parquet --hours 10", _add_subset, _run_subset,
         ),
         Verb(
             "align", "a manifest and the alignments of its recordings, into one with phones",

@@ -37,6 +37,9 @@ def _add_evaluate(one):
     one.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs of configs/paper.py")
     one.add_argument("--split", help="rows of this split only")
     one.add_argument(
+        "--by", metavar="COLUMN", nargs="+", default=(), help="also the scores of each value of these columns"
+    )
+    one.add_argument(
         "--system", choices=("model", "noisy", "bound"), default="model",
         help="noisy: the recordings as they are; bound: the clean Mel and the recording made a wave",
     )  # fmt: skip
@@ -65,7 +68,7 @@ def _run_evaluate(arguments):
         phase = companions.load_phase(arguments.phase)
     report = evaluate.evaluate(
         arguments.manifest, model, system=arguments.system, split=arguments.split, seed=arguments.seed,
-        workers=arguments.workers, progress=sys.stderr.isatty(), phase=phase, wave=arguments.wave,
+        workers=arguments.workers, progress=sys.stderr.isatty(), by=arguments.by, phase=phase, wave=arguments.wave,
         **sampling(arguments),
     )  # fmt: skip
     return _report(report, arguments)
