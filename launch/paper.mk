@@ -4,7 +4,9 @@ CONFIGS := configs
 SIZE := large
 TRAIN := sfjax train# or 'sbatch --wait launch/slurm_v100.sh'
 FLAGS :=# of every training
-MIXTURES := 20000# that a phase net learns from
+TIMING :=# further flags of the model of durations
+MIXTURES_train := 20000# that a phase net learns from
+MIXTURES_valid := 200
 HOURS := 10# of data/phones_10.parquet
 TRANSCRIBER := pocketsphinx# the paper: hubert:FOLDER
 ENCODER := resemblyzer# the paper: wavlm:FOLDER
@@ -41,15 +43,15 @@ data/cross.parquet data/continued.parquet data/edited.parquet: data/%.parquet: |
 
 # Models: NAME/trained is there when a row of configs/paper.py, or what speaking needs beside it, has all its updates
 
-train = $(TRAIN) --config=$(CONFIGS)/$(1)$(SIZE) --workdir=$(@D) $(2) $(FLAGS) && touch $@
+train = $(TRAIN) --config=$(CONFIGS)/$(1)$(SIZE) --workdir=$(@D) $(FLAGS) $(2) && touch $@
 
 runs/%/trained: ; $(call train,paper.py:$*$(comma))
 needs := $(shell python -c 'from sfjax.configs import paper; print(*paper.needs())')
 $(foreach need,$(needs),$(eval runs/$(subst :,/trained: | ,$(need))))
-runs/durations/trained: | data/phones.parquet ; $(call train,durations.py:,--config.data.train=$|)
+runs/durations/trained: | data/phones.parquet ; $(call train,durations.py:,--config.data.train=$| $(TIMING))
 runs/vocoder/trained: | data/librispeech_360.parquet ; $(call train,vocode.py:,--config.data.train=$|)
 
-mixtures = sfjax prepare mixtures $(firstword $|) $@ --split $* --count $(MIXTURES)
+mixtures = sfjax prepare mixtures $(firstword $|) $@ --split $* --count $(MIXTURES_$*)
 data/mixtures/%.parquet: | data/librispeech_360.parquet ; $(mixtures)
 data/mixtures_noise/%.parquet: | data/librispeech_360.parquet data/wham.parquet ; $(mixtures) --noise data/wham.parquet
 predict = sfjax predict --model $(@D:data/%=runs/%) --manifest $(lastword $|) -o $(@D)

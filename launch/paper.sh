@@ -23,7 +23,8 @@ if [ "${1:-}" = --tiny ]; then
     flags="--config.optim.updates=3 --config.optim.warmup=1 --config.data.seconds=12 '--config.data.buckets=(4.0,)'"
     flags+=" --config.run.valid_batches=1 --config.run.workers=1 --config.run.pictures=1 --config.sample.steps=2"
     export JAX_DISABLE_MOST_OPTIMIZATIONS=1 # of compiling, which takes most of the time
-    small=(SIZE=tiny MIXTURES=6 HOURS=0.005 "FLAGS=$flags")
+    timing="--config.optim.updates=100 --config.optim.peak=1e-2" # or what is said lasts no time
+    small=(SIZE=tiny MIXTURES_train=6 MIXTURES_valid=6 HOURS=0.005 "FLAGS=$flags" "TIMING=$timing")
 fi
 [ "$#" -gt 0 ] && [[ "$1" != -* ]] || fail "expected a folder, as in: launch/paper.sh --tiny paper_tiny; got ${1:-nothing}"
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd) folder=$1
