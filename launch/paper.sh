@@ -38,12 +38,18 @@ for name in make python sfjax; do
     command -v "$name" >/dev/null || fail "$name is not on the PATH; activate the environment, install GNU make"
 done
 
-if [ "${#small[@]}" -gt 0 ] && [ ! -d "$folder/corpora" ]; then
-    rm -rf "$folder/corpora.part"
-    python "$root/launch/miniatures.py" "$folder/corpora.part"
-    mv "$folder/corpora.part" "$folder/corpora"
+if [ "${#small[@]}" -gt 0 ]; then
+    if [ ! -d "$folder/corpora" ]; then
+        rm -rf "$folder/corpora.part"
+        python "$root/launch/miniatures.py" "$folder/corpora.part"
+        touch "$folder/corpora.part/generated"
+        mv "$folder/corpora.part" "$folder/corpora"
+    fi
+    [ -e "$folder/corpora/generated" ] || fail "$folder/corpora: real ones lie there; --tiny wants a folder of its own"
+else
+    [ -d "$folder/corpora" ] || fail "$folder/corpora: no such folder; put the corpora there, or links to them"
+    [ ! -e "$folder/corpora/generated" ] || fail "$folder/corpora: generated ones lie there; add --tiny"
 fi
-[ -d "$folder/corpora" ] || fail "$folder/corpora: no such folder; put the corpora there, or links to them"
 cd "$folder"
 export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$PWD/cache} # many rows differ in numbers only
 make --no-print-directory -f "$root/launch/paper.mk" "CONFIGS=$root/configs" "${small[@]}" "$@" "${tables[@]/#/table}"

@@ -175,7 +175,7 @@ def test_the_rules_write_every_report_that_a_table_reads(steps):
     written = re.findall(r"-o runs/(\S+\.json)", "\n".join(steps(*(f"table{number}" for number in paper.TABLES))))
     assert sorted(written) == sorted(wanted)
     assert {one.partition(":")[0] for one in paper.reports()} == set(map(str, paper.TABLES))
-    shown = re.findall(r"-o runs/(several_\w+/\w+\.json)", "\n".join(steps("figure3")))
+    shown = re.findall(r"-o runs/(several_[\w-]+/\w+\.json)", "\n".join(steps("figure3")))
     rows = [row for row in recipes.ROWS if row.startswith("several_")]
     assert sorted(shown) == sorted(f"{row}/{test}.json" for row in rows for test in ("cross_sim_o", "wsj0chime3"))
 
@@ -199,6 +199,26 @@ def test_the_rules_leave_what_is_there(steps):
     found = steps("runs/phase_separate_2/2mix.json", there=["data/2mix.parquet", "runs/phase_separate_2/trained"])
     assert len(found) == 1 and "--model runs/separate_2 --phase runs/phase_separate_2" in found[0]
     assert steps("runs/phase_separate_2/2mix.json", there=["runs/phase_separate_2/2mix.json"])[0].startswith("make: ")
+
+
+@pytest.mark.parametrize(
+    "words, there, why",
+    [
+        ([], (), "expected a folder, as in: launch/paper.sh --tiny paper_tiny; got nothing"),
+        (["--tiny", "-n"], (), "expected a folder, .* got -n"),
+        (["x", "1"], (), "x/corpora: no such folder; put the corpora there"),
+        (["--tiny", "x"], ("x/corpora/VoiceBank/a",), "x/corpora: real ones lie there"),
+        (["x"], ("x/corpora/generated",), "x/corpora: generated ones lie there; add --tiny"),
+        (["x", "5"], ("x/corpora/VoiceBank/a",), "No rule to make target 'table5'"),
+    ],
+)
+def test_the_paper_wants_its_own_folder(tmp_path, words, there, why):
+    for name in there:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run([LAUNCH / "paper.sh", *words], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2 and re.search(why, done.stderr) and len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.slow
