@@ -69,7 +69,7 @@ def librispeech(folder: Path, grids: Path, speakers: Iterator[Speaker]) -> None:
         for speaker in itertools.islice(speakers, count):
             number, words = number + 1, []
             place = Path(name, str(number), "1")
-            (grids / place).mkdir(parents=True)
+            (grids / place).mkdir(parents=True, exist_ok=True)
             for first in range(0, SENTENCES, LONG):
                 texts, waves = zip(*speaker[first : first + LONG], strict=True)
                 text, wave = re.sub(r"[^A-Z' ]", "", " ".join(texts).upper()), np.concatenate(waves)
@@ -167,6 +167,8 @@ def write(path: Path, text: str) -> None:
 
 if __name__ == "__main__":
     try:
+        if len(sys.argv) != 2:
+            raise UserError(f"expected a folder for the corpora and nothing else, got {sys.argv[1:]}")
         main(Path(sys.argv[1]))
     except UserError as error:
         sys.exit(complain(str(error)))
