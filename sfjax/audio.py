@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import soundfile
@@ -295,31 +296,78 @@ def istft(
 
 
 def borrow_phase(
-    mel: Float[Array, "batch frames mels"],
-    noisy: Complex[Array, "batch frames bins"],
+    mels: Float[Array, "batch sources frames mels"],
+    recording: Complex[Array, "batch frames bins"],
     spec: MelSpec,
     lengths: Int[Array, " batch"] | None = None,
-) -> Float[Array, "batch samples"]:
-    """A wave from normalised log-Mel frames and the phase of `noisy`, through the filterbank's pseudo-inverse (A.2)."""
-    return istft(magnitude(mel, spec) * unit(noisy), spec, lengths)
+) -> Float[Array, "batch sources samples"]:
+    """The wave of each source from its normalised log-Mel frames and the phase of `recording` (SpeechFlow A.2).
+
+    Magnitudes come from the filterbank's pseudo-inverse.
+    """
+    return _waves(magnitude(mels, spec) * unit(recording)[:, None], spec, lengths)
 
 
 def attenuate(
-    mel: Float[Array, "batch frames mels"],
-    noisy: Complex[Array, "batch frames bins"],
+    mels: Float[Array, "batch sources frames mels"],
+    recording: Complex[Array, "batch frames bins"],
     spec: MelSpec,
     lengths: Int[Array, " batch"] | None = None,
-) -> Float[Array, "batch samples"]:
-    """A wave from `noisy`, each band of it turned down to normalised log-Mel frames where it is above them.
+) -> Float[Array, "batch sources samples"]:
+    """The wave of each source: `recording`, each band turned down to the source's log-Mel frames where it is above.
 
-    What the bands do not resolve is the recording's own, and nothing is added to it. The gain of a bin is the mean of
-    those of its bands, weighted by the filterbank.
+    Detail that the bands do not resolve stays as it is in the recording, and nothing is added. The gain of a bin is the
+    mean of the gains of its bands, weighted by the filterbank.
     """
-    gains = jnp.exp(jnp.minimum(mel - _log_mel(noisy, spec), 0.0) * spec.std)
-    return istft(jnp.einsum("bfm,mk->bfk", gains, _shares(spec)) * noisy, spec, lengths)
+    gains = jnp.exp(jnp.minimum(mels - _log_mel(recording, spec)[:, None], 0.0) * spec.std)
+    return _masked(gains, recording, spec, lengths)
 
 
-WAVES = {"inverse": borrow_phase, "gains": attenuate}  # how Mels and a recording become a wave
+def ratio_mask(
+    mels: Float[Array, "batch sources frames mels"],
+    recording: Complex[Array, "batch frames bins"],
+    spec: MelSpec,
+    lengths: Int[Array, " batch"] | None = None,
+) -> Float[Array, "batch sources samples"]:
+    """The wave of each source by the ratio mask M_i² / Σ_j M_j² on `recording`; M are Mel amplitudes.
+
+    The masks of all sources add up to 1 in each bin, so the waves add up to the recording. Use it where the recording
+    holds nothing but the sources.
+    """
+    return _masked(jax.nn.softmax(2.0 * spec.std * mels, axis=1), recording, spec, lengths)
+
+
+def wiener_mask(
+    mels: Float[Array, "batch sources frames mels"],
+    recording: Complex[Array, "batch frames bins"],
+    spec: MelSpec,
+    lengths: Int[Array, " batch"] | None = None,
+) -> Float[Array, "batch sources samples"]:
+    """The wave of each source by the Wiener mask M_i² / (Σ_j M_j² + R²), with the rest R² = max(X² − Σ_j M_j², 0).
+
+    X is the Mel amplitude of `recording`. The rest is the part of its power that no source explains: use it where the
+    recording holds noise beside the sources.
+    """
+    power = 2.0 * (spec.std * mels + spec.mean)
+    total = jnp.maximum(jax.nn.logsumexp(power, axis=1), 2.0 * (spec.std * _log_mel(recording, spec) + spec.mean))
+    return _masked(jnp.exp(power - total[:, None]), recording, spec, lengths)
+
+
+def _masked(masks, recording, spec, lengths):
+    """Waves of `recording` under masks [batch, sources, frames, mels] in the bands of the filterbank."""
+    return _waves(jnp.einsum("bsfm,mk->bsfk", masks, _shares(spec)) * recording[:, None], spec, lengths)
+
+
+def _waves(spectra, spec, lengths):
+    return jax.vmap(lambda spectrum: istft(spectrum, spec, lengths), in_axes=1, out_axes=1)(spectra)
+
+
+WAVES = {  # how the Mels of sources and a recording become waves
+    "inverse": borrow_phase,
+    "gains": attenuate,
+    "ratio": ratio_mask,
+    "wiener": wiener_mask,
+}
 
 
 def known(way: str) -> str:

@@ -337,8 +337,7 @@ def _waves(
     """Recordings to what the task makes of them, all on the device, by a phase net or one of `audio.WAVES`."""
     mels, spectrum = _mels(params, waves, lengths, first, key, spec=spec, **how)
     if phase is None:
-        made = lambda mel: audio.WAVES[wave](mel, spectrum, spec, lengths)
-        return jax.vmap(made, in_axes=1, out_axes=1)(mels)
+        return audio.WAVES[wave](mels, spectrum, spec, lengths)
     spectra = phase.apply({"params": phase_params}, mels, spectrum, (lengths + spec.hop - 1) // spec.hop)
     return spectra_to_waves(spectra, spec, lengths)
 
@@ -371,8 +370,8 @@ def _bound(
     network: PhaseNet | None,
 ) -> Float[Array, "sources samples"]:
     lengths = jnp.full(len(clean), length)
-    mels, spectrum = audio.log_mel(clean, spec, lengths), audio.stft(recording, spec, lengths[:1])
+    mels, spectrum = audio.log_mel(clean, spec, lengths)[None], audio.stft(recording, spec, lengths[:1])
     if network is None:
-        return audio.WAVES[wave](mels, jnp.repeat(spectrum, len(clean), axis=0), spec, lengths)
-    spectra = network.apply({"params": params}, mels[None], spectrum, (lengths[:1] + spec.hop - 1) // spec.hop)
+        return audio.WAVES[wave](mels, spectrum, spec, lengths[:1])[0]
+    spectra = network.apply({"params": params}, mels, spectrum, (lengths[:1] + spec.hop - 1) // spec.hop)
     return spectra_to_waves(spectra, spec, lengths[:1])[0]

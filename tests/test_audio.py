@@ -145,17 +145,47 @@ def test_a_recording_keeps_what_lies_under_the_mel_and_loses_what_lies_above(spe
     noisy = jnp.stack([voice(1.0, 0), voice(1.0, 1)])
     spectrum, own, half = audio.stft(noisy, spec), audio.log_mel(noisy, spec), np.log(2) / spec.std
     for mel, scale in ((own, 1.0), (own + half, 1.0), (own - half, 0.5)):  # nothing is added
-        np.testing.assert_allclose(audio.attenuate(mel, spectrum, spec), scale * noisy, atol=1e-4)
-    top = audio.attenuate(own.at[:, :, 60:].add(-10.0), spectrum, spec)  # one band of frequencies alone
+        np.testing.assert_allclose(audio.attenuate(mel[:, None], spectrum, spec)[:, 0], scale * noisy, atol=1e-4)
+    top = audio.attenuate(own.at[:, :, 60:].add(-10.0)[:, None], spectrum, spec)[:, 0]  # one band of frequencies alone
     gain = np.abs(audio.stft(top, spec) / (jnp.abs(spectrum) + 1e-6))
     edge = int(np.flatnonzero(audio.filterbank(spec)[60])[0])
     assert np.median(gain[..., : edge - 40]) > 0.99 and np.median(gain[..., edge + 120 :]) < 0.05
 
 
+def test_ratio_masks_of_all_sources_add_up_to_the_recording(spec, voice):
+    recording = audio.stft(jnp.stack([voice(1.0, 0), voice(1.0, 1)]), spec)
+    mels = jax.random.normal(jax.random.key(0), (2, 3, recording.shape[1], spec.bands))
+    whole = audio.istft(recording, spec)
+    np.testing.assert_allclose(audio.ratio_mask(mels, recording, spec).sum(axis=1), whole, atol=1e-5)
+    # equal sources get equal shares, and one that is far louder than the others gets all
+    np.testing.assert_allclose(audio.ratio_mask(0 * mels, recording, spec)[:, 0], whole / 3, atol=1e-5)
+    loud = audio.ratio_mask(mels.at[:, 1].add(20.0), recording, spec)
+    np.testing.assert_allclose(loud[:, 1], whole, atol=1e-5)
+    # the level of all sources together does not matter
+    np.testing.assert_allclose(
+        audio.ratio_mask(mels - 3.0, recording, spec), audio.ratio_mask(mels, recording, spec), atol=1e-5
+    )
+
+
+def test_the_wiener_mask_leaves_out_what_no_source_explains(spec, voice):
+    recording = audio.stft(jnp.stack([voice(1.0, 0), voice(1.0, 1)]), spec)
+    own = audio.log_mel(audio.istft(recording, spec), spec)
+    halves = (
+        jnp.stack([own, own], axis=1) - np.log(2) / 2 / spec.std
+    )  # each source has half of the power: nothing is left
+    ratio = audio.ratio_mask(halves, recording, spec)
+    np.testing.assert_allclose(audio.wiener_mask(halves, recording, spec), ratio, atol=1e-3)
+    # sources of a quarter of the power each leave half of it to the rest
+    quarters = audio.wiener_mask(halves - np.log(2) / 2 / spec.std, recording, spec)
+    np.testing.assert_allclose(quarters, ratio / 2, atol=1e-3)
+    # sources above the recording share it, as without a rest
+    np.testing.assert_allclose(audio.wiener_mask(halves + 1.0, recording, spec), ratio, atol=1e-5)
+
+
 def test_borrowed_phase_reaches_its_upper_bound(spec, real_data, voice):
     def bound(clean, noisy):
-        wave = audio.borrow_phase(audio.log_mel(jnp.array([clean]), spec), audio.stft(jnp.array([noisy]), spec), spec)
-        return np.asarray(wave)[0, : len(clean)]
+        mel, recording = audio.log_mel(jnp.array([clean]), spec), audio.stft(jnp.array([noisy]), spec)
+        return np.asarray(audio.borrow_phase(mel[:, None], recording, spec))[0, 0, : len(clean)]
 
     if real_data is None:
         clean = voice(3.0, 7)

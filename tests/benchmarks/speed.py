@@ -111,7 +111,7 @@ def sample_case(size: str, made: Sized, noisy: np.ndarray) -> Case:
         x0 = jax.vmap(lambda key: flow.noise(key, frames, spec.bands))(jax.random.split(jax.random.key(0), len(noisy)))
         apply = lambda x, t, inputs, lengths: network.apply({"params": params}, x, t, lengths=lengths, **inputs)
         x1 = flow.sample(apply, x0, inputs, count, **options)
-        return audio.borrow_phase(x1, audio.stft(noisy, spec, lengths), spec, lengths)
+        return audio.borrow_phase(x1[:, None], audio.stft(noisy, spec, lengths), spec, lengths)[:, 0]
 
     frame = jnp.zeros((1, 8, spec.bands))
     params = jax.jit(network.init)(jax.random.key(0), frame, jnp.zeros(1), frame, jnp.full(1, 8))["params"]

@@ -114,7 +114,9 @@ class Programs(NamedTuple):
 def programs(model: infer.Model, options: dict[str, Any]) -> Programs:
     """The jitted functions of this module for a model."""
     spec = model.spec
-    wave = lambda mel, noisy, length: audio.borrow_phase(mel, audio.stft(noisy, spec, length), spec, length)
+    wave = lambda mel, noisy, length: audio.borrow_phase(mel[:, None], audio.stft(noisy, spec, length), spec, length)[
+        :, 0
+    ]
     functions = (
         lambda wav, length: audio.log_mel(wav, spec, length),
         functools.partial(sampled, model, options),
