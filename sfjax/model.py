@@ -327,10 +327,24 @@ def time_features(t: Float[Array, " batch"], width: int) -> Float[Array, "batch 
     return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
 
 
+def patches(
+    x: Float[Array, "batch frames bands"], lengths: Int[Array, " batch"], patch: int
+) -> Float[Array, "batch tokens features"]:
+    """Tokens of `patch` frames side by side, as many as hold all frames; the last one ends with zeros where needed.
+
+    Frames from `lengths` on are zeros, so that a token that holds padding does not depend on it. A patch of 1 is `x`.
+    """
+    if patch == 1:
+        return x
+    batch, frames, bands = x.shape
+    x = jnp.where(masks.valid(lengths, frames)[..., None], x, 0)
+    return jnp.pad(x, ((0, 0), (0, -frames % patch), (0, 0))).reshape(batch, -1, patch * bands)
+
+
 class Estimator(nn.Module):
     """The vector field v_t(x, condition) on Mel frames (SpeechFlow 3.2 and Figure 2); parameters are float32.
 
-    `mels` is the number of bands, `conv_*` size the position embedding, `adapter` says which layers have a low-rank
+    `mels` is the number of bands, `patch` the number of frames in a token, `conv_*` size the position embedding, `adapter` says which layers have a low-rank
     path beside them, `phones` is how many it knows; the rest as in `Transformer`. `dtype` is what layers compute in;
     the result is float32.
     """
@@ -344,6 +358,7 @@ class Estimator(nn.Module):
     conv_kernel: int
     conv_groups: int
     conv_depth: int
+    patch: int
     attention_block: int
     remat: str
     unroll: int
@@ -367,12 +382,13 @@ class Estimator(nn.Module):
         The embedding of each frame's phone (1 to `phones`; 0 for none), times a gate that starts at 0, is added to the
         condition (SpeechFlow 4.4).
         """
-        shown = masks.valid(lengths, x.shape[1])
+        frames = x.shape[1]
         if self.phones and phones is not None:
             table = self.param("phone_table", nn.initializers.normal(1.0), (self.phones, self.mels))
             gate = self.param("phone_gate", nn.initializers.zeros, ())
             condition = condition + gate * jnp.where(phones[..., None] > 0, table[phones - 1], 0.0)
-        h = jnp.concatenate([x, condition], axis=-1)
+        h = patches(jnp.concatenate([x, condition], axis=-1), lengths, self.patch)
+        shown = masks.valid(-(-lengths // self.patch), h.shape[1])
         h = nn.Dense(self.width, kernel_init=INIT, dtype=self.dtype, name="input")(h)
         h = h + ConvPos(self.width, self.conv_kernel, self.conv_groups, self.conv_depth, self.dtype, name="position")(
             h, shown
@@ -385,5 +401,5 @@ class Estimator(nn.Module):
             self.width, self.layers, self.heads, self.ffn, self.dropout, self.attention_block, self.remat,
             self.unroll, lead=1, adapter=self.adapter, dtype=self.dtype, name="transformer",
         )(h, shown, train=train)  # fmt: skip
-        out = nn.Dense(self.mels, kernel_init=INIT, dtype=self.dtype, name="output")(h[:, 1:])
-        return out.astype(jnp.float32)
+        out = nn.Dense(self.patch * self.mels, kernel_init=INIT, dtype=self.dtype, name="output")(h[:, 1:])
+        return out.reshape(out.shape[0], -1, self.mels)[:, :frames].astype(jnp.float32)

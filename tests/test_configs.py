@@ -14,6 +14,7 @@ from sfjax import audio, configs, flow, lora, model, optim, precision, process, 
 from sfjax.__main__ import main
 from sfjax.configs import default, paper
 from sfjax.data import examples, mixing
+from sfjax.text import durations
 from sfjax.vocoder import discriminators, gan, hifigan, phase
 
 NAMES = sorted(path.stem for path in Path(configs.__path__[0]).glob("*.py") if path.stem not in ("__init__", "paper"))
@@ -41,7 +42,8 @@ def test_every_section_binds_to_its_consumer(name, size):
     config = build(name, size)
     assert config.precision in precision.POLICIES
     assert set(config.mel) == keywords(audio.MelSpec)
-    assert set(config.model) == keywords(model.Estimator) - {"mels", "adapter", "phones", "dtype", "parent", "name"}
+    network = durations.DurationModel if name == "durations" else model.Estimator
+    assert set(config.model) == keywords(network) - {"mels", "size", "adapter", "phones", "dtype", "parent", "name"}
     sections = [section for section in config.task.to_dict().values() if isinstance(section, dict)]
     for section in sections or [config.task]:
         assert set(section) == {"name"} | {field.name for field in dataclasses.fields(tasks.make(**section))}
@@ -54,13 +56,12 @@ def test_every_section_binds_to_its_consumer(name, size):
     assert set(config.vocoder) == sizes | judges | {*hifigan.Weights._fields, "discriminators", "frames", "begin"}
     assert gan.generator(config.vocoder, audio.MelSpec(**config.mel)).channels == config.vocoder.channels
     assert config.process in process.PROCESSES
-    assert set(config.optim) == given(optim.adam)
+    assert set(config.optim) == given(optim.optimizer)
     assert set(config.mesh) == given(sharding.mesh)
     assert set(config.sample) == given(flow.sample) | given(flow.solve)
     flow.check(**config.sample)
-    optim.adam(**config.optim)
-    network = model.Estimator(**config.model, mels=audio.MelSpec(**config.mel).bands, dtype=jnp.float32)
-    assert network.layers % 2 == 0 and network.width % network.heads == 0
+    optim.optimizer(**config.optim)
+    assert config.model.layers % 2 == 0 and config.model.width % config.model.heads == 0
 
 
 @pytest.mark.parametrize("section", ["data", "run", "infer"])

@@ -11,7 +11,7 @@ from sfjax import model
 from sfjax.configs import default
 
 TOY = dict(
-    mels=8, width=32, layers=4, heads=4, ffn=64, dropout=0.1, conv_kernel=5, conv_groups=4, conv_depth=2,
+    mels=8, width=32, layers=4, heads=4, ffn=64, dropout=0.1, conv_kernel=5, conv_groups=4, conv_depth=2, patch=1,
     attention_block=0, remat="none", unroll=2, dtype=jnp.float32,
 )  # fmt: skip
 
@@ -125,8 +125,9 @@ def test_blocks_of_queries_keep_no_square_of_scores():
     assert peak(2048, 128) < 4 * 2048**2 * 4 / 2
 
 
-def test_an_example_is_the_same_alone_padded_and_in_any_batch():
-    network, params = build()
+@pytest.mark.parametrize("patch", [1, 2, 3])
+def test_an_example_is_the_same_alone_padded_and_in_any_batch(patch):
+    network, params = build(patch=patch)
     x, t, condition = inputs(3, 40)
     lengths = jnp.array([40, 23, 9])
     apply = jax.jit(network.apply)
@@ -139,6 +140,22 @@ def test_an_example_is_the_same_alone_padded_and_in_any_batch():
     np.testing.assert_allclose(turned[1, :40], together[0], atol=1e-5)
     spoiled = apply(params, x.at[1, 23:].set(7.0), t, condition.at[1, 23:].set(-3.0), lengths)
     np.testing.assert_allclose(spoiled[1, :23], together[1, :23], atol=1e-5)
+
+
+def test_patches_hold_frames_in_order_and_no_padding():
+    x = jnp.arange(1.0, 21.0).reshape(2, 5, 2)
+    found = model.patches(x, jnp.array([5, 3]), 2)
+    np.testing.assert_array_equal(found[0], [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 0, 0]])
+    np.testing.assert_array_equal(found[1], [[11, 12, 13, 14], [15, 16, 0, 0], [0, 0, 0, 0]])
+    assert model.patches(x, jnp.array([5, 3]), 1) is x
+
+
+def test_only_input_and_output_grow_with_the_patch():
+    shapes = lambda patch: jax.tree.map(jnp.shape, build(patch=patch)[1]["params"])
+    plain, paired = shapes(1), shapes(2)
+    assert paired.pop("input")["kernel"] == (2 * 16, 32) and plain.pop("input")["kernel"] == (16, 32)
+    assert paired.pop("output") == {"kernel": (32, 2 * 8), "bias": (2 * 8,)} and plain.pop("output")
+    assert paired == plain
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def open_lengths():
 def toy(spec, task, *, process=flow, **changes):
     """A model whose parameters are large enough for every part of it to be heard; attention is in several blocks."""
     phones = len(tasks.phones(task))
-    sizes = dict(width=16, layers=2, heads=2, ffn=32, dropout=0.0, conv_kernel=7, conv_groups=4, conv_depth=1)
+    sizes = dict(width=16, layers=2, heads=2, ffn=32, dropout=0.0, conv_kernel=7, conv_groups=4, conv_depth=1, patch=1)
     network = Estimator(
         **sizes, mels=spec.bands, phones=phones, attention_block=16, remat="none", unroll=1, dtype=jnp.float32
     )
