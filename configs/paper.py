@@ -121,10 +121,13 @@ def _enhancing(train: str, **changes: Any) -> Row:
     )
 
 
+PLAIN = {"task.order": "random", "task.copies": "plain", "infer.wave": "inverse"}
+
+
 def _separating(speakers: int, noise: str, **changes: Any) -> Row:
     longer = {"task.speakers": 3, "data.buckets": (24.0,)} if speakers == 3 else {}
     speech = {"data.train": "data/librispeech_360.parquet", "mixture.noise": noise and f"data/{noise}.parquet"}
-    return _tuned("separate", **speech, **longer, **changes)
+    return _tuned("separate", **speech, **longer, **PLAIN, **changes)
 
 
 def _speaking(devices: int = 1, hours: str = "", **changes: Any) -> Row:
@@ -143,7 +146,8 @@ def _several(**changes: Any) -> Row:
     parts = {"enhance": "dns2020.parquet:10", "separate": "librispeech_360.parquet:4", "speak": "phones.parquet:1"}
     train = ",".join(f"{name}=data/{manifest}" for name, manifest in parts.items())
     data = {"data.train": train, "data.valid": train.replace("dns2020", "voicebank")}
-    return _tuned("several", **{"task.speak": task, "mixture.noise": "data/wham.parquet", **data, **changes})
+    several = {"task.separate.order": "random", "task.separate.copies": "plain"}
+    return _tuned("several", **{"task.speak": task, **several, "mixture.noise": "data/wham.parquet", **data, **changes})
 
 
 ADAPTERS = {"lora.rank": 64, "optim.peak": 1e-3}

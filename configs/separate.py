@@ -20,10 +20,13 @@ def get_config(size: str = "large"):
     config.task.name = "separate"
     config.task.speakers = 2
     config.task.drop = 0.3
+    config.task.order = "best"  # of the sources where t = 0; random: as drawn, as in the paper
+    config.task.copies = "aligned"  # the network knows the same moment in all copies; plain: as in the paper
     config.data.buckets = (16.0,)  # seconds of all speakers together
     config.data.seconds = 37.5
     config.optim.peak = 3e-5  # from scratch: 5e-5
     config.optim.end = 0.0
     config.optim.updates = 2_900_000  # 85 epochs of 360 h, of which each utterance is once the first speaker
     config.infer.seconds = 8.0  # of a mixture
+    config.infer.wave = "ratio"  # wiener where there is noise in mixtures; inverse: as in the paper
     return config

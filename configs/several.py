@@ -21,7 +21,7 @@ def get_config(size: str = "large"):
         {
             "name": "several",
             "enhance": {"name": "enhance", "drop": 0.3},
-            "separate": {"name": "separate", "speakers": 2, "drop": 0.3},
+            "separate": {"name": "separate", "speakers": 2, "drop": 0.3, "order": "best", "copies": "aligned"},
         }
     )
     config.data.seconds = 75.0

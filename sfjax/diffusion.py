@@ -36,11 +36,16 @@ def loss(
     weight: Float[Array, "batch frames"],
     x0: Float[Array, "batch frames mels"],
     t: Float[Array, " batch"],
+    copy: Int[Array, "batch frames"] | None = None,
+    *,
+    sources: int = 1,
 ) -> flow.Error:
-    """The squared distance of `field(x_t, t)` from v, over the frames of weight one."""
+    """The squared distance of `field(x_t, t)` from v, over the frames of weight one; orders as in `flow.loss`."""
     alpha, sigma = (each[:, None, None] for each in schedule(t))
-    squared = jnp.square(field(alpha * x1 + sigma * x0, t) - (alpha * x0 - sigma * x1)).sum(axis=-1)
-    return flow.Error(jnp.where(weight > 0, squared * weight, 0.0).sum(), weight.sum() * x1.shape[-1])
+    v = field(alpha * x1 + sigma * x0, t)
+    squared = lambda x1: flow.weighted(jnp.square(v - (alpha * x0 - sigma * x1)), weight)
+    error = flow.best_order_error(squared, x1, t, copy, sources) if sources > 1 else squared(x1)
+    return flow.Error(error.sum(), weight.sum() * x1.shape[-1])
 
 
 def check(*, solver: str, steps: int, sway: float, tolerance: float, guidance: float = 0.0) -> None:

@@ -70,7 +70,9 @@ def _model(params, found):
     spec = audio.MelSpec(**config["mel"])
     dtype = precision.policy(config["precision"]).compute
     phones = len(tasks.phones(task))
-    network = Estimator(**config["model"], mels=spec.bands, phones=phones, dtype=dtype)  # adapters are merged
+    network = Estimator(
+        **config["model"], mels=spec.bands, phones=phones, copies=tasks.copies(task), dtype=dtype
+    )  # adapters are merged
     section = dict(config["infer"])
     wave = audio.known(section.pop("wave"))
     return Model(
@@ -316,7 +318,7 @@ def _mels(
     noise = lambda f: jax.vmap(lambda key: flow.noise(key, spectrum.shape[1], spec.bands, f))(keys)
     x0 = jax.vmap(lambda f, n: task.joined(noise(f), n))(first, count)
     apply = lambda x, t, inputs, lengths: network.apply({"params": params}, x, t, lengths=lengths, **inputs)
-    x1 = sampler(apply, x0, inputs, task.count * count, **dict(options))
+    x1 = sampler(apply, x0, inputs, task.joined_length(count), **dict(options))
     return jax.vmap(task.sources)(x1, count), spectrum
 
 

@@ -78,3 +78,10 @@ def chunk(
     after = jnp.append(jnp.where(begins, place, len(phones))[1:], len(phones))
     end = jax.lax.cummin(after, reverse=True)
     return (place >= begin[first]) & (place < jnp.minimum(end[last], length))
+
+
+def moments(copy: Int[Array, "batch frames"]) -> Int[Array, "batch frames"]:
+    """How far each frame is behind the start of its run of equal numbers in `copy`."""
+    number = jnp.arange(copy.shape[1])
+    starts = jnp.pad(copy[:, 1:] != copy[:, :-1], ((0, 0), (1, 0)))
+    return number - jax.lax.cummax(jnp.where(starts, number, 0), axis=1)

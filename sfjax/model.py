@@ -34,12 +34,12 @@ def alibi_slopes(heads: int) -> Float[np.ndarray, " heads"]:
 
 
 def alibi(
-    queries: Int[Array, " queries"], keys: Int[Array, " keys"], *, heads: int, lead: int
-) -> Float[Array, "heads queries keys"]:
+    queries: Int[Array, "*batch queries"], keys: Int[Array, "*batch keys"], *, heads: int, lead: int
+) -> Float[Array, "*batch heads queries keys"]:
     """−slope · |i − j| between positions; 0 where either is one of the first `lead`, which stand for no moment."""
-    distance = jnp.abs(queries[:, None] - keys[None, :])
-    placed = (queries[:, None] >= lead) & (keys[None, :] >= lead)
-    return -alibi_slopes(heads)[:, None, None] * jnp.where(placed, distance, 0).astype(jnp.float32)
+    queries, keys = queries[..., None, :, None], keys[..., None, None, :]
+    placed = (queries >= lead) & (keys >= lead)
+    return -alibi_slopes(heads)[:, None, None] * jnp.where(placed, jnp.abs(queries - keys), 0).astype(jnp.float32)
 
 
 def attention(
@@ -47,11 +47,14 @@ def attention(
     key: Float[Array, "batch frames heads size"],
     value: Float[Array, "batch frames heads size"],
     shown: Bool[Array, "batch frames"],
+    positions: Int[Array, "batch frames"] | None = None,
     *,
     lead: int,
     block: int,
 ) -> Float[Array, "batch frames heads size"]:
     """Softmax attention with the ALiBi bias over the keys that are `shown`, softmax in float32.
+
+    ALiBi counts in `positions`, by default the numbers of the frames.
 
     Queries go in even blocks of `block` or fewer (0: all at once), whose scores and bias are computed when they are
     used and again in the backward pass, so that memory grows with block · frames and not with frames². What is kept for
@@ -62,37 +65,38 @@ def attention(
     rows = -(-frames // count)
     head_first = lambda x: x.swapaxes(1, 2)
     query = jnp.pad(head_first(query * query.shape[-1] ** -0.5), ((0, 0), (0, 0), (0, count * rows - frames), (0, 0)))
-    out: Any = _attend(query, head_first(key), head_first(value), shown, lead, count)
+    positions = jnp.arange(frames)[None] if positions is None else positions
+    out: Any = _attend(query, head_first(key), head_first(value), shown, positions, lead, count)
     return head_first(out[:, :, :frames])
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
-def _attend(query, key, value, shown, lead, count):
-    return _attend_forward(query, key, value, shown, lead, count)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
+def _attend(query, key, value, shown, positions, lead, count):
+    return _attend_forward(query, key, value, shown, positions, lead, count)[0]
 
 
-def _attend_forward(query, key, value, shown, lead, count):
+def _attend_forward(query, key, value, shown, positions, lead, count):
     def attend(_, block):
         query, rows = block
-        scores = _scores(query, key, shown, rows, lead)
+        scores = _scores(query, key, shown, rows, positions, lead)
         highest = scores.max(-1, keepdims=True)
         weights = jnp.exp(scores - highest)
         total = weights.sum(-1, keepdims=True)
         values = jnp.einsum("bhqk,bhkd->bhqd", weights.astype(value.dtype), value, preferred_element_type=jnp.float32)
         return None, ((values / total).astype(value.dtype), highest + jnp.log(total))
 
-    _, found = jax.lax.scan(attend, None, _blocks(count, query))
+    _, found = jax.lax.scan(attend, None, (*_blocks(count, query), _rows(count, query, positions)))
     out, log_total = map(_joined, found)
-    return out, (query, key, value, shown, out, log_total)
+    return out, (query, key, value, shown, positions, out, log_total)
 
 
 def _attend_backward(lead, count, kept, cotangent):
-    query, key, value, shown, out, log_total = kept
+    query, key, value, shown, positions, out, log_total = kept
     along = (cotangent.astype(jnp.float32) * out.astype(jnp.float32)).sum(-1, keepdims=True)
 
     def attend(sums, block):
         query, cotangent, along, log_total, rows = block
-        weights = jnp.exp(_scores(query, key, shown, rows, lead) - log_total)
+        weights = jnp.exp(_scores(query, key, shown, rows, positions, lead) - log_total)
         to_weights = jnp.einsum("bhqd,bhkd->bhqk", cotangent, value, preferred_element_type=jnp.float32)
         to_scores = (weights * (to_weights - along)).astype(query.dtype)
         weights = weights.astype(value.dtype)
@@ -101,18 +105,25 @@ def _attend_backward(lead, count, kept, cotangent):
         return (sums[0] + to_key, sums[1] + to_value), jnp.einsum("bhqk,bhkd->bhqd", to_scores, key)
 
     zeros = jnp.zeros(key.shape, jnp.float32)
-    sums, to_query = jax.lax.scan(attend, (zeros, zeros), _blocks(count, query, cotangent, along, log_total))
-    return _joined(to_query), sums[0].astype(key.dtype), sums[1].astype(value.dtype), None
+    blocks = (*_blocks(count, query, cotangent, along, log_total), _rows(count, query, positions))
+    sums, to_query = jax.lax.scan(attend, (zeros, zeros), blocks)
+    return _joined(to_query), sums[0].astype(key.dtype), sums[1].astype(value.dtype), None, None
 
 
 _attend.defvjp(_attend_forward, _attend_backward)
 
 
 def _blocks(count, *arrays):
-    """Arrays [batch, heads, rows, …] cut into `count` along their rows, and the numbers of these rows."""
+    """Arrays [batch, heads, rows, …] cut into `count` along their rows."""
     batch, heads, rows = arrays[0].shape[:3]
-    cut = lambda x: x.reshape(batch, heads, count, rows // count, -1).transpose(2, 0, 1, 3, 4)
-    return (*map(cut, arrays), jnp.arange(rows).reshape(count, -1))
+    return [x.reshape(batch, heads, count, rows // count, -1).transpose(2, 0, 1, 3, 4) for x in arrays]
+
+
+def _rows(count, query, positions):
+    """The positions of the rows of each block, [count, batch or 1, rows]; the padding behind the last row has any."""
+    batch, frames = positions.shape
+    padded = jnp.pad(positions, ((0, 0), (0, query.shape[2] - frames)))
+    return padded.reshape(batch, count, -1).swapaxes(0, 1)
 
 
 def _joined(blocks):
@@ -120,9 +131,9 @@ def _joined(blocks):
     return blocks.transpose(1, 2, 0, 3, 4).reshape(batch, heads, count * rows, -1)
 
 
-def _scores(query, key, shown, rows, lead):
+def _scores(query, key, shown, rows, positions, lead):
     scores = jnp.einsum("bhqd,bhkd->bhqk", query, key, preferred_element_type=jnp.float32)
-    scores = scores + alibi(rows, jnp.arange(key.shape[2]), heads=key.shape[1], lead=lead)
+    scores = scores + alibi(rows, positions, heads=key.shape[1], lead=lead)
     return jnp.where(shown[:, None, None, :], scores, -jnp.inf)
 
 
@@ -182,7 +193,7 @@ class Block(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, x, shown, kept, train):
+    def __call__(self, x, shown, positions, kept, train):
         dense = self._dense
         x = entered = constrain(x, "batch", "frames", "width")
         if self.skip:
@@ -191,7 +202,9 @@ class Block(nn.Module):
         split = lambda name: constrain(
             dense(self.width, name)(h).reshape(*h.shape[:2], self.heads, -1), "batch", "frames", "heads", "size"
         )
-        h = attention(split("query"), split("key"), split("value"), shown, lead=self.lead, block=self.attention_block)
+        h = attention(
+            split("query"), split("key"), split("value"), shown, positions, lead=self.lead, block=self.attention_block
+        )
         x = x + dense(self.width, "out")(h.reshape(x.shape))
         h = nn.LayerNorm(dtype=self.dtype, name="ffn_norm")(x)
         h = gelu(constrain(dense(self.ffn, "up")(h), "batch", "frames", "units"))
@@ -230,11 +243,16 @@ class Transformer(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch frames width"], shown: Bool[Array, "batch frames"], *, train: bool
+        self,
+        x: Float[Array, "batch frames width"],
+        shown: Bool[Array, "batch frames"],
+        positions: Int[Array, "batch frames"] | None = None,
+        *,
+        train: bool,
     ) -> Float[Array, "batch frames width"]:
         block = Block
         if self.remat != "none":
-            block = nn.remat(Block, policy=REMAT[self.remat], prevent_cse=False, static_argnums=(4,))
+            block = nn.remat(Block, policy=REMAT[self.remat], prevent_cse=False, static_argnums=(5,))
         half = self.layers // 2
         sizes = dict(
             width=self.width, heads=self.heads, ffn=self.ffn, dropout=self.dropout, lead=self.lead,
@@ -246,14 +264,14 @@ class Transformer(nn.Module):
                 block,
                 variable_axes={"params": 0},
                 split_rngs={"params": True, "dropout": True},
-                in_axes=(nn.broadcast, kept_axis, nn.broadcast),
+                in_axes=(nn.broadcast, nn.broadcast, kept_axis, nn.broadcast),
                 length=half,
                 unroll=min(self.unroll, half),
             )
 
         x = x.astype(self.dtype)
-        x, kept = scanned(nn.broadcast)(**sizes, skip=False, name="early")(x, shown, None, train)
-        x, _ = scanned(0)(**sizes, skip=True, name="late")(x, shown, kept[::-1], train)
+        x, kept = scanned(nn.broadcast)(**sizes, skip=False, name="early")(x, shown, positions, None, train)
+        x, _ = scanned(0)(**sizes, skip=True, name="late")(x, shown, positions, kept[::-1], train)
         return nn.LayerNorm(dtype=self.dtype, name="norm")(x)
 
 
@@ -344,9 +362,10 @@ def patches(
 class Estimator(nn.Module):
     """The vector field v_t(x, condition) on Mel frames (SpeechFlow 3.2 and Figure 2); parameters are float32.
 
-    `mels` is the number of bands, `patch` the number of frames in a token, `conv_*` size the position embedding, `adapter` says which layers have a low-rank
-    path beside them, `phones` is how many it knows; the rest as in `Transformer`. `dtype` is what layers compute in;
-    the result is float32.
+    `mels` is the number of bands, `patch` the number of frames in a token, `conv_*` size the position embedding,
+    `adapter` says which layers have a low-rank path beside them, `phones` is the size of the phone inventory, `copies`
+    the number of copies of a recording that the network tells apart (0: none); the rest as in `Transformer`. `dtype` is
+    what layers compute in; the result is float32.
     """
 
     mels: int
@@ -365,6 +384,7 @@ class Estimator(nn.Module):
     dtype: Any
     adapter: Adapter | None = None
     phones: int = 0
+    copies: int = 0
 
     @nn.compact
     def __call__(
@@ -374,13 +394,16 @@ class Estimator(nn.Module):
         condition: Float[Array, "batch frames mels"],
         lengths: Int[Array, " batch"],
         phones: Int[Array, "batch frames"] | None = None,
+        copy: Int[Array, "batch frames"] | None = None,
         *,
         train: bool = False,
     ) -> Float[Array, "batch frames mels"]:
         """The field at `x` and time `t` in [0, 1]; frames from `lengths` on are padding and mean nothing.
 
         The embedding of each frame's phone (1 to `phones`; 0 for none), times a gate that starts at 0, is added to the
-        condition (SpeechFlow 4.4).
+        condition (SpeechFlow 4.4). `copy` numbers the copies of one recording that are joined in time (1 to `copies`;
+        0 for none): each has an embedding, and ALiBi counts from the start of the copy, so that the same moment of all
+        copies is at distance 0. A copy starts with a token.
         """
         frames = x.shape[1]
         if self.phones and phones is not None:
@@ -390,6 +413,13 @@ class Estimator(nn.Module):
         h = patches(jnp.concatenate([x, condition], axis=-1), lengths, self.patch)
         shown = masks.valid(-(-lengths // self.patch), h.shape[1])
         h = nn.Dense(self.width, kernel_init=INIT, dtype=self.dtype, name="input")(h)
+        positions = None
+        if self.copies and copy is not None:
+            copy = copy[:, :: self.patch]
+            table = self.param("copy_table", INIT, (self.copies, self.width))
+            h = h + jnp.where(copy[..., None] > 0, table[copy - 1], 0.0).astype(h.dtype)
+            positions = 1 + masks.moments(copy)  # the time token has position 0
+            positions = jnp.pad(positions, ((0, 0), (1, 0)))
         h = h + ConvPos(self.width, self.conv_kernel, self.conv_groups, self.conv_depth, self.dtype, name="position")(
             h, shown
         )
@@ -400,6 +430,6 @@ class Estimator(nn.Module):
         h = Transformer(
             self.width, self.layers, self.heads, self.ffn, self.dropout, self.attention_block, self.remat,
             self.unroll, lead=1, adapter=self.adapter, dtype=self.dtype, name="transformer",
-        )(h, shown, train=train)  # fmt: skip
+        )(h, shown, positions, train=train)  # fmt: skip
         out = nn.Dense(self.patch * self.mels, kernel_init=INIT, dtype=self.dtype, name="output")(h[:, 1:])
         return out.reshape(out.shape[0], -1, self.mels)[:, :frames].astype(jnp.float32)

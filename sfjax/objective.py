@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from sfjax import audio, flow, sharding
+from sfjax import audio, flow, sharding, tasks
 from sfjax.model import Estimator
 
 Batch = dict[str, Any]  # what `loader.ARRAYS` names: waves, Mels and labels by name, lengths and task [batch]
@@ -42,8 +42,9 @@ def estimation(network: Estimator, process: Any, spec: audio.MelSpec) -> Objecti
 
 def _init(network, key):
     frames = jnp.zeros((1, 8, network.mels))
-    phones = jnp.zeros((1, 8), jnp.int32) if network.phones else None
-    return network.init(key, frames, jnp.zeros(1), frames, jnp.full(1, 8), phones)["params"]
+    number = jnp.zeros((1, 8), jnp.int32)
+    labels = {"phones": number if network.phones else None, "copy": number if network.copies else None}
+    return network.init(key, frames, jnp.zeros(1), frames, jnp.full(1, 8), **labels)["params"]
 
 
 def _error(network, loss, spec, task):
@@ -61,6 +62,7 @@ def _error(network, loss, spec, task):
         keys = jax.vmap(functools.partial(jax.random.split, num=2))(keys)
         example = jax.vmap(task.example)(features, (lengths + spec.hop - 1) // spec.hop, keys[:, 0])
         target, weight, count = example.pop("target"), example.pop("weight"), example.pop("length")
+        order = example.pop("order", None)
         x0 = jax.vmap(lambda key: flow.noise(key, target.shape[1], target.shape[2]))(keys[:, 1])
         rngs = {} if dropout is None else {"dropout": dropout}
 
@@ -68,7 +70,7 @@ def _error(network, loss, spec, task):
             inputs = {"params": params}
             return network.apply(inputs, x, t, lengths=count, train=dropout is not None, rngs=rngs, **example)
 
-        return loss(field, target, weight, x0, t)
+        return loss(field, target, weight, x0, t, order, sources=tasks.interchangeable(task))
 
     return error
 
@@ -80,6 +82,7 @@ def _draw(network, sampler, spec, task, options):
         frames = (lengths + spec.hop - 1) // spec.hop
         example = jax.vmap(task.example)(features, frames, keys)
         target, weight, count = example.pop("target"), example.pop("weight"), example.pop("length")
+        example.pop("order", None)
         apply = lambda x, t, inputs, lengths: network.apply({"params": params}, x, t, lengths=lengths, **inputs)
         x0 = jax.vmap(lambda key: flow.noise(key, target.shape[1], target.shape[2]))(keys)
         x1 = sampler(apply, x0, example, count, **options)

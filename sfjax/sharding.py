@@ -43,7 +43,7 @@ RULES = (
     (r"(norm|attention_norm|ffn_norm|norm_\d+)/(scale|bias)$", PartitionSpec()),
     (r"position/conv_\d+/(kernel|bias)$", PartitionSpec()),
     (r"(input|output)/(kernel|bias)$", PartitionSpec()),
-    (r"(time_scale|phone_gate|phone_table)$", PartitionSpec()),
+    (r"(time_scale|phone_gate|phone_table|copy_table)$", PartitionSpec()),
     (r"(^|/)(generator|discriminators)/", PartitionSpec()),
     (r"(first|second)_\d+/(kernel|bias)$", PartitionSpec()),
     (r"(^|/)(step|count|skipped|streak|scale/value|scale/steps)$", PartitionSpec()),

@@ -120,11 +120,10 @@ def _functions(model, params, options) -> dict[str, tuple[Callable, dict[str, ja
     spec, network = model.spec, model.network
     restored = lambda: jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, jnp.float32), params)
 
-    def sample(x0, condition, lengths, phones=None):
+    def sample(x0, condition, lengths, **labels):
         held = {"params": restored()}
         apply = lambda x, t, inputs, lengths: network.apply(held, x, t, lengths=lengths, **inputs)
-        inputs = {"condition": condition} | ({} if phones is None else {"phones": phones})
-        return model.process.sample(apply, x0, inputs, lengths, **options)
+        return model.process.sample(apply, x0, {"condition": condition, **labels}, lengths, **options)
 
     def enhance(waves, lengths, seed):
         return infer._waves(
@@ -137,8 +136,9 @@ def _functions(model, params, options) -> dict[str, tuple[Callable, dict[str, ja
     batch, frames = jax.export.symbolic_shape("batch, frames", constraints=[least])
     array = jax.ShapeDtypeStruct
     mel, lengths = array((batch, frames, spec.bands), jnp.float32), array((batch,), jnp.int32)
-    phones = {"phones": array((batch, frames), jnp.int32)} if model.phones else {}
-    made = {"sample": (sample, {"x0": mel, "condition": mel, "lengths": lengths, **phones})}
+    known = {"phones": len(model.phones), "copy": network.copies}
+    labels = {name: array((batch, frames), jnp.int32) for name, count in known.items() if count}
+    made = {"sample": (sample, {"x0": mel, "condition": mel, "lengths": lengths, **labels})}
     if tasks.choose(model.task, tasks.Enhance):
         waves, seed = array((batch, spec.hop * frames), jnp.float32), array((), jnp.uint32)
         made["enhance"] = enhance, {"waves": waves, "lengths": lengths, "seed": seed}

@@ -32,6 +32,9 @@ from sfjax.validation import Validation
 from sfjax.vocoder import gan, phase
 
 
+OWN = (*optim.PHONES, "copy_table")  # parameters of some tasks alone
+
+
 class State(flax.struct.PyTreeNode):
     """All that a run carries from step to step.
 
@@ -187,7 +190,9 @@ def _objective(config, task, spec, adapter, how, dtype):
         return durations.objective(
             durations.DurationModel(**config.model, phones=phones, size=config.mel.bands, dtype=dtype)
         )
-    network = Estimator(**config.model, mels=config.mel.bands, adapter=adapter, phones=phones, dtype=dtype)
+    network = Estimator(
+        **config.model, mels=config.mel.bands, adapter=adapter, phones=phones, copies=tasks.copies(task), dtype=dtype
+    )
     return estimation(network, how, spec)
 
 
@@ -362,8 +367,8 @@ def _first_state(config, saved, like, made, say):
     fresh = jax.jit(made.objective.init, out_shardings=params)(jax.random.key(config.seed))
     if config.init_from:
         base, _ = release.weights(config.init_from, ema=True)
-        # a model that knows no phones is taught them
-        kept = {name: leaf for name, leaf in lora.base(fresh).items() if name in base or name not in optim.PHONES}
+        # a model that knows no phones, or no copies of a recording, learns them
+        kept = {name: leaf for name, leaf in lora.base(fresh).items() if name in base or name not in OWN}
         here, there = (jax.tree.map(lambda leaf: leaf.shape, tree) for tree in (kept, base))
         if here != there:
             raise UserError(f"{config.init_from} holds another network than --config.model describes; use its size")

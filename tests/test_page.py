@@ -102,7 +102,7 @@ def silent_bar(share, said):
 # What is offered and given
 
 
-TALK = tasks.Separate(speakers=3, drop=0.3)
+TALK = tasks.Separate(speakers=3, drop=0.3, order="random", copies="plain")
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from sfjax.errors import UserError
 RATE = 16_000
 
 
-def separate(speakers=2):
-    return tasks.make(name="separate", speakers=speakers, drop=0.0)
+def separate(speakers=2, order="random", copies="plain"):
+    return tasks.make(name="separate", speakers=speakers, drop=0.0, order=order, copies=copies)
 
 
 @pytest.mark.parametrize("length", [1, 17, 20])

@@ -8,8 +8,9 @@ A task is a frozen dataclass of hyper-parameters (config section `task`) with
 - `condition(features, length)`: the network's inputs as a dict, the same in training and inference;
 - `example(features, length, key)`: for training, a dict with `target`, `condition` (that of `condition(…)`, possibly
   dropped), `weight` (1 on frames whose error counts) and `length` (frames of the target);
-- `count`: the sources that a target holds; `joined(mels, length)` makes one of their Mels [count, frames, mels], and
-  `sources(x, length)` is the way back.
+- `count`: the sources that a target holds; `joined(mels, length)` makes one of their Mels [count, frames, mels], with
+  `joined_length(length)` frames, and `sources(x, length)` is the way back. Tasks of one source inherit
+  `sfjax.tasks.single.Single`.
 
 A task with `labels` wants numbers beside its waveforms, and says how many of each there are to a frame: they are read
 from a manifest with phones. `Phase`, `Vocode` and `Durations` are the tasks of other networks, and have no more than
@@ -83,6 +84,20 @@ def phones(task: Any) -> tuple[str, ...]:
     """The inventory of phones that a task knows; none if it knows no phones."""
     found = [part.phones for part in parts(task).values() if isinstance(part, (Speak, Durations))]
     return found[0] if found else ()
+
+
+def copies(task: Any) -> int:
+    """The most copies of a recording that the tasks of a model tell apart; 0 if none does."""
+    return max((part.speakers for part in _separations(task) if part.copies == "aligned"), default=0)
+
+
+def interchangeable(task: Any) -> int:
+    """The most sources of an example whose order is free at t = 0; 1 if every order is fixed."""
+    return max((part.speakers for part in _separations(task) if part.order == "best"), default=1)
+
+
+def _separations(task):
+    return [part for part in parts(task).values() if isinstance(part, Separate)]
 
 
 def with_phones(section: Mapping[str, Any], inventory: tuple[str, ...]) -> dict[str, Any]:

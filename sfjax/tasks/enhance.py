@@ -8,16 +8,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from sfjax import masks
+from sfjax.tasks.single import Single
 
 
 @dataclasses.dataclass(frozen=True)
-class Enhance:
+class Enhance(Single):
     """Condition: the Mel of the noisy recording, whole, or with probability `drop` nothing."""
 
     drop: float
 
     phase = "noisy"
-    count = 1
 
     @property
     def columns(self) -> dict[str, float]:
@@ -38,11 +38,3 @@ class Enhance:
             "weight": valid.astype(jnp.float32),
             "length": length,
         }
-
-    def joined(self, mels: Float[Array, "1 frames mels"], length: Int[Array, ""]) -> Float[Array, "frames mels"]:
-        """The one that there is."""
-        return mels[0]
-
-    def sources(self, x: Float[Array, "frames mels"], length: Int[Array, ""]) -> Float[Array, "1 frames mels"]:
-        """The one that there is."""
-        return x[None]

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from sfjax import masks
+from sfjax.tasks.single import Single
 
 
 @dataclasses.dataclass(frozen=True)
-class Pretrain:
+class Pretrain(Single):
     """Condition: the target with spans of at least `shortest` frames hidden, a share of `fraction` in all.
 
     With probability `drop` everything is hidden. The loss counts the hidden frames only.
@@ -23,7 +24,6 @@ class Pretrain:
     shortest: int
 
     phase = "speech"
-    count = 1
 
     @property
     def columns(self) -> dict[str, float]:
@@ -44,11 +44,3 @@ class Pretrain:
         # the condition of padded frames is hidden too: what lies there depends on the batch
         condition = self.condition({"speech": speech, "hidden": hidden | ~valid}, length)["condition"]
         return {"target": speech, "condition": condition, "weight": hidden.astype(jnp.float32), "length": length}
-
-    def joined(self, mels: Float[Array, "1 frames mels"], length: Int[Array, ""]) -> Float[Array, "frames mels"]:
-        """The one that there is."""
-        return mels[0]
-
-    def sources(self, x: Float[Array, "frames mels"], length: Int[Array, ""]) -> Float[Array, "1 frames mels"]:
-        """The one that there is."""
-        return x[None]

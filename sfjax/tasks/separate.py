@@ -11,22 +11,36 @@ from jaxtyping import Array, Float, Int, Key
 from sfjax import masks
 from sfjax.errors import UserError
 
+ORDERS = ("random", "best")
+COPIES = ("plain", "aligned")
+ALIGNMENT = 4  # frames; a copy starts at a multiple of these, so that no token of up to 4 frames holds two copies
+
 
 @dataclasses.dataclass(frozen=True)
 class Separate:
-    """The target is the `speakers` sources joined in time, in a random order; the condition the mixture, as often.
+    """The target is the `speakers` sources joined in time; the condition is the mixture, repeated as often.
 
     With probability `drop` the condition is nothing. All valid frames count.
+
+    `order` is how the sources are ordered in training: "random" draws an order for each example, as in the paper, and
+    "best" draws it as well but takes the order with the smallest error where t = 0 (`sfjax.flow.best_order_error`).
+    `copies` is how the copies of the mixture are arranged: "plain" joins them at once, as in the paper, and the network
+    sees one long recording; "aligned" numbers them for the network, which then knows the same moment in all copies.
     """
 
     speakers: int
     drop: float
+    order: str
+    copies: str
 
     phase = "mixture"
 
     def __post_init__(self):
         if self.speakers < 2:
             raise UserError(f"separation wants 2 speakers or more, got {self.speakers}; to clean one take enhance.py")
+        for name, known in (("order", ORDERS), ("copies", COPIES)):
+            if getattr(self, name) not in known:
+                raise UserError(f"task.{name} wants {' or '.join(known)}, got {getattr(self, name)!r}")
 
     @property
     def count(self) -> int:
@@ -43,29 +57,52 @@ class Separate:
         return tuple(f"source_{number}" for number in range(1, self.speakers + 1))
 
     def condition(self, features: dict[str, Array], length: Int[Array, ""]) -> dict[str, Array]:
-        """The frames of `mixture`, once for each speaker."""
-        return {"condition": self.joined(jnp.stack([features["mixture"]] * self.speakers), length)}
+        """The frames of `mixture`, once for each speaker, and where copies are aligned the number of each frame's copy."""
+        condition = self.joined(jnp.stack([features["mixture"]] * self.speakers), length)
+        return {"condition": condition} | (
+            {"copy": self._copy(len(condition), length)} if self.copies == "aligned" else {}
+        )
 
     def example(self, features: dict[str, Array], length: Int[Array, ""], key: Key[Array, ""]) -> dict[str, Array]:
         """One training example; see `sfjax.tasks`."""
         key_order, key_drop = jax.random.split(key)
         sources = jnp.stack([features[name] for name in self._sources])
         target = self.joined(jax.random.permutation(key_order, sources), length)
+        inputs = self.condition(features, length)
+        copy = self._copy(len(target), length)
         return {
+            **inputs,
             "target": target,
-            "condition": self.condition(features, length)["condition"] * masks.keep(key_drop, self.drop),
-            "weight": masks.valid(self.speakers * length, len(target)).astype(jnp.float32),
-            "length": self.speakers * length,
+            "condition": inputs["condition"] * masks.keep(key_drop, self.drop),
+            "weight": (copy > 0).astype(jnp.float32),
+            "length": self.joined_length(length),
+            **({"order": copy} if self.order == "best" else {}),
         }
 
     def joined(self, mels: Float[Array, "sources frames mels"], length: Int[Array, ""]) -> Float[Array, "_ mels"]:
-        """The first `length` frames of each source, one after the other; zeros behind them, as many as all lack."""
+        """The first `length` frames of each source, one after the other; zeros between aligned copies and behind."""
         count, frames, _ = mels.shape
-        place, whole = jnp.arange(count * frames), jnp.maximum(length, 1)
-        source, within = jnp.minimum(place // whole, count - 1), jnp.minimum(place % whole, frames - 1)
-        return jnp.where((place < count * length)[:, None], mels[source, within], 0.0)
+        total = count * (-(-frames // ALIGNMENT) * ALIGNMENT if self.copies == "aligned" else frames)
+        stride = jnp.maximum(self._stride(length), 1)
+        number = jnp.arange(total)
+        source, moment = jnp.minimum(number // stride, count - 1), jnp.minimum(number % stride, frames - 1)
+        return jnp.where((self._copy(total, length) > 0)[:, None], mels[source, moment], 0.0)
+
+    def joined_length(self, length: Int[Array, "*batch"]) -> Int[Array, "*batch"]:
+        """The frames of all copies of a recording of `length` frames, up to the end of the last."""
+        return (self.speakers - 1) * self._stride(length) + length
 
     def sources(self, x: Float[Array, "_ mels"], length: Int[Array, ""]) -> Float[Array, "sources frames mels"]:
         """The Mels of all speakers; frames from `length` on mean nothing."""
-        starts = jnp.arange(self.speakers) * length
+        starts = jnp.arange(self.speakers) * self._stride(length)
         return jax.vmap(lambda start: jax.lax.dynamic_slice_in_dim(x, start, len(x) // self.speakers))(starts)
+
+    def _stride(self, length):
+        """Frames from the start of one copy to the start of the next."""
+        return -(-length // ALIGNMENT) * ALIGNMENT if self.copies == "aligned" else length
+
+    def _copy(self, frames, length):
+        """The number of the copy that each frame is in, from 1; 0 between and behind copies."""
+        stride, number = jnp.maximum(self._stride(length), 1), jnp.arange(frames)
+        within = (number % stride < length) & (number < self.speakers * stride)
+        return jnp.where(within, number // stride + 1, 0)

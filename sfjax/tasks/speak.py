@@ -10,12 +10,13 @@ from jaxtyping import Array, Float, Int, Key
 
 from sfjax import masks
 from sfjax.errors import UserError
+from sfjax.tasks.single import Single
 
 MASKS = ("chunk", "spans")
 
 
 @dataclasses.dataclass(frozen=True)
-class Speak:
+class Speak(Single):
     """Condition: the number of each frame's phone, and the target with a share of `fraction` of it hidden.
 
     Hidden is a `chunk` of whole phones (Voicebox 3.3), or `spans` of at least `shortest` frames (SpeechFlow, Table 5),
@@ -30,7 +31,6 @@ class Speak:
     phones: tuple[str, ...]
 
     phase = "speech"
-    count = 1
 
     def __post_init__(self):
         if self.mask not in MASKS:
@@ -68,11 +68,3 @@ class Speak:
         shown = {"speech": speech, "hidden": hidden | ~valid, "phones": jnp.where(valid & keep, phones, 0)}
         weight = hidden.astype(jnp.float32)
         return {"target": speech, "weight": weight, "length": length, **self.condition(shown, length)}
-
-    def joined(self, mels: Float[Array, "1 frames mels"], length: Int[Array, ""]) -> Float[Array, "frames mels"]:
-        """The one that there is."""
-        return mels[0]
-
-    def sources(self, x: Float[Array, "frames mels"], length: Int[Array, ""]) -> Float[Array, "1 frames mels"]:
-        """The one that there is."""
-        return x[None]
