@@ -155,7 +155,7 @@ def program(config: Any) -> Program:
     if not 0 <= config.early <= 1:
         raise UserError(f"early wants a share from 0 to 1, got {config.early}; take 0 for even times")
     made = _objective(config, task, spec, adapter, how, policy.compute)
-    tx = rule = optim.adam(**config.optim)
+    tx = rule = optim.optimizer(**config.optim)
     rate = optim.schedule(**{name: config.optim[name] for name in ("peak", "end", "warmup", "updates")})
     advance = functools.partial(
         step, seed=config.seed, error=made.error(task), tx=tx, rate=rate, policy=policy, decay=config.ema,
