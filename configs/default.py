@@ -49,6 +49,7 @@ def get_config(size: str = "large") -> ConfigDict:
     config.model.conv_groups = 16
     config.model.conv_depth = 2
     config.model.patch = 1  # frames in a token, as in the paper; 2 halves the cost of a step
+    config.model.precondition = "none"  # as in the paper; flow: scales that follow the time, see sfjax.flow.scales
     config.model.attention_block = 256  # queries whose scores are held at once; 0: all
     config.model.remat = "none" if size in ("tiny", "small") else "full"  # none, dots or full: memory for time
     config.model.unroll = layers // 2 if size in ("tiny", "small") else 1  # layers laid out in a scan step
