@@ -48,7 +48,8 @@ def get_config(size: str = "large") -> ConfigDict:
     config.model.conv_kernel = 15  # ConvPos width 31 read as data2vec 2.0 does: 31 // 2; 31 for the other reading
     config.model.conv_groups = 16
     config.model.conv_depth = 2
-    config.model.patch = 1  # frames in a token
+    config.model.patch = 1  # frames in a token, as in the paper; 2 halves the cost of a step
+    config.model.precondition = "none"  # as in the paper; flow: scales that follow the time, see sfjax.flow.scales
     config.model.attention_block = 256  # queries whose scores are held at once; 0: all
     config.model.remat = "none" if size in ("tiny", "small") else "full"  # none, dots or full: memory for time
     config.model.unroll = layers // 2 if size in ("tiny", "small") else 1  # layers laid out in a scan step
@@ -114,7 +115,7 @@ def get_config(size: str = "large") -> ConfigDict:
     config.vocoder.mel = 45.0
     config.vocoder.begin = 0  # updates by the Mels alone before the discriminators join
 
-    # sfjax.optim.adam
+    # sfjax.optim.optimizer
     config.optim = ConfigDict()
     config.optim.peak = 5e-5
     config.optim.end = 1e-5
@@ -125,6 +126,7 @@ def get_config(size: str = "large") -> ConfigDict:
     config.optim.b2 = 0.999
     config.optim.decay = 0.0  # of the weights, as in AdamW
     config.optim.phones = 1.0  # times the rate for the phones' table and gate, which start from nothing
+    config.optim.muon = 0.0  # times the rate for the Transformer's kernels under Muon; 0: Adam for all; 10 for tiny
 
     config.early = 0.0  # share of training's times that are 0, from where a single Euler step is a regression
     config.ema = 0.9999  # decay of the averaged parameters, after its warm-up

@@ -26,6 +26,24 @@ def path(
     return (1 - (1 - SIGMA) * t) * x0 + t * x1, x1 - (1 - SIGMA) * x0
 
 
+class Scales(NamedTuple):
+    """What a preconditioned field v = `skip` · x_t + `output` · F(`input` · x_t, t) is scaled by at each time."""
+
+    input: Float[Array, " batch"]
+    skip: Float[Array, " batch"]
+    output: Float[Array, " batch"]
+
+
+def scales(t: Float[Array, " batch"]) -> Scales:
+    """Scales that give the network F inputs and targets of variance one where data have variance one.
+
+    `skip` · x_t is the best linear guess of the velocity from x_t: at t = 0 the network predicts x1, at t = 1 −x0, and
+    no noise has to pass through it to be subtracted (EDM, arXiv 2206.00364, Appendix B.6, on the path of `path`).
+    """
+    variance = t**2 + (1 - t) ** 2
+    return Scales(variance**-0.5, (2 * t - 1) / variance, variance**-0.5)
+
+
 def early_times(u: Float[Array, " batch"], share: float) -> Float[Array, " batch"]:
     """Times to learn the field at: 0 for a `share` of the uniform numbers `u`, even over [0, 1) for the rest.
 

@@ -16,11 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from sfjax import masks
+from sfjax import flow, masks
 from sfjax.lora import SUFFIX, Adapter
 from sfjax.sharding import constrain
 
 INIT = nn.initializers.normal(0.02)  # Voicebox follows BERT here
+PRECONDITIONS = {"flow": flow.scales}  # how a field is made of what the network computes, beside "none"
 REMAT = {
     "none": None,
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
@@ -362,8 +363,8 @@ def patches(
 class Estimator(nn.Module):
     """The vector field v_t(x, condition) on Mel frames (SpeechFlow 3.2 and Figure 2); parameters are float32.
 
-    `mels` is the number of bands, `patch` the number of frames in a token, `conv_*` size the position embedding,
-    `adapter` says which layers have a low-rank path beside them, `phones` is the size of the phone inventory, `copies`
+    `mels` is the number of bands, `patch` the number of frames in a token, `precondition`
+    "none" or a key of `PRECONDITIONS`, `conv_*` size the position embedding, `adapter` says which layers have a low-rank path beside them, `phones` is the size of the phone inventory, `copies`
     the number of copies of a recording that the network tells apart (0: none); the rest as in `Transformer`. `dtype` is
     what layers compute in; the result is float32.
     """
@@ -378,6 +379,7 @@ class Estimator(nn.Module):
     conv_groups: int
     conv_depth: int
     patch: int
+    precondition: str
     attention_block: int
     remat: str
     unroll: int
@@ -410,7 +412,11 @@ class Estimator(nn.Module):
             table = self.param("phone_table", nn.initializers.normal(1.0), (self.phones, self.mels))
             gate = self.param("phone_gate", nn.initializers.zeros, ())
             condition = condition + gate * jnp.where(phones[..., None] > 0, table[phones - 1], 0.0)
-        h = patches(jnp.concatenate([x, condition], axis=-1), lengths, self.patch)
+        scales = None
+        if self.precondition != "none":
+            scales = jax.tree.map(lambda scale: scale[:, None, None], PRECONDITIONS[self.precondition](t))
+        seen = x if scales is None else scales.input * x
+        h = patches(jnp.concatenate([seen, condition], axis=-1), lengths, self.patch)
         shown = masks.valid(-(-lengths // self.patch), h.shape[1])
         h = nn.Dense(self.width, kernel_init=INIT, dtype=self.dtype, name="input")(h)
         positions = None
@@ -432,4 +438,5 @@ class Estimator(nn.Module):
             self.unroll, lead=1, adapter=self.adapter, dtype=self.dtype, name="transformer",
         )(h, shown, positions, train=train)  # fmt: skip
         out = nn.Dense(self.patch * self.mels, kernel_init=INIT, dtype=self.dtype, name="output")(h[:, 1:])
-        return out.reshape(out.shape[0], -1, self.mels)[:, :frames].astype(jnp.float32)
+        out = out.reshape(out.shape[0], -1, self.mels)[:, :frames].astype(jnp.float32)
+        return out if scales is None else scales.skip * x + scales.output * out

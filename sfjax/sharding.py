@@ -46,7 +46,7 @@ RULES = (
     (r"(time_scale|phone_gate|phone_table|copy_table)$", PartitionSpec()),
     (r"(^|/)(generator|discriminators)/", PartitionSpec()),
     (r"(first|second)_\d+/(kernel|bias)$", PartitionSpec()),
-    (r"(^|/)(step|count|skipped|streak|scale/value|scale/steps)$", PartitionSpec()),
+    (r"(^|/)(step|count|skipped|streak|ns_coeffs|scale/value|scale/steps)$", PartitionSpec()),
 )
 
 # The model's words for the axes of its activations; those that are not here are whole.

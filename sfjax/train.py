@@ -24,7 +24,7 @@ from sfjax.data import inventory, loader
 from sfjax.errors import UserError
 from sfjax.interrupt import Interrupt
 from sfjax.journal import Journal, Silence, Trace
-from sfjax.model import Estimator
+from sfjax.model import PRECONDITIONS, Estimator
 from sfjax.objective import Batch, Objective, estimation
 from sfjax.process import process
 from sfjax.text import durations
@@ -158,7 +158,7 @@ def program(config: Any) -> Program:
     if not 0 <= config.early <= 1:
         raise UserError(f"early wants a share from 0 to 1, got {config.early}; take 0 for even times")
     made = _objective(config, task, spec, adapter, how, policy.compute)
-    tx = rule = optim.adam(**config.optim)
+    tx = rule = optim.optimizer(**config.optim)
     rate = optim.schedule(**{name: config.optim[name] for name in ("peak", "end", "warmup", "updates")})
     advance = functools.partial(
         step, seed=config.seed, error=made.error(task), tx=tx, rate=rate, policy=policy, decay=config.ema,
@@ -190,10 +190,24 @@ def _objective(config, task, spec, adapter, how, dtype):
         return durations.objective(
             durations.DurationModel(**config.model, phones=phones, size=config.mel.bands, dtype=dtype)
         )
+    _check_network(config)
     network = Estimator(
         **config.model, mels=config.mel.bands, adapter=adapter, phones=phones, copies=tasks.copies(task), dtype=dtype
     )
     return estimation(network, how, spec)
+
+
+def _check_network(config):
+    patch, precondition = config.model.patch, config.model.precondition
+    if patch < 1:
+        raise UserError(f"model.patch wants 1 or more frames, got {patch}; take 1 or 2")
+    if precondition not in ("none", *PRECONDITIONS):
+        raise UserError(f"unknown model.precondition {precondition!r}; choose from none, {', '.join(PRECONDITIONS)}")
+    if precondition != "none" and precondition != config.process:
+        raise UserError(
+            f"model.precondition={precondition} fits process={precondition}, got process={config.process}; "
+            "set it to none"
+        )
 
 
 def on_mesh(made: Program, mesh: Mesh) -> tuple[State, Callable]:

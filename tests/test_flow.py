@@ -11,6 +11,19 @@ from sfjax.errors import UserError
 DEFAULT = dict(solver="midpoint", steps=16, sway=0.0, tolerance=1e-5)
 
 
+@pytest.mark.parametrize("t", [0.0, 0.2, 0.5, 0.9, 1.0])
+def test_a_preconditioned_network_has_inputs_and_targets_of_variance_one(t):
+    x0, x1 = np.random.default_rng(0).standard_normal((2, 1, 200_000, 1)).astype(np.float32)
+    xt, velocity = flow.path(jnp.asarray(x0), jnp.asarray(x1), jnp.full(1, t))
+    by = flow.scales(jnp.full(1, t))
+    target = (velocity - by.skip * xt) / by.output
+    assert float(jnp.var(by.input * xt)) == pytest.approx(1, abs=0.02)
+    assert float(jnp.var(target)) == pytest.approx(1, abs=0.02)
+    assert float(jnp.mean(target * xt)) == pytest.approx(0, abs=0.01)  # the skip has taken all that is linear in x_t
+    if t in (0.0, 1.0):
+        np.testing.assert_allclose(target, x1 if t == 0 else -x0, atol=1e-3)
+
+
 def test_the_velocity_is_the_derivative_of_the_path():
     x0, x1 = jax.random.normal(jax.random.key(0), (2, 3, 5, 4))
     t = jnp.array([0.0, 0.3, 1.0])

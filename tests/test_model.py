@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sfjax import model
+from sfjax import flow, model
 from sfjax.configs import default
 
 TOY = dict(
     mels=8, width=32, layers=4, heads=4, ffn=64, dropout=0.1, conv_kernel=5, conv_groups=4, conv_depth=2, patch=1,
-    attention_block=0, remat="none", unroll=2, dtype=jnp.float32,
+    precondition="none", attention_block=0, remat="none", unroll=2, dtype=jnp.float32,
 )  # fmt: skip
 
 
@@ -156,6 +156,19 @@ def test_only_input_and_output_grow_with_the_patch():
     assert paired.pop("input")["kernel"] == (2 * 16, 32) and plain.pop("input")["kernel"] == (16, 32)
     assert paired.pop("output") == {"kernel": (32, 2 * 8), "bias": (2 * 8,)} and plain.pop("output")
     assert paired == plain
+
+
+@pytest.mark.parametrize("patch", [1, 2])
+def test_a_preconditioned_field_is_scaled_around_the_same_network(patch):
+    plain, params = build(patch=patch)
+    scaled = model.Estimator(**TOY | {"patch": patch, "precondition": "flow"})
+    x, t, condition = inputs(3, 9)
+    lengths = jnp.array([9, 9, 4])
+    scales = [scale[:, None, None] for scale in flow.scales(t)]
+    wanted = scales[1] * x + scales[2] * plain.apply(params, scales[0] * x, t, condition, lengths)
+    found = scaled.apply(params, x, t, condition, lengths)
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    assert not np.allclose(found, plain.apply(params, x, t, condition, lengths), atol=0.1)
 
 
 @pytest.mark.parametrize(

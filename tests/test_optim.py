@@ -8,7 +8,7 @@ import pytest
 from sfjax import optim
 
 PAPER = dict(peak=5e-5, end=1e-5, warmup=5000, updates=600_000)
-PLAIN = dict(clip=0.0, b1=0.9, b2=0.999, decay=0.0, phones=1.0)
+PLAIN = dict(clip=0.0, b1=0.9, b2=0.999, decay=0.0, phones=1.0, muon=0.0)
 
 
 def test_the_schedule_is_the_papers():
@@ -18,7 +18,7 @@ def test_the_schedule_is_the_papers():
 
 
 def test_the_gradient_is_clipped_by_its_global_norm():
-    tx = optim.adam(**PAPER | PLAIN | {"warmup": 1, "clip": 0.2, "b1": 0.0, "b2": 0.0})
+    tx = optim.optimizer(**PAPER | PLAIN | {"warmup": 1, "clip": 0.2, "b1": 0.0, "b2": 0.0})
     gradient = {"a": jnp.array([3.0]), "b": jnp.array([4.0])}
     bound = tx.init(gradient)[0]
     clipped, _ = tx.update(gradient, tx.init(gradient))
@@ -35,7 +35,7 @@ def test_the_gradient_is_clipped_by_its_global_norm():
 
 def update(**changes):
     """What a step at the highest rate adds to parameters of 2 whose gradient is 1."""
-    tx = optim.adam(**PAPER | PLAIN | {"warmup": 1} | changes)
+    tx = optim.optimizer(**PAPER | PLAIN | {"warmup": 1} | changes)
     params = {"up": jnp.full(1, 2.0), "phone_table": jnp.full(1, 2.0), "phone_gate": jnp.full((), 2.0)}
     ones = jax.tree.map(jnp.ones_like, params)
     _, state = tx.update(ones, tx.init(params), params)
@@ -50,6 +50,48 @@ def test_phones_learn_at_their_own_rate_and_nothing_else_does():
 
 def test_weights_decay_by_their_size_beside_the_gradient():
     assert update(decay=0.01)["up"] == pytest.approx(-1.0 - 0.01 * 2.0, rel=1e-4)
+
+
+def stacked(layers):
+    """Parameters and gradients of a Transformer of that many layers, with an embedding of phones beside it."""
+    shapes = {"query": (6, 6), "up": (6, 12), "down": (12, 6)}
+    keys = iter(jax.random.split(jax.random.key(0), 8))
+    draw = lambda *shape: jax.random.normal(next(keys), shape)
+    half = {name: {"kernel": draw(layers, *shape), "bias": draw(layers, shape[1])} for name, shape in shapes.items()}
+    return {"transformer": {"early": half}, "input": {"kernel": draw(4, 6)}, "phone_gate": draw()}
+
+
+def muon(gradient, **changes):
+    """What the second step at the highest rate adds to parameters of that gradient, by Muon."""
+    tx = optim.optimizer(**PAPER | PLAIN | {"warmup": 1, "muon": 10.0} | changes)
+    _, state = tx.update(gradient, tx.init(gradient), gradient)
+    return jax.tree.map(lambda x: x / 5e-5, tx.update(gradient, state, gradient)[0])
+
+
+def test_muon_treats_every_layer_of_a_stack_as_it_would_alone():
+    gradient = stacked(3)
+    together = muon(gradient)["transformer"]["early"]
+    for layer in range(3):
+        alone = jax.tree.map(lambda x, i=layer: x[i : i + 1], gradient["transformer"]["early"])
+        for name, found in muon({"transformer": {"early": alone}})["transformer"]["early"].items():
+            np.testing.assert_allclose(found["kernel"][0], together[name]["kernel"][layer], rtol=1e-3, atol=1e-3)
+
+
+def test_muon_turns_kernels_by_about_one_in_every_direction_and_leaves_the_rest_to_adam():
+    gradient = stacked(2)
+    found = muon(gradient)
+    for name, scale in (("query", 1.0), ("up", 2**0.5), ("down", 1.0)):  # wide kernels move by more
+        for layer in found["transformer"]["early"][name]["kernel"]:
+            sizes = np.linalg.svd(layer, compute_uv=False) / (10 * scale)
+            assert 0.3 < sizes.min() and sizes.max() < 1.3  # Newton-Schulz with Jordan's coefficients is no more exact
+    for adam in (found["input"]["kernel"], found["phone_gate"], found["transformer"]["early"]["up"]["bias"]):
+        np.testing.assert_allclose(np.abs(adam), 1.0, rtol=1e-3)
+
+
+def test_phones_keep_their_rate_under_muon():
+    plain, faster = muon(stacked(2)), muon(stacked(2), phones=10.0)
+    assert float(faster.pop("phone_gate")) == pytest.approx(10 * float(plain.pop("phone_gate")))
+    jax.tree.map(np.testing.assert_array_equal, faster, plain)
 
 
 def test_the_average_warms_up_and_then_decays():

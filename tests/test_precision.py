@@ -27,7 +27,7 @@ def run(toy_config, spec, voice):
         network = Estimator(**config.model, mels=80, dtype=policy.compute)
         made = objective.estimation(network, flow, spec)
         error = made.error(tasks.make(**config.task))
-        tx = optim.adam(**config.optim)
+        tx = optim.optimizer(**config.optim)
         rate = optim.schedule(**{key: config.optim[key] for key in ("peak", "end", "warmup", "updates")})
         state = jax.jit(lambda key: train.start(made.init(key), tx, policy, None))(jax.random.key(0))
         step = functools.partial(

@@ -33,6 +33,27 @@ def test_every_leaf_of_a_state_has_a_rule(size):
     assert moments[0].mu["transformer"]["early"]["up"]["kernel"].spec == up
 
 
+def test_the_momentum_of_muon_lies_where_its_kernels_do():
+    config = default.get_config("large")
+    config.optim.muon = 10.0
+    state = jax.eval_shape(train.program(config).init, jax.random.key(0))
+    places = sharding.shardings(state, described(data=2, fsdp=2, tensor=2))
+    by_name = lambda tree: {
+        jax.tree_util.keystr(path, simple=True, separator="/"): (leaf.shape, place.spec)
+        for (path, leaf), place in zip(
+            jax.tree_util.tree_leaves_with_path(tree[0]), jax.tree.leaves(tree[1]), strict=True
+        )
+    }
+    params, moments = by_name((state.params, places.params)), by_name((state.opt_state, places.opt_state))
+    momentum = {
+        name.partition("/mu/")[2]: leaf for name, leaf in moments.items() if "/muon/" in name and "/mu/" in name
+    }
+    squares = {name.partition("/nu/")[2]: leaf for name, leaf in moments.items() if "/nu/" in name}
+    assert len(momentum) == 2 * 6 + 1 and all(name.startswith("transformer/") for name in momentum)
+    assert momentum == {name: params[name] for name in momentum}
+    assert squares == {name: leaf for name, leaf in params.items() if name not in momentum}  # Adam has the rest
+
+
 def test_a_leaf_without_a_rule_is_an_error():
     with pytest.raises(UserError, match="no sharding rule for transformer/early/surprise"):
         sharding.shardings(

@@ -13,7 +13,7 @@ from sfjax.text import phones
 
 SIZES = dict(
     mels=8, width=16, layers=2, heads=2, ffn=32, dropout=0.0, conv_kernel=3, conv_groups=2, conv_depth=1, patch=1,
-    attention_block=0, remat="none", unroll=1, dtype=jnp.float32,
+    precondition="none", attention_block=0, remat="none", unroll=1, dtype=jnp.float32,
 )  # fmt: skip
 SECTION = {"name": "speak", "drop": 0.2, "mask": "chunk", "fraction": (0.7, 1.0), "shortest": 10, "phones": ("SIL",)}
 

@@ -41,6 +41,21 @@ def test_a_stopped_and_resumed_run_equals_one_never_stopped(whole, toy_config, t
     assert losses(tmp_path) == losses(folder)
 
 
+def test_a_run_with_muon_and_patches_resumes_as_one_never_stopped(toy_config, tmp_path):
+    changes = {"optim.muon": 10.0, "model.patch": 2, "run.validate": 100, "optim.updates": 4}
+    state = train.run(toy_config("pretrain", **changes), tmp_path / "whole")
+    train.run(toy_config("pretrain", **changes, **{"run.stop": 2}), tmp_path / "parts")
+    equal(train.run(toy_config("pretrain", **changes), tmp_path / "parts"), state)
+
+
+def test_muon_leaves_frozen_parameters_alone(whole, toy_config, tmp_path):
+    adapters = {"init_from": str(whole[1]), "lora.rank": 4, "optim.muon": 10.0, "optim.updates": 2}
+    state = train.run(toy_config("enhance", **adapters), tmp_path)
+    equal(state.frozen, whole[0].ema)
+    moved = jax.tree.map(lambda x: float(jnp.abs(x).max()), state.params)
+    assert set(moved) == {"transformer"} and all(jax.tree.leaves(moved))
+
+
 def test_an_interrupted_run_is_saved_and_goes_on(whole, toy_config, tmp_path):
     class Interrupting(io.StringIO):
         def write(self, text):
