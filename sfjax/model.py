@@ -363,10 +363,10 @@ def patches(
 class Estimator(nn.Module):
     """The vector field v_t(x, condition) on Mel frames (SpeechFlow 3.2 and Figure 2); parameters are float32.
 
-    `mels` is the number of bands, `patch` the number of frames in a token, `precondition`
-    "none" or a key of `PRECONDITIONS`, `conv_*` size the position embedding, `adapter` says which layers have a low-rank path beside them, `phones` is the size of the phone inventory, `copies`
-    the number of copies of a recording that the network tells apart (0: none); the rest as in `Transformer`. `dtype` is
-    what layers compute in; the result is float32.
+    `mels` is the number of bands, `patch` the number of frames in a token, `precondition` "none" or a key of
+    `PRECONDITIONS`, `conv_*` size the position embedding, `adapter` says which layers have a low-rank path beside them,
+    `phones` is the size of the phone inventory, `copies` the number of copies of a recording that the network knows
+    apart (0: none); the rest as in `Transformer`. `dtype` is what layers compute in; the result is float32.
     """
 
     mels: int

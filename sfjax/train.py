@@ -31,7 +31,6 @@ from sfjax.text import durations
 from sfjax.validation import Validation
 from sfjax.vocoder import gan, phase
 
-
 OWN = (*optim.PHONES, "copy_table")  # parameters of some tasks alone
 
 

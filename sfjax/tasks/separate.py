@@ -57,11 +57,10 @@ class Separate:
         return tuple(f"source_{number}" for number in range(1, self.speakers + 1))
 
     def condition(self, features: dict[str, Array], length: Int[Array, ""]) -> dict[str, Array]:
-        """The frames of `mixture`, once for each speaker, and where copies are aligned the number of each frame's copy."""
+        """The frames of `mixture`, once for each speaker; if copies are aligned also the number of each frame's copy."""
         condition = self.joined(jnp.stack([features["mixture"]] * self.speakers), length)
-        return {"condition": condition} | (
-            {"copy": self._copy(len(condition), length)} if self.copies == "aligned" else {}
-        )
+        layout = {"copy": self._copy(len(condition), length)} if self.copies == "aligned" else {}
+        return {"condition": condition, **layout}
 
     def example(self, features: dict[str, Array], length: Int[Array, ""], key: Key[Array, ""]) -> dict[str, Array]:
         """One training example; see `sfjax.tasks`."""
