@@ -57,7 +57,7 @@ class Separate:
         return tuple(f"source_{number}" for number in range(1, self.speakers + 1))
 
     def condition(self, features: dict[str, Array], length: Int[Array, ""]) -> dict[str, Array]:
-        """The frames of `mixture`, once for each speaker; if copies are aligned also the number of each frame's copy."""
+        """The frames of `mixture`, once for each speaker; for aligned copies the number of each frame's copy too."""
         condition = self.joined(jnp.stack([features["mixture"]] * self.speakers), length)
         layout = {"copy": self._copy(len(condition), length)} if self.copies == "aligned" else {}
         return {"condition": condition, **layout}
