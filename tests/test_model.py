@@ -23,7 +23,7 @@ def inputs(batch, frames, seed=0):
 
 def build(**changes):
     network = model.Estimator(**TOY | changes)
-    params = jax.jit(network.init)(jax.random.key(0), *inputs(1, 10), jnp.array([10]))
+    params = jax.jit(network.init)(jax.random.key(0), *inputs(1, 10), jnp.array([10]), copy=jnp.zeros((1, 10), int))
     # larger weights than at the start, so that every part of the network speaks
     return network, jax.tree.map(lambda p: p + 0.1 * jax.random.normal(jax.random.key(1), p.shape), params)
 
@@ -32,7 +32,8 @@ def count(size, **changes):
     config = dict(default.get_config(size).model) | changes
     network = model.Estimator(**config, mels=80, dtype=jnp.float32)
     x = jnp.zeros((1, 8, 80))
-    shapes = jax.eval_shape(network.init, jax.random.key(0), x, jnp.zeros(1), x, jnp.array([8]))
+    given = (x, jnp.zeros(1), x, jnp.array([8]), None, jnp.zeros((1, 8), int))
+    shapes = jax.eval_shape(network.init, jax.random.key(0), *given)
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
 
 
@@ -140,6 +141,54 @@ def test_an_example_is_the_same_alone_padded_and_in_any_batch(patch):
     np.testing.assert_allclose(turned[1, :40], together[0], atol=1e-5)
     spoiled = apply(params, x.at[1, 23:].set(7.0), t, condition.at[1, 23:].set(-3.0), lengths)
     np.testing.assert_allclose(spoiled[1, :23], together[1, :23], atol=1e-5)
+
+
+def copies(frames, length):
+    """The numbers of two copies of `length` frames in the first frames of a recording."""
+    number = jnp.arange(frames)
+    return jnp.where(number < 2 * length, number // length + 1, 0)[None]
+
+
+def test_the_same_moment_of_aligned_copies_is_at_distance_zero():
+    network, params = build(copies=2, conv_depth=0)  # convolutions alone see across the border of two copies
+    half, condition = jax.random.normal(jax.random.key(0), (2, 1, 6, 8))
+    twice = lambda x: jnp.concatenate([x, x], axis=1)
+    copy, t = copies(12, 6), jnp.array([0.3])
+    given = (twice(half), t, twice(condition), jnp.array([12]))
+    row = params["params"]["copy_table"]
+    for table, alike in ((row, False), (jnp.stack([row[0], row[0]]), True)):
+        held = {"params": params["params"] | {"copy_table": table}}
+        first, second = jnp.split(network.apply(held, *given, copy=copy), 2, axis=1)
+        assert np.allclose(first, second, atol=1e-5) == alike
+    # without numbers the second copy is 6 frames away from the first
+    first, second = jnp.split(network.apply(params, *given), 2, axis=1)
+    assert not np.allclose(first, second, atol=1e-2)
+
+
+def test_copies_trade_places_with_their_embeddings():
+    network, params = build(copies=2, conv_depth=0)
+    x, condition = jax.random.normal(jax.random.key(0), (2, 1, 12, 8))
+    turn = lambda x: jnp.roll(x, 6, axis=1)
+    turned = {"params": params["params"] | {"copy_table": params["params"]["copy_table"][::-1]}}
+    run = lambda params, x, c: network.apply(params, x, jnp.array([0.3]), c, jnp.array([12]), copy=copies(12, 6))
+    np.testing.assert_allclose(turn(run(params, x, condition)), run(turned, turn(x), turn(condition)), atol=1e-5)
+
+
+@pytest.mark.parametrize("patch", [1, 2])
+def test_padding_behind_copies_changes_nothing_and_examples_without_copies_are_as_before(patch):
+    network, params = build(copies=2, patch=patch)
+    x, t, condition = inputs(2, 20)
+    copy = jnp.concatenate([copies(20, 6), jnp.zeros((1, 20), jnp.int32)])
+    lengths = jnp.array([12, 17])
+    both = network.apply(params, x, t, condition, lengths, copy=copy)
+    alone = network.apply(params, x[:1, :12], t[:1], condition[:1, :12], lengths[:1], copy=copy[:1, :12])
+    np.testing.assert_allclose(both[0, :12], alone[0], atol=1e-5)
+    without = network.apply(params, x[1:], t[1:], condition[1:], lengths[1:])
+    np.testing.assert_allclose(both[1, :17], without[0, :17], atol=1e-5)
+
+
+def test_an_embedding_of_copies_is_the_only_new_parameter():
+    assert count("tiny", copies=3) - count("tiny") == 3 * default.get_config("tiny").model.width
 
 
 def test_patches_hold_frames_in_order_and_no_padding():

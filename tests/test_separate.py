@@ -17,6 +17,42 @@ def separate(speakers=2, order="random", copies="plain"):
     return tasks.make(name="separate", speakers=speakers, drop=0.0, order=order, copies=copies)
 
 
+@pytest.mark.parametrize("length", [1, 17, 19])
+def test_aligned_copies_start_at_multiples_of_four_frames_and_come_back(length):
+    task, mels = separate(3, copies="aligned"), jax.random.normal(jax.random.key(0), (3, 19, 4))
+    whole = task.joined(mels, jnp.int32(length))
+    stride = -(-length // 4) * 4
+    wanted = np.zeros((60, 4), np.float32)
+    for number in range(3):
+        wanted[number * stride : number * stride + length] = mels[number, :length]
+    np.testing.assert_array_equal(whole, wanted)
+    assert task.joined_length(jnp.int32(length)) == 2 * stride + length
+    np.testing.assert_array_equal(task.sources(whole, jnp.int32(length))[:, :length], mels[:, :length])
+    copy = np.asarray(task.condition({"mixture": mels[0]}, jnp.int32(length))["copy"])
+    starts = [int(np.flatnonzero(copy == number)[0]) for number in (1, 2, 3)]
+    assert starts == [0, stride, 2 * stride] and [(copy == number).sum() for number in (1, 2, 3)] == [length] * 3
+
+
+def test_only_a_best_order_leaves_it_to_the_loss_and_only_aligned_copies_are_numbered():
+    features = dict(zip(separate().columns, jax.random.normal(jax.random.key(1), (3, 30, 4)), strict=True))
+    keys = {}
+    for order in ("random", "best"):
+        for copies in ("plain", "aligned"):
+            task = separate(order=order, copies=copies)
+            keys[order, copies] = set(task.example(features, jnp.int32(25), jax.random.key(0)))
+            assert tasks.interchangeable(task) == (2 if order == "best" else 1)
+            assert tasks.copies(task) == (2 if copies == "aligned" else 0)
+    plain = keys["random", "plain"]
+    assert keys["best", "plain"] - plain == {"order"} and keys["random", "aligned"] - plain == {"copy"}
+    assert keys["best", "aligned"] - plain == {"order", "copy"}
+
+
+@pytest.mark.parametrize("wrong", [{"order": "worst"}, {"copies": "three"}, {"speakers": 1}])
+def test_a_task_that_cannot_be_is_refused(wrong):
+    with pytest.raises(UserError, match="wants"):
+        separate(**wrong)
+
+
 @pytest.mark.parametrize("length", [1, 17, 20])
 def test_sources_are_joined_without_a_gap_and_come_back(length):
     task, mels = separate(3), jax.random.normal(jax.random.key(0), (3, 20, 4))
