@@ -1,16 +1,36 @@
 """Every knob of a run, its unit and its reason. The other configs are short differences from this one.
 
-`get_config("tiny" | "small" | "base" | "large")` sizes the network; `large` is the paper's. A section is the keyword
-arguments of one function, named beside it. All fields can be overridden: `--config.optim.peak=1e-4`.
+`get_config("tiny" | "box" | "small" | "base" | "large")` sizes the network; `large` is the paper's, and `box` is a recipe
+as well: what two CPU cores can train. A section is the keyword arguments of one function, named beside it. All fields can be overridden: `--config.optim.peak=1e-4`.
 """
 
 from ml_collections import ConfigDict
 
 SIZES = {  # width, layers, heads, ffn
     "tiny": (64, 4, 4, 256),  # 0.3 M parameters: a toy for one CPU
+    "box": (256, 6, 4, 1280),  # 6 M: the models in the package
     "small": (384, 8, 6, 1536),  # 16 M: can be shipped
     "base": (768, 12, 12, 3072),  # 93 M
     "large": (1024, 24, 16, 4096),  # 330 M, SpeechFlow 4.1
+}
+BOX = {  # what learns most in an hour of two CPU cores: tests/benchmarks/README.md, "Speedrun"
+    "model.dropout": 0.0,
+    "model.precondition": "flow",
+    "model.attention_block": 0,
+    "data.buckets": (4.0,),
+    "data.seconds": 48.0,
+    "optim.muon": 6.0,
+    "optim.peak": 2e-3,
+    "optim.end": 1e-4,
+    "optim.warmup": 200,
+    "optim.updates": 5000,
+    "optim.clip": 1.0,
+    "ema": 0.998,
+    "run.workers": 1,
+    "run.log": 50,
+    "run.validate": 500,
+    "run.save": 100,
+    "run.pictures": 2,
 }
 
 
@@ -51,8 +71,8 @@ def get_config(size: str = "large") -> ConfigDict:
     config.model.patch = 1  # frames in a token, as in the paper; 2 halves the cost of a step
     config.model.precondition = "none"  # as in the paper; flow: scales that follow the time, see sfjax.flow.scales
     config.model.attention_block = 256  # queries whose scores are held at once; 0: all
-    config.model.remat = "none" if size in ("tiny", "small") else "full"  # none, dots or full: memory for time
-    config.model.unroll = layers // 2 if size in ("tiny", "small") else 1  # layers laid out in a scan step
+    config.model.remat = "full" if size in ("base", "large") else "none"  # none, dots or full: memory for time
+    config.model.unroll = 1 if size in ("base", "large") else layers // 2  # layers laid out in a scan step
 
     # sfjax.tasks.make
     config.task = ConfigDict()
@@ -150,7 +170,9 @@ def get_config(size: str = "large") -> ConfigDict:
     config.infer = ConfigDict()
     config.infer.seconds = 16.0  # of a chunk: the longest that training saw
     config.infer.overlap = 2.0  # seconds that are cross-faded
-    config.infer.wave = "inverse"  # Mels to waves by the filterbank's (A.2); or gains on the recording's spectrum
+    config.infer.wave = (
+        "inverse"  # Mels to waves, as in the paper (A.2); or gains, ratio, wiener: see sfjax.audio.WAVES
+    )
     config.infer.batch = 4  # chunks done at once, at most; memory grows with it
 
     # What may change between two starts of one run
@@ -173,4 +195,6 @@ def get_config(size: str = "large") -> ConfigDict:
     config.debug = ConfigDict()
     config.debug.nans = False  # stop where the first NaN is computed; slow
     config.debug.profile = (0, 0)  # first and last step of a profiler trace, in workdir/tensorboard
+    if size == "box":
+        config.update_from_flattened_dict(BOX)
     return config

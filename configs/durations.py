@@ -20,7 +20,10 @@ def get_config(size: str = "large"):
     config.task.hide = 0.2  # probability that every length is hidden
     config.task.fraction = (0.1, 1.0)  # of the phones that are hidden else
     config.task.phones = ()  # those of data.train
-    if size not in ("tiny", "small"):
+    if size == "box":
+        config.model.width, config.model.layers, config.model.heads, config.model.ffn = default.SIZES["tiny"]
+        config.model.unroll = 2
+    elif size not in ("tiny", "small"):
         config.model.width, config.model.layers, config.model.heads, config.model.ffn = 512, 8, 8, 2048
         config.model.unroll = 4
     del config.model.patch, config.model.precondition
@@ -30,5 +33,11 @@ def get_config(size: str = "large"):
     config.optim.peak = 1e-4
     config.optim.end = 0.0
     config.optim.updates = 600_000
+    config.optim.muon = 0.0
+    if size == "box":
+        config.data.seconds = 120.0
+        config.data.buckets = (4.0, 8.0, 16.0)
+        config.optim.peak = 1e-3
+        config.optim.updates = 2000
     config.run.pictures = 0
     return config

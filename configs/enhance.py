@@ -24,7 +24,15 @@ def get_config(size: str = "large"):
     config.optim.end = 0.0
     config.optim.updates = 108_000  # 160 epochs of VoiceBank-DEMAND's 9.4 h
     config.sample.guidance = 0.5
-    if size in ("tiny", "small"):  # measured with 3.6 M parameters: README.md, "Solvers"
+    if size == "box":
+        config.early = 0.5
+        config.task.drop = 0.1
+        config.data.seconds = 48.0
+        config.optim.peak = 1e-3
+        config.optim.updates = 4000
+        config.sample.solver, config.sample.steps, config.sample.guidance = "euler", 1, 0.0
+        config.infer.wave = "gains"
+    elif size in ("tiny", "small"):  # measured with 3.6 M parameters: README.md, "Solvers"
         config.sample.solver = "euler"
         config.sample.steps = 4
     return config

@@ -36,5 +36,6 @@ def get_config(size: str = "large"):
     config.optim.warmup = 500
     config.optim.updates = 20_000
     config.optim.clip = 5.0
+    config.optim.muon = 0.0
     config.ema = 0.999
     return config

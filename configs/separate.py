@@ -28,5 +28,13 @@ def get_config(size: str = "large"):
     config.optim.end = 0.0
     config.optim.updates = 2_900_000  # 85 epochs of 360 h, of which each utterance is once the first speaker
     config.infer.seconds = 8.0  # of a mixture
+    if size == "box":
+        config.early = 0.8
+        config.task.drop = 0.0
+        config.data.buckets = (4.0,)
+        config.data.seconds = 48.0
+        config.optim.peak = 2e-3
+        config.optim.updates = 10_000
+        config.sample.solver, config.sample.steps, config.sample.guidance = "euler", 1, 0.0
     config.infer.wave = "ratio"  # wiener where there is noise in mixtures; inverse: as in the paper
     return config

@@ -24,4 +24,9 @@ def get_config(size: str = "large"):
     config.optim.peak = 1e-5
     config.optim.end = 0.0
     config.optim.updates = 150_000
+    if size == "box":
+        config.optim.peak = 1e-3
+        config.optim.updates = 4000
+        config.optim.phones = 10.0
+        config.sample.steps, config.sample.guidance = 4, 2.0
     return config

@@ -18,7 +18,7 @@ def get_config(size: str = "large"):
     config.precision = "fp32"
     config.task.name = "vocode"
     config.task.mels = "clean"
-    if size in ("tiny", "small"):
+    if size in ("tiny", "box", "small"):
         config.vocoder.channels = 128
         config.vocoder.discriminators = 0.25
     config.data.buckets = (2.0,)  # a segment is cut from each crop
@@ -31,5 +31,6 @@ def get_config(size: str = "large"):
     config.optim.b1 = 0.8
     config.optim.b2 = 0.99
     config.optim.decay = 0.01
+    config.optim.muon = 0.0
     config.ema = 0.999
     return config

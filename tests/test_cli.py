@@ -253,7 +253,7 @@ REFUSED = [
     ("has no field 'optm'; Did you mean \"optim\"", training("--config.optm.peak=1")),
     ("peak=abc: could not convert string to float", training("--config.optim.peak=abc")),
     ("data.buckets wants values as in", training("--config.data.buckets=abc")),
-    ("unknown size 'huge'; choose from tiny, small, base, large", training(config="configs/pretrain.py:huge")),
+    ("unknown size 'huge'; choose from tiny, box, small, base, large", training(config="configs/pretrain.py:huge")),
     ("none.py: no such config", training(config="configs/none.py")),
     ("text.txt: .*mend it", training(config="{sounds}/text.txt")),
     ("Unknown command line flag 'loud'", training("--loud=1")),

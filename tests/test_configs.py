@@ -42,7 +42,16 @@ def test_every_section_binds_to_its_consumer(name, size):
     assert config.precision in precision.POLICIES
     assert set(config.mel) == keywords(audio.MelSpec)
     network = durations.DurationModel if name == "durations" else model.Estimator
-    assert set(config.model) == keywords(network) - {"mels", "size", "adapter", "phones", "dtype", "parent", "name"}
+    assert set(config.model) == keywords(network) - {
+        "mels",
+        "size",
+        "adapter",
+        "phones",
+        "copies",
+        "dtype",
+        "parent",
+        "name",
+    }
     sections = [section for section in config.task.to_dict().values() if isinstance(section, dict)]
     for section in sections or [config.task]:
         assert set(section) == {"name"} | {field.name for field in dataclasses.fields(tasks.make(**section))}
@@ -75,7 +84,7 @@ def test_every_field_that_a_program_reads_by_name_is_read_and_there(section):
 @pytest.mark.parametrize("size", ["huge", "", "Tiny"])
 def test_an_unknown_size_is_refused(size):
     for name in NAMES:
-        with pytest.raises(ValueError, match="unknown size .*tiny, small, base, large"):
+        with pytest.raises(ValueError, match="unknown size .*tiny, box, small, base, large"):
             build(name, size)
 
 

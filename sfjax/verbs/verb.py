@@ -102,8 +102,13 @@ def introduce(what: str, model: Any, named: str) -> None:
 
 
 def wave_flag(one: argparse.ArgumentParser) -> None:
-    """How a recording is used on the way from Mels to waves."""
-    one.add_argument("--wave", help="inverse: its phase; gains: what is above the Mel turned down; default: the run's")
+    """How the Mels of sources and the recording become waves."""
+    one.add_argument(
+        "--wave",
+        help="inverse: the Mel's magnitudes with the recording's phase; gains: each band of the recording turned down "
+        "to the Mel; ratio: ratio mask of all sources; wiener: ratio mask with the rest of the recording as a source "
+        "of its own; default: the run's",
+    )
 
 
 def sampling_flags(one: argparse.ArgumentParser, *, seed: bool = True) -> None:
