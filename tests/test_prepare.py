@@ -1,6 +1,7 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -259,7 +260,7 @@ def test_a_list_gives_crops_and_what_is_known_under_either_name(tmp_path):
             {"path": "a.wav", "offset": 0.25, "duration": 1.7504},  # 0.4 ms past the end, as rounding makes it
         ],
     )
-    prepare.jsonl(tmp_path / "list.jsonl", tmp_path / "m.parquet", where={}, **CHECKS)
+    prepare.jsonl(tmp_path / "list.jsonl", tmp_path / "m.parquet", where={}, least={}, **CHECKS)
     found = rows(tmp_path / "m.parquet")
     assert [(r["start"], r["frames"]) for r in found] == [(0, 32000), (8000, 16000), (24000, 8000), (4000, 28000)]
     assert [r["speaker"] for r in found] == ["ann", "7", None, None]
@@ -284,11 +285,27 @@ def test_lines_that_cannot_be_used_are_rejected_by_their_number(tmp_path):
         '{"path": "a.wav", "duration": 1e-9}': "0.000 s long",
     }
     write_list(tmp_path / "list.jsonl", [*lines, "", {"path": "a.wav"}])
-    summary = prepare.jsonl(tmp_path / "list.jsonl", tmp_path / "m.parquet", where={}, **CHECKS)
+    summary = prepare.jsonl(tmp_path / "list.jsonl", tmp_path / "m.parquet", where={}, least={}, **CHECKS)
     assert summary.files == 1
     for reject, reason in zip(rejects(summary), lines.values(), strict=True):
         assert reason in reject["reason"]
         assert reject["path"] == ("list.jsonl" if reason.startswith("line") else reject["path"])
+
+
+def test_lines_below_a_limit_are_not_looked_at(tmp_path, call):
+    values = (34.9, 35, "40", None, 60.0)
+    lines = []
+    for number, value in enumerate(values):
+        soundfile.write(tmp_path / f"{number}.wav", 0.1 * np.random.default_rng(number).standard_normal(16_000), 16_000)
+        lines.append(json.dumps({"path": f"{number}.wav"} | ({} if value is None else {"dr": value})))
+    (tmp_path / "list.jsonl").write_text("\n".join(lines))
+    words = ["prepare", "jsonl", tmp_path / "list.jsonl", tmp_path / "m.parquet", "--workers", 1, "--where"]
+    assert call(*words, "dr>=35")[0] == 0
+    kept = manifest.read(tmp_path / "m.parquet", split=None)
+    assert sorted(Path(kept.row(i)["path"]).stem for i in range(len(kept))) == ["1", "4"]
+    for wrong, message in (("dr>=loud", "expected a number behind >="), ("dr>=99", "no line has dr of at least 99")):
+        code, complaints, _ = call(*words, wrong)
+        assert code == 2 and len(complaints) == 1 and message in complaints[0]
 
 
 def test_where_looks_only_at_the_lines_asked_for(tmp_path):
@@ -299,13 +316,13 @@ def test_where_looks_only_at_the_lines_asked_for(tmp_path):
     lines = [{"path": f"{name}.wav", "set": kind, "split": "train"} for name, kind in sets.items()]
     write_list(tmp_path / "list.jsonl", [*lines, {"path": "a.wav"}])
     where = {"set": {"one", "three"}, "split": {"train"}}
-    summary = prepare.jsonl(tmp_path / "list.jsonl", tmp_path / "m.parquet", where=where, **CHECKS)
+    summary = prepare.jsonl(tmp_path / "list.jsonl", tmp_path / "m.parquet", where=where, least={}, **CHECKS)
     assert [r["set"] for r in rows(tmp_path / "m.parquet")] == ["one", "three"]
     assert summary.rejects is None
     with pytest.raises(UserError, match=r"no line has set in \['five'\]; the lines have set: \['one', 'two'"):
-        prepare.jsonl(tmp_path / "list.jsonl", tmp_path / "m.parquet", where={"set": {"five"}}, **CHECKS)
+        prepare.jsonl(tmp_path / "list.jsonl", tmp_path / "m.parquet", where={"set": {"five"}}, least={}, **CHECKS)
     with pytest.raises(UserError, match="no such file"):
-        prepare.jsonl(tmp_path / "no.jsonl", tmp_path / "m.parquet", where={}, **CHECKS)
+        prepare.jsonl(tmp_path / "no.jsonl", tmp_path / "m.parquet", where={}, least={}, **CHECKS)
 
 
 def test_parts_merged_are_the_whole(tmp_path):

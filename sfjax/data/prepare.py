@@ -103,15 +103,17 @@ def jsonl(
     dest: str | os.PathLike,
     *,
     where: Mapping[str, Collection[str]],
+    least: Mapping[str, float],
     **checks: Any,
 ) -> Summary:
     """Prepares the utterances of a list with one JSON object a line, as NeMo and others write it.
 
     Read are `path` or `audio_filepath` (relative to the list's folder, or absolute), `offset` and `duration` in
     seconds, `speaker` or `spk`, `text`, `split`, `kind` and `set`; other keys are dropped. Only lines whose value of
-    each key of `where` is among the allowed ones are looked at. `UserError` if nothing can be used.
+    each key of `where` is among the allowed ones, and whose number of each key of `least` is not below the limit, are
+    looked at. `UserError` if nothing can be used.
     """
-    jobs, rejects = scan.lines(src, where=where)
+    jobs, rejects = scan.lines(src, where=where, least=least)
     return _prepare(jobs, rejects, dest, src, **checks)
 
 

@@ -75,8 +75,13 @@ def pairs(
     return jobs, twice + twice_noisy + alone + rejects
 
 
-def lines(src: str | os.PathLike, *, where: Mapping[str, Collection[str]]) -> tuple[list[Job], list[Reject]]:
-    """The JSON lines of a file whose values are among those of `where`; the keys are those of `prepare.jsonl`."""
+def lines(
+    src: str | os.PathLike, *, where: Mapping[str, Collection[str]], least: Mapping[str, float]
+) -> tuple[list[Job], list[Reject]]:
+    """The JSON lines of a file whose values are among those of `where` and not below those of `least`.
+
+    The keys are those of `prepare.jsonl`; a line whose value is no number is below every number.
+    """
     if not Path(src).is_file():
         raise UserError(f"{src}: expected a file with one JSON object a line, found no such file; check the path")
     jobs, rejects = [], []
@@ -89,15 +94,23 @@ def lines(src: str | os.PathLike, *, where: Mapping[str, Collection[str]]) -> tu
                 entry = _entry(line)
                 for key in where:
                     seen[key][str(entry.get(key))] += 1
-                if all(str(entry.get(key)) in allowed for key, allowed in where.items()):
+                enough = all(_number(entry.get(key)) >= limit for key, limit in least.items())
+                if enough and all(str(entry.get(key)) in allowed for key, allowed in where.items()):
                     jobs.append(_job(entry, os.path.dirname(os.path.abspath(src))))
             except ValueError as error:
                 rejects.append(Reject(os.path.abspath(src), f"line {number}: {error}"))
-    if not jobs and not rejects and where:
-        asked = ", ".join(f"{key} in {sorted(allowed)}" for key, allowed in where.items())
+    if not jobs and not rejects and (where or least):
+        asked = ", ".join(
+            [f"{key} in {sorted(allowed)}" for key, allowed in where.items()]
+            + [f"{key} of at least {limit:g}" for key, limit in least.items()]
+        )
         have = ", ".join(f"{key}: {[name for name, _ in counts.most_common(10)]}" for key, counts in seen.items())
-        raise UserError(f"{src}: no line has {asked}; the lines have {have}")
+        raise UserError(f"{src}: no line has {asked}" + (f"; the lines have {have}" if have else ""))
     return jobs, rejects
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) else -math.inf
 
 
 def parquet(src: Sequence[str | os.PathLike], dest: Path) -> tuple[list[Job], list[Reject]]:

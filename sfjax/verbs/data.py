@@ -60,20 +60,33 @@ def _run_pairs(arguments):
 
 def _add_jsonl(one):
     one.add_argument("source", type=Path)
-    one.add_argument("--where", nargs="+", default=[], metavar="KEY=VALUE[,VALUE…]", help="lines to take")
+    one.add_argument(
+        "--where", nargs="+", default=[], metavar="KEY=VALUE[,VALUE…]",
+        help="take only these lines; 'KEY>=NUMBER' takes lines with at least this number",
+    )  # fmt: skip
     _add_checks(one)
 
 
 def _run_jsonl(arguments):
     from sfjax.data import prepare
 
-    how, where = _checks(arguments), {}
+    how, where, least = _checks(arguments), {}, {}
     for condition in arguments.where:
         key, equals, values = condition.partition("=")
         if not equals:
             raise UserError(f"--where {condition}: expected KEY=VALUE[,VALUE…], as in set=train-clean-100")
-        where[key] = set(values.split(","))
-    return _say(prepare.jsonl(arguments.source, arguments.dest, where=where, **how))
+        if key.endswith(">"):
+            least[key[:-1]] = _limit(condition, values)
+        else:
+            where[key] = set(values.split(","))
+    return _say(prepare.jsonl(arguments.source, arguments.dest, where=where, least=least, **how))
+
+
+def _limit(condition, text):
+    try:
+        return float(text)
+    except ValueError:
+        raise UserError(f"--where {condition}: expected a number behind >=, as in 'dr>=35'") from None
 
 
 def _add_parquet(one):

@@ -74,9 +74,11 @@ def prepared(data: Path, folder: Path, workers: int) -> list[dict[str, Any]]:
     made = []
     with tempfile.TemporaryDirectory() as temporary:
         sets, kept = ["ls100", "so762", "kathleen"], sorted(sexes.keys() - set(held))
-        speech = prepare.jsonl(listed, folder / "speech.parquet", where={"set": sets, "spk": kept}, **how)
+        speech = prepare.jsonl(listed, folder / "speech.parquet", where={"set": sets, "spk": kept}, least={}, **how)
         made.append({"manifest": "speech", "files": speech.files, "hours": speech.hours, "dropped": speech.rejected})
-        apart = prepare.jsonl(listed, Path(temporary, "apart.parquet"), where={"set": ["so762"], "spk": held}, **how)
+        apart = prepare.jsonl(
+            listed, Path(temporary, "apart.parquet"), where={"set": ["so762"], "spk": held}, least={}, **how
+        )
         for name, source in (("voices", speech.dest), ("held", apart.dest)):
             rows = [row for row in _rows(manifest.read(source, split=None)) if row["set"] != "ls100"]
             aligned = Path(temporary, f"{name}.parquet")
