@@ -97,12 +97,14 @@ def _room(job):
 
 
 def _places(size, rng):
-    """Where the speaker and the microphone are: inside, at a distance of `DISTANCES`."""
+    """Where the speaker and the microphone are: inside, at a distance even in the logarithm between `DISTANCES`."""
     margin = np.minimum(WALL, size / 4)
-    while True:
-        speaker, microphone = rng.uniform(margin, size - margin), rng.uniform(margin, size - margin)
-        if DISTANCES[0] <= np.linalg.norm(speaker - microphone) <= DISTANCES[1]:
-            return speaker, microphone
+    distance, inside = np.exp(rng.uniform(*np.log(DISTANCES))), False
+    while not inside:
+        microphone, direction = rng.uniform(margin, size - margin), rng.standard_normal(3)
+        speaker = microphone + distance * direction / np.linalg.norm(direction)
+        inside = bool(np.all((speaker >= margin) & (speaker <= size - margin)))
+    return speaker, microphone
 
 
 def decay_time(wav: Float[np.ndarray, " taps"], rate: int) -> float:
