@@ -95,11 +95,37 @@ def get_config(size: str = "large") -> ConfigDict:
     # sfjax.data.mixing.Mixer, for tasks with a noisy column that the manifest lacks
     config.mix = ConfigDict()
     config.mix.noise = ""  # manifest of noise
+    config.mix.probability = 1.0  # that there is noise at all
     config.mix.snr = (-5.0, 15.0)  # dB, on active samples
     config.mix.gain = (-12.0, 6.0)  # dB, moves speech and mixture alike
     config.mix.babble = 0.0  # probability of babble instead of a noise file
     config.mix.talkers = 6
     config.mix.reach = 5.0  # seconds of a noise file that are read to measure its level
+
+    # sfjax.data.degrade.Chain, around that noise and in this order; it is off while all probabilities are 0
+    config.degrade = ConfigDict()
+    config.degrade.rooms = ""  # manifest of impulse responses; `sfjax prepare rooms` makes one
+    config.degrade.room = 0.0  # probability
+    config.degrade.early = 0.05  # seconds behind the direct sound that belong to the target
+    config.degrade.longest = 1.0  # seconds of a response that are used
+    config.degrade.microphone = 0.0  # probability
+    config.degrade.equaliser = (3.0, 12.0)  # dB: the largest gain or loss of an octave
+    config.degrade.clip = 0.0  # probability
+    config.degrade.peak = (0.05, 0.6)  # share of the peak at which the wave is clipped
+    config.degrade.soft = 0.5  # share of the clipped examples that are bent instead of cut
+    config.degrade.band = 0.0  # probability
+    config.degrade.cutoff = (1500.0, 7000.0)  # Hz
+    config.degrade.narrow = 0.25  # share of the band-limited examples that are sampled at 8 kHz
+    config.degrade.codec = 0.0  # probability
+    config.degrade.codecs = "mulaw:6,gsm:4,vorbis:2,mp3:1,opus:1"  # with weights; the slow ones are rarer
+    config.degrade.compression = (0.0, 1.0)  # of a codec's range of bit rates, 1: the lowest
+    config.degrade.packets = 0.0  # probability
+    config.degrade.loss = (0.01, 0.2)  # share of packets that are lost
+    config.degrade.packet = (0.01, 0.04)  # seconds
+    config.degrade.burst = (1.0, 4.0)  # packets that are lost in a row, on average
+    config.degrade.repeat = 0.5  # share of the lossy examples in which the last packet is repeated
+    config.degrade.level = 0.0  # probability
+    config.degrade.gain = (-20.0, 6.0)  # dB, moves target and recording alike, beside config.mix.gain
 
     # sfjax.data.examples.Talk, for tasks with a mixture that the manifest lacks: LibriMix's rules
     config.mixture = ConfigDict()

@@ -68,7 +68,7 @@ def mix(folder: Path) -> list[Path]:
     """Mixes held-out speech with held-out noise into `clean` and `noisy` files of the same names."""
     speech = manifest.read(folder / "speech.parquet", split="valid")
     noise = manifest.read(folder / "noise.parquet", split="valid")
-    mixer = mixing.Mixer(noise, snr=(SNR, SNR), gain=(0.0, 0.0), babble=0.0, talkers=0, reach=5.0)
+    mixer = mixing.Mixer(noise, probability=1.0, snr=(SNR, SNR), gain=(0.0, 0.0), babble=0.0, talkers=0, reach=5.0)
     rng = np.random.default_rng(0)
     written = []
     for i in rng.permutation(len(speech))[:PAIRS]:

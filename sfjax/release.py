@@ -41,7 +41,7 @@ NAMES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}  # of types, in
 KEPT = {
     "precision": (), "process": (), "mel": (), "model": (), "task": (), "lora": (), "phase": (), "vocoder": (),
     "sample": (), "infer": (), "seed": (), "optim": (), "ema": (), "accumulate": (), "data": ("train", "valid"),
-    "mix": ("noise",), "mixture": ("noise",),
+    "mix": ("noise",), "degrade": ("rooms",), "mixture": ("noise",),
 }  # fmt: skip
 EXPORTED = {"format": int, "step": int, "averaged": bool, "frozen": dict, "figures": dict}
 HUB = re.compile(r"hf:/{1,2}([\w.-]+/[\w.-]+)(?:@(.+))?")  # one slash where it has been a Path

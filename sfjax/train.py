@@ -331,7 +331,8 @@ def readers(config: Any, task: Any, spec: audio.MelSpec) -> tuple[loader.Reader,
     def sources(manifests, split):
         return loader.sources(
             manifests, split=split, columns=columns, predicted=tasks.predicted(task), labels=labels,
-            phones=tasks.phones(task), mix=config.mix, mixture=config.mixture, hop=spec.hop,
+            phones=tasks.phones(task), mix=config.mix, degrade=config.degrade, mixture=config.mixture,
+            rate=spec.sample_rate, hop=spec.hop,
         )  # fmt: skip
 
     def reader(found, columns, labels):

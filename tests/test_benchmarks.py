@@ -159,6 +159,16 @@ def test_speed_is_measured(script, tmp_path):
     assert found["sizes"]["tiny"]["sampling_over_forwards"] > 0 and 0 < found["sizes"]["tiny"]["mfu"] < 1
 
 
+def test_the_cost_of_each_degradation_is_measured(script, tmp_path):
+    script("degrade").main(["--seconds", "1", "--examples", "4", "--rounds", "1", "-o", str(tmp_path / "degrade.json")])
+    found = result(tmp_path / "degrade.json")
+    assert [row["stage"] for row in found["stages"]][:7] == [
+        "room", "microphone", "clip", "band", "codec", "packets", "level",
+    ]  # fmt: skip
+    assert all(row["ms"] > 0 for row in found["stages"])
+    assert all(row["audio_seconds_per_second"] > 0 for row in found["whole"]) and len(found["whole"]) == 4
+
+
 @pytest.mark.slow
 def test_compilation_is_measured(script, tmp_path):
     script("compile").main(["--size", "tiny", "--seconds", "1", "-o", str(tmp_path / "compile.json")])

@@ -12,7 +12,7 @@ import sfjax
 from sfjax import audio, configs, flow, lora, model, optim, precision, process, sharding, tasks
 from sfjax.__main__ import main
 from sfjax.configs import default, paper
-from sfjax.data import examples, mixing
+from sfjax.data import degrade, examples, mixing
 from sfjax.text import durations
 from sfjax.vocoder import discriminators, gan, hifigan, phase
 
@@ -57,6 +57,8 @@ def test_every_section_binds_to_its_consumer(name, size):
         assert set(section) == {"name"} | {field.name for field in dataclasses.fields(tasks.make(**section))}
     tasks.make(**config.task)
     assert set(config.mix) == keywords(mixing.Mixer) and set(config.mixture) == keywords(examples.Talk) - {"speakers"}
+    assert set(config.degrade) == keywords(degrade.Chain) - {"mixer", "rate"}
+    degrade.Chain(None, 16_000, **dict(config.degrade) | {"room": 0.0, "rooms": None})
     assert set(config.lora) == {field.name for field in dataclasses.fields(lora.Adapter)}
     assert set(config.phase) == keywords(phase.PhaseNet) - {"spec", "dtype", "parent", "name"}
     sizes = keywords(hifigan.Generator) - {"mels", "dtype", "parent", "name"}

@@ -4,11 +4,13 @@ import dataclasses
 import itertools
 import shutil
 from pathlib import Path
+from types import MappingProxyType
 
 import jax
 import numpy as np
 import pytest
 
+from sfjax.configs import default
 from sfjax.data import loader, manifest
 from sfjax.errors import UserError
 from sfjax.text import phones
@@ -29,13 +31,13 @@ def reader(corpus, columns=("speech",), share=(0, 1), **changes):
     return loader.Reader(found, order, columns, {}, {}, 16_000, 160, 80, share)
 
 
-def sources(spec, columns, *, split="train", noise=""):
+def sources(spec, columns, *, split="train", noise="", degrade=MappingProxyType({})):
     """The sources of a list of manifests, by toy mixing rules."""
-    mix = dict(noise=noise, snr=(0.0, 5.0), gain=(-3.0, 3.0), babble=0.0, talkers=2, reach=2.0)
+    mix = dict(noise=noise, probability=1.0, snr=(0.0, 5.0), gain=(-3.0, 3.0), babble=0.0, talkers=2, reach=2.0)
     mixture = dict(noise=noise, loudness=(-33.0, -25.0), noise_loudness=(-38.0, -30.0))
     return loader.sources(
         spec, split=split, columns=columns, predicted={}, labels=dict.fromkeys(columns, {}), phones=(), mix=mix,
-        mixture=mixture, hop=160,
+        degrade=dict(default.get_config("tiny").degrade) | degrade, mixture=mixture, rate=16_000, hop=160,
     )  # fmt: skip
 
 
@@ -197,8 +199,8 @@ def test_a_source_has_no_column_but_those_that_its_batches_are_made_of(wide, nam
     known = phones.inventory(manifest.read(path, split=None).table.column("phones").to_pylist())
     (few,) = loader.sources(
         str(path), split="train", columns={"": columns}, predicted=predicted, labels={"": labels}, phones=known,
-        hop=160,
-        mix=dict(noise=noise, snr=(0.0, 5.0), gain=(-3.0, 3.0), babble=0.5, talkers=2, reach=2.0),
+        rate=16_000, hop=160, degrade=default.get_config("tiny").degrade,
+        mix=dict(noise=noise, probability=1.0, snr=(0.0, 5.0), gain=(-3.0, 3.0), babble=0.5, talkers=2, reach=2.0),
         mixture=dict(noise=noise, loudness=(-33.0, -25.0), noise_loudness=(-38.0, -30.0)),
     )  # fmt: skip
     assert set(few.manifest.columns) == {"path", "start", "frames", "rate"} | further

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from sfjax.data import manifest, mixing
+from sfjax.errors import UserError
 
 
 def test_silence_around_a_sound_does_not_change_its_level():
@@ -23,7 +24,7 @@ def test_a_mixture_has_the_snr_it_was_asked_for(snr, voice):
 
 
 def mixer(corpus, **changes):
-    options = dict(snr=(0.0, 10.0), gain=(0.0, 0.0), babble=0.0, talkers=3, reach=5.0) | changes
+    options = dict(probability=1.0, snr=(0.0, 10.0), gain=(0.0, 0.0), babble=0.0, talkers=3, reach=5.0) | changes
     return mixing.Mixer(manifest.read(corpus / "noise.parquet", split=None), **options)
 
 
@@ -58,3 +59,24 @@ def test_the_same_generator_gives_the_same_mixture(corpus, voice):
     talk = manifest.read(corpus / "speech.parquet", split=None)
     one, two = (mixer(corpus)(voice(1.0, 0), 16_000, talk, "s0", np.random.default_rng(7)) for _ in range(2))
     np.testing.assert_array_equal(one[1], two[1])
+
+
+def test_noise_comes_as_often_as_its_probability_says(corpus, voice):
+    talk, speech = manifest.read(corpus / "speech.parquet", split=None), voice(0.5, 0)
+    pairs = [
+        mixer(corpus, probability=0.5)(speech, 16_000, talk, "s0", np.random.default_rng(seed)) for seed in range(60)
+    ]
+    assert 18 <= sum(not np.array_equal(clean, noisy) for clean, noisy in pairs) <= 42  # three standard deviations
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"probability": 2.0}, "config.mix.probability is a probability from 0 to 1, got 2.0"),
+        ({"babble": -1.0}, "config.mix.babble is a probability"),
+        ({"snr": (5.0, -5.0)}, r"config.mix.snr is a range \(low, high\) .* got \(5.0, -5.0\)"),
+    ],
+)
+def test_probabilities_and_ranges_that_are_none_are_refused(corpus, changes, words):
+    with pytest.raises(UserError, match=words):
+        mixer(corpus, **changes)

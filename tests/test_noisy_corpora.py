@@ -235,7 +235,9 @@ def test_what_is_there_is_compared_with_what_was_published(tree, tmp_path, name,
 def made(dest, columns, number):
     """The waves that training reads of a row of split 'valid', as long as they are."""
     found = manifest.read(dest, split="valid")
-    make = examples.maker(columns, (), {}, found, split="valid", mix={}, mixture={}, hop=160, phones=())
+    make = examples.maker(
+        columns, (), {}, found, split="valid", mix={}, degrade={}, mixture={}, rate=16_000, hop=160, phones=()
+    )
     return make(found, found.row(number), 2 * SAMPLES, 16000, np.random.default_rng(0))
 
 

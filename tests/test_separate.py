@@ -123,7 +123,19 @@ def test_a_manifest_with_one_speaker_is_refused(tmp_path, voice):
     rows = manifest.read(tmp_path / "speech.parquet", split=None)
     columns = separate().columns
     with pytest.raises(UserError, match="wants 2 speakers, the manifest knows 1"):
-        examples.maker(columns, (), {}, rows, split=None, mix={}, mixture={"noise": ""}, hop=160, phones=())
+        examples.maker(
+            columns,
+            (),
+            {},
+            rows,
+            split=None,
+            mix={},
+            degrade={},
+            mixture={"noise": ""},
+            rate=16_000,
+            hop=160,
+            phones=(),
+        )
     with pytest.raises(UserError, match="wants 2 speakers, found 1"):
         mixtures.draw(tmp_path / "speech.parquet", None, split=None, speakers=2, count=3, seed=0, **RANGES)
 

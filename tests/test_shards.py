@@ -14,6 +14,7 @@ import soundfile
 from array_record.python.array_record_module import ArrayRecordReader
 
 from sfjax import audio
+from sfjax.configs import default
 from sfjax.data import loader, manifest, shards
 from sfjax.errors import UserError
 
@@ -116,9 +117,10 @@ def batches(path, workers):
     found = loader.sources(
         f"{path}/speech.parquet", split="train", columns={"": columns}, predicted={}, labels={"": {}}, phones=(),
         mix=dict(
-            noise=f"{path}/noise.parquet", snr=(0.0, 5.0), gain=(-3.0, 3.0), babble=0.5, talkers=2, reach=2.0
+            noise=f"{path}/noise.parquet", probability=1.0, snr=(0.0, 5.0), gain=(-3.0, 3.0), babble=0.5, talkers=2,
+            reach=2.0,
         ),
-        mixture=None, hop=160,
+        degrade=default.get_config("tiny").degrade, mixture=None, rate=RATE, hop=160,
     )  # fmt: skip
     order = loader.Plan((found[0].manifest.seconds,), (1.0,), (1.0, 2.0), 4.0, 2, 0)
     reader = loader.Reader(found, order, columns, {}, {}, RATE, 160, 80, (0, 1))

@@ -18,6 +18,7 @@ import pyloudnorm
 from jaxtyping import Float
 
 from sfjax import audio
+from sfjax.data.degrade import Chain
 from sfjax.data.manifest import Manifest, read
 from sfjax.data.mixing import Mixer
 from sfjax.errors import UserError
@@ -39,12 +40,13 @@ CLIPPED, PEAK = 1.0, 0.9  # LibriMix scales a wave that reaches the first down t
 
 def maker(
     columns: Iterable[str], predicted: Iterable[str], labels: Mapping[str, float], manifest: Manifest, *,
-    split: str | None, mix: Any, mixture: Any, hop: int, phones: tuple[str, ...],
+    split: str | None, mix: Any, degrade: Any, mixture: Any, rate: int, hop: int, phones: tuple[str, ...],
 ) -> Maker:  # fmt: skip
-    """What makes examples with `columns` of the rows of `manifest`; config sections `mix` and `mixture`.
+    """What makes examples with `columns` of the rows of `manifest`; config sections `mix`, `degrade` and `mixture`.
 
-    Noise is taken from rows of `split`. Where Mels are to be `predicted`, whose hop is that many samples, they are the
-    manifest's; so are `labels`, numbers of the inventory `phones`. `UserError` if the manifest lacks what is needed.
+    Noise and impulse responses at `rate` Hz are read from rows of `split`. Where Mels are to be `predicted`, whose hop
+    is that many samples, they are the manifest's; so are `labels`, numbers of the inventory `phones`. `UserError` if
+    the manifest lacks what is needed.
     """
     names = set(columns)
     if labels:
@@ -67,14 +69,26 @@ def maker(
         noise = options.pop("noise")
         return Talk(speakers, read(Path(noise), split=split, columns=()) if noise else None, **options)
     if "noisy" in names and "noisy" not in manifest.columns:
-        options = dict(mix)
-        noise = options.pop("noise")
-        if not noise:
-            raise UserError(
-                "the manifest has no column 'noisy' and no noise to mix; set --config.mix.noise=noise.parquet"
-            )
-        return Noised(Mixer(read(Path(noise), split=split, columns=()), **options))
+        return degraded(split=split, mix=mix, degrade=degrade, rate=rate)
     return Recorded("noisy" in names)
+
+
+def degraded(*, split: str | None, mix: Any, degrade: Any, rate: int) -> Noised | Degraded:
+    """Makes pairs of clean speech at `rate` Hz; config sections `mix` and `degrade`, whose manifests' `split` is read.
+
+    `UserError` if neither has anything to do.
+    """
+    options, noise = dict(mix), mix["noise"]
+    options["noise"] = read(Path(noise), split=split, columns=()) if noise else None
+    mixer = Mixer(**options) if noise else None
+    options, rooms = dict(degrade), degrade["rooms"]
+    options["rooms"] = read(Path(rooms), split=split, columns=()) if rooms else None
+    chain = Chain(mixer, rate, **options)
+    if chain.on:
+        return Degraded(chain)
+    if mixer is None:
+        raise UserError("the manifest has no column 'noisy' and no noise to mix; set --config.mix.noise=noise.parquet")
+    return Noised(mixer)
 
 
 def crop(
@@ -115,6 +129,17 @@ class Noised:
     def __call__(self, manifest: Manifest, row: dict, samples: int, rate: int, rng: np.random.Generator) -> Waves:
         speech = crop(row, samples, rate, rng)(row["path"])
         speech, noisy = self.mixer(speech, rate, manifest, row["speaker"], rng)
+        return {"speech": speech, "noisy": noisy}
+
+
+@dataclasses.dataclass(frozen=True)
+class Degraded:
+    """A recording and what a chain of degradations makes of it; a room and the level change the recording, too."""
+
+    chain: Chain
+
+    def __call__(self, manifest: Manifest, row: dict, samples: int, rate: int, rng: np.random.Generator) -> Waves:
+        speech, noisy = self.chain(crop(row, samples, rate, rng)(row["path"]), manifest, row["speaker"], rng)
         return {"speech": speech, "noisy": noisy}
 
 

@@ -48,15 +48,17 @@ def sources(
     labels: Mapping[str, Mapping[str, float]],
     phones: tuple[str, ...],
     mix: Any,
+    degrade: Any,
     mixture: Any,
+    rate: int,
     hop: int,
 ) -> tuple[Source, ...]:
     """Reads `a.parquet:10,b.parquet`: manifests and their weights (1 if not given), rows of `split` only.
 
     `columns` are those of each task by its name; where there are several, a manifest follows the name of its task, as
-    in `clean=a.parquet:10,apart=b.parquet`. Config sections `mix` and `mixture` say how waveforms are mixed that a
-    manifest lacks; `predicted` Mels have a hop of so many samples. `labels` are those of each task by its name, of
-    `phones`.
+    in `clean=a.parquet:10,apart=b.parquet`. Config sections `mix`, `degrade` and `mixture` say how waveforms at `rate`
+    Hz are made that a manifest lacks; `predicted` Mels have a hop of so many samples. `labels` are those of each task
+    by its name, of `phones`.
     """
     found = []
     for part in filter(None, (part.strip() for part in spec.split(","))):
@@ -69,7 +71,8 @@ def sources(
         needed = {column for name in (*wanted, *predicted, *said) for column in MADE_OF.get(name, ())}
         rows = read(Path(path), split=split, columns=needed)  # every worker holds what is read here
         make = maker(
-            wanted, predicted, said, rows, split=split, mix=mix, mixture=mixture, hop=hop, phones=phones,
+            wanted, predicted, said, rows, split=split, mix=mix, degrade=degrade, mixture=mixture, rate=rate, hop=hop,
+            phones=phones,
         )  # fmt: skip
         found.append(Source(rows, weight, task, max(wanted.values(), default=1.0), make))
     if not found:

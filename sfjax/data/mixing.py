@@ -43,37 +43,74 @@ def at_snr(
     return speech + noise * np.float32(10 ** ((speech_level - snr - noise_level) / 20))
 
 
+def check_probability(name: str, value: float) -> None:
+    """`UserError` unless the config field `name` is a number from 0 to 1."""
+    if not 0 <= value <= 1:
+        raise UserError(f"config.{name} is a probability from 0 to 1, got {value}")
+
+
+def check_range(name: str, span: tuple[float, float], least: float, most: float) -> None:
+    """`UserError` unless the config field `name` is a range (low, high) between `least` and `most`."""
+    low, high = span
+    if not least <= low <= high <= most:
+        raise UserError(f"config.{name} is a range (low, high) between {least:g} and {most:g}, got ({low}, {high})")
+
+
 @dataclasses.dataclass(frozen=True)
 class Mixer:
     """Makes the noisy recording of a clean one: noise files, or babble with probability `babble`, at a random SNR.
 
-    `snr` and `gain` are uniform ranges in dB; the gain moves speech and mixture alike. Babble is the sum of `talkers`
-    other speakers of the speech manifest at equal levels. `reach` is how many seconds of a noise file are read to
-    measure its level.
+    With `probability` there is noise at all, else the recording stays clean. `snr` and `gain` are uniform ranges in dB;
+    the gain moves speech and mixture alike. Babble is the sum of `talkers` other speakers of the speech manifest at
+    equal levels. `reach` is how many seconds of a noise file are read to measure its level. `UserError` for
+    probabilities and ranges that are none.
     """
 
     noise: Manifest
+    probability: float
     snr: tuple[float, float]
     gain: tuple[float, float]
     babble: float
     talkers: int
     reach: float
 
+    def __post_init__(self):
+        check_probability("mix.probability", self.probability)
+        check_probability("mix.babble", self.babble)
+        check_range("mix.snr", self.snr, -100.0, 100.0)
+        check_range("mix.gain", self.gain, -100.0, 100.0)
+
     def __call__(
         self, speech: Float[np.ndarray, " samples"], rate: int, talk: Manifest, speaker: str | None, rng
     ) -> tuple[Float[np.ndarray, " samples"], Float[np.ndarray, " samples"]]:
         """The clean wave and its mixture, both after the random gain, neither beyond full scale."""
+        return self.mixed(speech, rate, talk, speaker, rng, target=speech)
+
+    def mixed(
+        self,
+        speech: Float[np.ndarray, " samples"],
+        rate: int,
+        talk: Manifest,
+        speaker: str | None,
+        rng: np.random.Generator,
+        *,
+        target: Float[np.ndarray, " samples"],
+    ) -> tuple[Float[np.ndarray, " samples"], Float[np.ndarray, " samples"]]:
+        """`target` and the mixture of `speech`, which is reverberant where the target is not; both as in a call."""
+        noisy = speech
+        if self.probability >= 1 or rng.random() < self.probability:
+            noisy = self._noised(speech, rate, talk, speaker, rng)
+        scale = 10 ** (rng.uniform(*self.gain) / 20)
+        peak = max(np.abs(noisy).max(), np.abs(target).max()) * scale
+        scale = np.float32(scale * min(1.0, CEILING / max(peak, CEILING)))
+        return target * scale, noisy * scale
+
+    def _noised(self, speech, rate, talk, speaker, rng):
         if rng.random() < self.babble:
             noise, level = self._babble(len(speech), rate, talk, speaker, rng)
         else:
             noise, level = self._clip(self.noise, int(rng.integers(len(self.noise))), len(speech), rate, rng)
-        noisy = at_snr(
-            speech, noise, rng.uniform(*self.snr), speech_level=active_level(speech, rate), noise_level=level
-        )
-        scale = 10 ** (rng.uniform(*self.gain) / 20)
-        peak = max(np.abs(noisy).max(), np.abs(speech).max()) * scale
-        scale = np.float32(scale * min(1.0, CEILING / max(peak, CEILING)))
-        return speech * scale, noisy * scale
+        return at_snr(speech, noise, rng.uniform(*self.snr), speech_level=active_level(speech, rate), noise_level=level)
 
     def _clip(self, manifest, index, samples, rate, rng):
         """A random crop of a file, repeated if it is short, and the active level of what was read around it."""

@@ -173,8 +173,8 @@ def corpus(
     return _checked(jobs, rejects, dest, src, which.rates, corpus=name, whole=count == 1, **checks)
 
 
-def mixtures(rows: list[dict[str, Any]], dest: str | os.PathLike, *, mel: audio.MelSpec, seed: int) -> Summary:
-    """Writes a list of mixtures, as `sfjax.data.mixtures` makes it."""
+def generated(rows: list[dict[str, Any]], dest: str | os.PathLike, *, mel: audio.MelSpec, seed: int) -> Summary:
+    """Writes the manifest of rows that `sfjax.data.mixtures`, `rooms` or `degraded` generated."""
     dest = named(dest)
     rows = [moved(row, dest.parent) for row in rows]
     return _write(manifest.build(dest, rows), [], dest, 0, mel=mel, seed=seed)

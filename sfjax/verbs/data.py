@@ -142,7 +142,53 @@ def _run_mixtures(arguments):
         arguments.source, arguments.noise, split=arguments.split, speakers=arguments.speakers, count=arguments.count,
         seed=arguments.seed, loudness=ranges.loudness, noise_loudness=ranges.noise_loudness,
     )  # fmt: skip
-    return _say(prepare.mixtures(rows, arguments.dest, **_measured(arguments)))
+    return _say(prepare.generated(rows, arguments.dest, **_measured(arguments)))
+
+
+def _add_rooms(one):
+    one.add_argument("dest", type=Path, metavar="DEST.parquet")
+    one.add_argument("--count", type=int, required=True, help="rooms, with one impulse response each")
+    one.add_argument("--rt60", type=float, nargs=2, default=(0.15, 1.0), metavar=("LOW", "HIGH"),
+                     help="seconds of their decay; default: 0.15 1")  # fmt: skip
+    one.add_argument("--valid-share", type=float, default=0.1, help="share of rooms with split valid")
+    one.add_argument("--seed", type=int, default=0)
+    one.add_argument("--workers", type=int, default=cores(), help="processes")
+
+
+def _run_rooms(arguments):
+    from sfjax.data import prepare, rooms
+
+    dest, measured = prepare.named(arguments.dest), _measured(arguments)
+    rows = rooms.simulate(
+        dest.with_suffix(""), count=arguments.count, seed=arguments.seed, rt60=tuple(arguments.rt60),
+        valid_share=arguments.valid_share, rate=measured["mel"].sample_rate, workers=arguments.workers,
+    )  # fmt: skip
+    return _say(prepare.generated(rows, dest, **measured))
+
+
+def _add_degraded(one):
+    one.add_argument("source", type=Path, metavar="speech.parquet")
+    one.add_argument("dest", type=Path, metavar="DEST.parquet")
+    one.add_argument("--noise", type=Path, required=True, metavar="noise.parquet")
+    one.add_argument("--rooms", type=Path, required=True, metavar="rooms.parquet", help="impulse responses")
+    one.add_argument("--count", type=int, required=True, help="recordings, each with every kind of degradation")
+    one.add_argument("--split", help="rows to draw from")
+    one.add_argument("--seed", type=int, default=0)
+
+
+def _run_degraded(arguments):
+    from sfjax.configs import restore
+    from sfjax.data import degraded, prepare
+
+    config, dest, measured = restore.get_config("tiny"), prepare.named(arguments.dest), _measured(arguments)
+    if dest == arguments.source.absolute():
+        raise UserError(f"{dest}: the list is its own source; give it another name")
+    rows = degraded.draw(
+        arguments.source, dest.with_suffix(""), noise=arguments.noise, rooms=arguments.rooms, split=arguments.split,
+        count=arguments.count, seed=arguments.seed, seconds=config.data.buckets[-1], rate=config.mel.sample_rate,
+        mix=config.mix, degrade=config.degrade,
+    )  # fmt: skip
+    return _say(prepare.generated(rows, dest, **measured))
 
 
 def _add_corpus(name, one):
@@ -330,6 +376,15 @@ PREPARE = Group(
         Verb(
             "mixtures", "a fixed list of mixtures, drawn from a manifest of speech",
             "sfjax prepare mixtures speech.parquet mixtures.parquet --count 100", _add_mixtures, _run_mixtures,
+        ),
+        Verb(
+            "rooms", "impulse responses of simulated rooms", "sfjax prepare rooms rooms.parquet --count 500",
+            _add_rooms, _run_rooms,
+        ),
+        Verb(
+            "degraded", "a fixed list of degraded recordings, each kind of degradation by itself and all together",
+            "sfjax prepare degraded speech.parquet degraded.parquet --noise noise.parquet --rooms rooms.parquet "
+            "--count 20 --split valid", _add_degraded, _run_degraded,
         ),
         *map(_corpus, CORPORA),
     ),

@@ -103,7 +103,7 @@ def load(folder: Path, given: argparse.Namespace, rows: int) -> dict[str, float]
     config = default.get_config("tiny")
     found = loader.sources(
         str(folder / f"{rows}.parquet"), split=None, columns={"": {"speech": 1.0}}, predicted={}, labels={"": {}},
-        phones=(), mix=config.mix, mixture=config.mixture, hop=160,
+        phones=(), mix=config.mix, degrade=config.degrade, mixture=config.mixture, rate=material.RATE, hop=160,
     )  # fmt: skip
     order = loader.Plan((found[0].manifest.seconds,), (1.0,), (1.0,), 10.0, 1, 0)
     reader = loader.Reader(found, order, {"speech": 1.0}, {}, {}, material.RATE, 160, 80, (0, 1))

@@ -202,7 +202,7 @@ def loader_cases(folder: Path, *, batches: int, files: int, longest: float) -> I
     for name, bucket, columns in kinds:
         found = loader.sources(
             str(speech), split=None, columns={"": columns}, predicted={}, labels={"": {}}, phones=(), mix=config.mix,
-            mixture=config.mixture, hop=config.mel.hop,
+            degrade=config.degrade, mixture=config.mixture, rate=material.RATE, hop=config.mel.hop,
         )  # fmt: skip
         plan = loader.Plan((found[0].manifest.seconds,), (1.0,), (bucket,), 4 * longest, 1, 0)
         reader = loader.Reader(found, plan, columns, {}, {}, material.RATE, config.mel.hop, config.mel.bands, (0, 1))

@@ -1,0 +1,28 @@
+"""Fine-tuning for speech restoration: enhancement of recordings with more wrong than noise.
+
+    sfjax train --config=configs/restore.py:small --workdir=runs/restore --config.init_from=runs/pretrain \
+        --config.data.train=speech.parquet --config.mix.noise=noise.parquet --config.degrade.rooms=rooms.parquet
+
+Each example goes through a random part of a chain: room, noise or babble, microphone, clipping, band limit, codec,
+lost packets, level (sfjax/data/degrade.py). The target is the clean recording; where there is a room, it is the direct
+sound with its first 50 ms. `sfjax prepare rooms rooms.parquet --count 500` simulates rooms, and `sfjax prepare
+degraded` writes a list on which `sfjax evaluate --by degradation` scores each kind by itself.
+"""
+
+from sfjax.configs import enhance
+
+
+def get_config(size: str = "large"):
+    """Differences from enhancement: the probability of each degradation, and noise that is not always there."""
+    config = enhance.get_config(size)
+    config.mix.probability = 0.8
+    config.mix.snr = (-5.0, 20.0)
+    config.mix.babble = 0.15
+    config.degrade.room = 0.4
+    config.degrade.microphone = 0.3
+    config.degrade.clip = 0.15
+    config.degrade.band = 0.25
+    config.degrade.codec = 0.1
+    config.degrade.packets = 0.1
+    config.degrade.level = 0.3
+    return config
