@@ -25,6 +25,7 @@ import importlib.util
 import os
 import resource
 import sys
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -399,13 +400,23 @@ def ran(load: Callable[[], System | None], pairs: list[Pair]) -> Run | None:
 
 def scores(reference: Wave, estimate: Wave, rate: int) -> dict[str, float]:
     """All scores of `sfjax.metrics`, and SIG, BAK and OVRL of DNSMOS P.835."""
-    from speechmos import dnsmos
-
-    opinion = dnsmos.run(np.clip(estimate, -1, 1), rate)
+    opinion = p835()(np.clip(estimate, -1, 1), rate, is_personalized_MOS=False)
     return {
         **metrics.score(reference, estimate, rate),
         **{name: opinion[f"{name}_mos"] for name in ("sig", "bak", "ovrl")},
     }
+
+
+@functools.cache
+def p835() -> Callable[..., dict[str, float]]:
+    """DNSMOS of speechmos, in one thread and without its P.808 network, whose score is not used."""
+    from speechmos import dnsmos
+
+    model = dnsmos.DNSMOS.__new__(dnsmos.DNSMOS)
+    model.onnx_sess = onnx(packaged("speechmos", "speechmos/dnsmos_models/sig_bak_ovr.onnx"))
+    model.audio_melspec = lambda audio: np.zeros((1, 1))
+    model.p808_onnx_sess = types.SimpleNamespace(run=lambda *_: np.zeros((1, 1, 1)))
+    return model
 
 
 def scored_by_system(
