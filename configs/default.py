@@ -1,7 +1,7 @@
 """Every knob of a run, its unit and its reason. The other configs are short differences from this one.
 
-`get_config("tiny" | "box" | "small" | "base" | "large")` sizes the network. `large` is the paper's; `box` is a recipe as
-well, for what two CPU cores can train. A section is the keyword arguments of one function, named beside it. All fields
+`get_config("tiny" | "box" | "small" | "base" | "large")` sizes the network. `large` is the paper's; `box` is a recipe,
+too, for what two CPU cores can train. A section is the keyword arguments of one function, named beside it. All fields
 can be overridden: `--config.optim.peak=1e-4`.
 """
 
