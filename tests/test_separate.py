@@ -116,6 +116,14 @@ def test_a_loud_mixture_does_not_clip(voice):
     assert np.isfinite(silent).all()
 
 
+def test_a_list_of_two_speakers_is_refused_where_three_are_wanted(corpus, call, tmp_path):
+    assert call("prepare", "mixtures", corpus / "speech.parquet", tmp_path / "two.parquet", "--count", 3)[0] == 0
+    rows = manifest.read(tmp_path / "two.parquet", split=None)
+    assert examples.maker(separate(2).columns, (), {}, rows, **GIVEN) == examples.Listed(2)
+    with pytest.raises(UserError, match="mixtures have 2 speakers, the task wants 3; set --config.task.speakers=2"):
+        examples.maker(separate(3).columns, (), {}, rows, **GIVEN)
+
+
 def test_a_manifest_with_one_speaker_is_refused(tmp_path, voice):
     soundfile.write(tmp_path / "a.wav", voice(1.0, 0), RATE)
     row = dict(path="a.wav", start=0, frames=RATE, rate=RATE, speaker="alone")
@@ -123,23 +131,12 @@ def test_a_manifest_with_one_speaker_is_refused(tmp_path, voice):
     rows = manifest.read(tmp_path / "speech.parquet", split=None)
     columns = separate().columns
     with pytest.raises(UserError, match="wants 2 speakers, the manifest knows 1"):
-        examples.maker(
-            columns,
-            (),
-            {},
-            rows,
-            split=None,
-            mix={},
-            degrade={},
-            mixture={"noise": ""},
-            rate=16_000,
-            hop=160,
-            phones=(),
-        )
+        examples.maker(columns, (), {}, rows, **GIVEN)
     with pytest.raises(UserError, match="wants 2 speakers, found 1"):
         mixtures.draw(tmp_path / "speech.parquet", None, split=None, speakers=2, count=3, seed=0, **RANGES)
 
 
+GIVEN = dict(split=None, mix={}, degrade={}, mixture={"noise": ""}, rate=RATE, hop=160, phones=())
 RANGES = dict(loudness=(-33.0, -25.0), noise_loudness=(-38.0, -30.0))
 
 

@@ -10,7 +10,7 @@ from sfjax.errors import UserError
 
 SECTIONS = {
     "enhance": {"name": "enhance", "drop": 0.3},
-    "separate": {"name": "separate", "speakers": 2, "drop": 0.6},
+    "separate": {"name": "separate", "speakers": 2, "drop": 0.6, "order": "best", "copies": "aligned"},
     "pretrain": {"name": "pretrain", "drop": 0.1, "fraction": (0.7, 1.0), "shortest": 10},
 }
 

@@ -61,6 +61,13 @@ def maker(
     if "mixture" in names:
         speakers = sum(name.startswith("source_") for name in names)
         if "sources" in manifest.columns:
+            counts = manifest.source_counts
+            if counts and speakers not in counts:
+                listed = " or ".join(map(str, counts))
+                raise UserError(
+                    f"the manifest's mixtures have {listed} speakers, the task wants {speakers}; set "
+                    f"--config.task.speakers={min(counts)} or prepare mixtures with --speakers {speakers}"
+                )
             return Listed(speakers)
         known = len(manifest.speakers)
         if known < speakers:

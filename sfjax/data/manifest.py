@@ -120,6 +120,11 @@ class Manifest:
         codes = pc.index_in(self.table.column("speaker").cast(pa.string()), value_set=speakers)
         return codes.fill_null(-1).to_numpy()
 
+    @functools.cached_property
+    def source_counts(self) -> list[int]:
+        """The numbers of sources that mixtures have, ascending; needs the column `sources`."""
+        return sorted(pc.drop_null(pc.unique(pc.list_value_length(self.table.column("sources")))).to_pylist())
+
 
 def called(row: dict[str, Any]) -> str:
     """What the recording of a row is called: its `name`, or else its path."""
