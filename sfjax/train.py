@@ -189,17 +189,19 @@ def _objective(config, task, spec, adapter, how, dtype):
         return durations.objective(
             durations.DurationModel(**config.model, phones=phones, size=config.mel.bands, dtype=dtype)
         )
-    _check_network(config)
+    _check_network(config, task)
     network = Estimator(
         **config.model, mels=config.mel.bands, adapter=adapter, phones=phones, copies=tasks.copies(task), dtype=dtype
     )
     return estimation(network, how, spec)
 
 
-def _check_network(config):
+def _check_network(config, task):
     patch, precondition = config.model.patch, config.model.precondition
     if patch < 1:
         raise UserError(f"model.patch wants 1 or more frames, got {patch}; take 1 or 2")
+    if tasks.copies(task) and tasks.separate.ALIGNMENT % patch:
+        raise UserError(f"aligned copies need a model.patch of 1, 2 or 4 frames, got {patch}; take 2")
     if precondition not in ("none", *PRECONDITIONS):
         raise UserError(f"unknown model.precondition {precondition!r}; choose from none, {', '.join(PRECONDITIONS)}")
     if precondition != "none" and precondition != config.process:
@@ -207,6 +209,17 @@ def _check_network(config):
             f"model.precondition={precondition} fits process={precondition}, got process={config.process}; "
             "set it to none"
         )
+
+
+def _check_same_function(config, trained):
+    """Parameters of equal shapes compute something else where one of these fields differs."""
+    for field in ("heads", "precondition"):
+        before, now = trained["model"].get(field), config.model.get(field)
+        if before != now:
+            raise UserError(
+                f"{config.init_from} was trained with model.{field}={before}, got {now}; set "
+                f"--config.model.{field}={before}"
+            )
 
 
 def on_mesh(made: Program, mesh: Mesh) -> tuple[State, Callable]:
@@ -380,7 +393,8 @@ def _first_state(config, saved, like, made, say):
     params = lora.join(places.params, places.frozen)
     fresh = jax.jit(made.objective.init, out_shardings=params)(jax.random.key(config.seed))
     if config.init_from:
-        base, _ = release.weights(config.init_from, ema=True)
+        base, trained = release.weights(config.init_from, ema=True)
+        _check_same_function(config, trained.config)
         # a model that knows no phones, or no copies of a recording, learns them
         kept = {name: leaf for name, leaf in lora.base(fresh).items() if name in base or name not in OWN}
         here, there = (jax.tree.map(lambda leaf: leaf.shape, tree) for tree in (kept, base))

@@ -159,6 +159,15 @@ def test_another_networks_parameters_are_refused(enhancer, toy_config, tmp_path)
         train.run(toy_config("enhance", **{"init_from": str(enhancer), "model.width": 64}), tmp_path)
 
 
+@pytest.mark.parametrize(
+    "change, message", [({"heads": 1}, "model.heads=2, got 1"), ({"precondition": "flow"}, "none, got flow")]
+)
+def test_parameters_that_would_compute_something_else_are_refused(enhancer, toy_config, tmp_path, change, message):
+    changes = {f"model.{name}": value for name, value in change.items()}
+    with pytest.raises(UserError, match=message):
+        train.run(toy_config("enhance", **{"init_from": str(enhancer)}, **changes), tmp_path)
+
+
 def test_numpy_and_device_digests_agree(enhancer):
     params, _, _ = checkpoint.params(enhancer, ema=True)
     one = checkpoint.digests(params)

@@ -193,6 +193,10 @@ def training(*words, config="configs/enhance.py:tiny", train="{corpus}/speech.pa
     return ["train", f"--config={config}", "--workdir={out}/run", *data, *brief, *words]
 
 
+def separating(*words):
+    return training(*words, config="configs/separate.py:tiny")
+
+
 def scoring(*words):
     return ["score", "--reference", "{sounds}/good.wav", "--estimate", "{sounds}/good.wav", *words]
 
@@ -249,6 +253,11 @@ REFUSED = [
     ("expected a manifest, found no such file", training(train="{tables}/none.parquet")),
     ("no manifest given", training(train="")),
     ("no noise to mix", training("--config.mix.noise=")),
+    ("degrade.clip is a probability from 0 to 1, got 2", training("--config.degrade.clip=2.0")),
+    ("mix.babble is a probability from 0 to 1, got 2", training("--config.mix.babble=2.0")),
+    ("task.order wants random or best, got 'worst'", separating("--config.task.order=worst")),
+    ("aligned copies need a model.patch of 1, 2 or 4 frames, got 3", separating("--config.model.patch=3")),
+    ("separation wants 2 speakers or more, got 1", separating("--config.task.speakers=1")),
     ("has no field 'peek'; Did you mean \"peak\"", training("--config.optim.peek=1")),
     ("has no field 'optm'; Did you mean \"optim\"", training("--config.optm.peak=1")),
     ("peak=abc: could not convert string to float", training("--config.optim.peak=abc")),
