@@ -22,7 +22,7 @@ def get_config(size: str = "large"):
     config.degrade.microphone = 0.3
     config.degrade.clip = 0.15
     config.degrade.band = 0.25
-    config.degrade.codec = 0.1
+    config.degrade.codec = 0.08  # more would cost the loader its speed
     config.degrade.packets = 0.1
     config.degrade.level = 0.3
     return config
