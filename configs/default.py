@@ -16,10 +16,11 @@ SIZES = {  # width, layers, heads, ffn
 }
 BOX = {  # what learns most in an hour of two CPU cores: tests/benchmarks/README.md, "Speedrun"
     "model.dropout": 0.0,
+    "model.patch": 2,
     "model.precondition": "flow",
     "model.attention_block": 0,
     "data.buckets": (4.0,),
-    "data.seconds": 48.0,
+    "data.seconds": 72.0,
     "optim.muon": 6.0,
     "optim.peak": 2e-3,
     "optim.end": 1e-4,

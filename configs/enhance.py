@@ -27,7 +27,7 @@ def get_config(size: str = "large"):
     if size == "box":
         config.early = 0.5
         config.task.drop = 0.1
-        config.data.seconds = 48.0
+        config.data.seconds = 72.0
         config.optim.peak = 1e-3
         config.optim.updates = 4000
         config.sample.solver, config.sample.steps, config.sample.guidance = "euler", 1, 0.0

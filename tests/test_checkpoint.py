@@ -160,7 +160,7 @@ def test_another_networks_parameters_are_refused(enhancer, toy_config, tmp_path)
 
 
 @pytest.mark.parametrize(
-    "change, message", [({"heads": 1}, "model.heads=2, got 1"), ({"precondition": "flow"}, "none, got flow")]
+    "change, message", [({"heads": 1}, "model.heads=4, got 1"), ({"precondition": "flow"}, "none, got flow")]
 )
 def test_parameters_that_would_compute_something_else_are_refused(enhancer, toy_config, tmp_path, change, message):
     changes = {f"model.{name}": value for name, value in change.items()}
