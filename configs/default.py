@@ -21,7 +21,7 @@ BOX = {  # what learns most in an hour of two CPU cores: tests/benchmarks/README
     "model.attention_block": 0,
     "data.buckets": (4.0,),
     "data.seconds": 72.0,
-    "optim.muon": 6.0,
+    "optim.muon": 10.0,
     "optim.peak": 2e-3,
     "optim.end": 1e-4,
     "optim.warmup": 200,
