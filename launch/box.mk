@@ -1,5 +1,5 @@
 # The models of this package as rules of GNU make; start them with launch/box.sh.
-# Hours are those of two CPU cores (AMD EPYC). A finished step is skipped; remove what it made to repeat it.
+# Hours are estimates for two CPU cores (AMD EPYC). A finished step is skipped; remove what it made to repeat it.
 TRAIN := sfjax train
 FLAGS :=# of every training, as in FLAGS=--config.optim.updates=3
 ROOMS := 500# simulated rooms beside the measured ones
@@ -23,8 +23,9 @@ list = sfjax prepare jsonl $(DATA)/$(1)manifest.jsonl $@ --shards --where $(2)
 data/speech.parquet: ; $(call list,,set=$(SPEECH))
 data/more_speech.parquet: ; $(call list,more/,set=$(MORE))
 data/more_clean.parquet: ; $(call list,more/,set=$(MORE) 'dr>=35')
-data/voices.parquet: ; $(call list,,set=ls100$(comma)so762)
+data/some_voices.parquet: ; $(call list,,set=ls100$(comma)so762)
 data/more_voices.parquet: ; $(call list,more/,set=asterisk$(comma)kerstin$(comma)nathalie$(comma)arabiccmd 'dr>=35')
+data/voices.parquet: data/some_voices.parquet data/more_voices.parquet ; sfjax prepare merge $^ $@
 data/ls100.parquet: ; $(call list,,set=ls100)
 data/some_noise.parquet: ; $(call list,,set=$(NOISE))
 data/more_noise.parquet: ; $(call list,more/,set=$(MORE_NOISE))
@@ -46,14 +47,14 @@ from_base = --config.init_from=runs/base
 runs/base/trained: data/speech.parquet data/more_speech.parquet
 	$(call train,pretrain,--config.data.train=data/speech.parquet$(comma)data/more_speech.parquet)
 # 4 hours
-runs/enhance/trained: runs/base/trained data/speech.parquet data/more_clean.parquet data/noise.parquet data/rooms.parquet
+runs/enhance/trained: runs/base/trained data/speech.parquet data/more_clean.parquet data/ls100.parquet data/noise.parquet \
+    data/rooms.parquet
 	$(call train,restore,$(from_base) --config.data.train=data/speech.parquet$(comma)data/more_clean.parquet \
 	    --config.data.valid=data/ls100.parquet --config.mix.noise=data/noise.parquet \
 	    --config.degrade.rooms=data/rooms.parquet)
 # 10 hours
-runs/separate/trained: runs/base/trained data/voices.parquet data/more_voices.parquet data/ls100.parquet
-	$(call train,separate,$(from_base) --config.data.train=data/voices.parquet$(comma)data/more_voices.parquet \
-	    --config.data.valid=data/ls100.parquet)
+runs/separate/trained: runs/base/trained data/voices.parquet data/ls100.parquet
+	$(call train,separate,$(from_base) --config.data.train=data/voices.parquet --config.data.valid=data/ls100.parquet)
 # 4 hours
 runs/speak/trained: runs/base/trained data/phones.parquet
 	$(call train,speak,$(from_base) --config.data.train=data/phones.parquet)

@@ -185,11 +185,61 @@ def test_every_command_of_the_rules_is_one_that_sfjax_takes(steps):
     for line in found:
         if line.startswith("make: Nothing to be done"):  # a table of the same reports as another
             continue
-        program, verb, *words = shlex.split(line.partition(" && touch ")[0])
-        arguments, rest = parser(VERBS).parse_known_args([verb, *words])
-        if verb in CONFIGURED:
-            overrides.config(arguments.config, rest)
-        assert program == "sfjax" and (verb in CONFIGURED or not rest), line
+        parsed(line)
+
+
+def parsed(line):
+    """The arguments of a command of the rules, and its config if it has one; fails if sfjax would not take it."""
+    program, verb, *words = shlex.split(line.partition(" && touch ")[0])
+    arguments, rest = parser(VERBS).parse_known_args([verb, *words])
+    assert program == "sfjax" and (verb in CONFIGURED or not rest), line
+    return arguments, overrides.config(arguments.config, rest) if verb in CONFIGURED else None
+
+
+def box(tmp_path, *words, data=("manifest.jsonl", "more/manifest.jsonl", "align.jsonl.xz")):
+    """`launch/box.sh` on an empty data folder with these files."""
+    for name in data:
+        (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / name).touch()
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    return subprocess.run([LAUNCH / "box.sh", *words], cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+
+def test_the_box_makes_what_each_training_reads_before_it(tmp_path):
+    done = box(tmp_path, "data", "box", "-n")
+    assert done.returncode == 0, done.stderr
+    written, exported = set(), set()
+    for line in done.stdout.replace("\\\n", "").splitlines():
+        arguments, config = parsed(line)
+        if config is not None:
+            lists = (config.data.train, config.data.valid, config.mix.noise, config.degrade.rooms, config.init_from)
+            needed = {name for names in lists for name in names.split(",") if name}
+            assert needed <= written, (line, needed - written)
+            assert config.model.width == 256 or config.task.name == "durations"  # of size box
+            written.add(str(arguments.workdir))
+        elif "workdir" in arguments:
+            assert str(arguments.workdir) in written
+            exported.add(arguments.output.name)
+        else:
+            written.add(str(arguments.dest))
+    assert exported == {"base", "enhance", "separate", "speak", "durations", "vocoder"}
+
+
+def test_the_box_skips_what_is_there_and_says_what_is_missing(tmp_path):
+    (tmp_path / "box/data").mkdir(parents=True)
+    (tmp_path / "box/data/speech.parquet").touch()
+    done = box(tmp_path, "data", "box", "base", "-n")
+    assert "data/more_speech.parquet" in done.stdout and "jsonl data/speech" not in done.stdout
+    assert [line.split()[1] for line in done.stdout.splitlines()] == ["prepare", "train", "export"]
+    for words, why in (
+        ([], "expected two folders, .* got nothing"),
+        (["data"], "expected two folders"),
+        (["gone", "box"], "gone: no such folder"),
+        (["box", "other"], "box/manifest.jsonl: no such file"),
+        (["data", "box", "sing"], "No rule to make target 'sing'"),
+    ):
+        done = box(tmp_path, *words)
+        assert done.returncode == 2 and re.search(why, done.stderr) and len(done.stderr.splitlines()) == 1
 
 
 def test_the_rules_leave_what_is_there(steps):
