@@ -319,7 +319,7 @@ def _mels(
     x0 = jax.vmap(lambda f, n: task.joined(noise(f), n))(first, count)
     apply = lambda x, t, inputs, lengths: network.apply({"params": params}, x, t, lengths=lengths, **inputs)
     x1 = sampler(apply, x0, inputs, task.joined_length(count), **dict(options))
-    return jax.vmap(task.sources)(x1, count), spectrum
+    return jax.vmap(task.sources)(x1, count)[:, :, : spectrum.shape[1]], spectrum
 
 
 @functools.partial(jax.jit, static_argnames=("network", "sampler", "task", "spec", "options", "wave", "phase"))

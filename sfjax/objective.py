@@ -87,8 +87,9 @@ def _draw(network, sampler, spec, task, options):
         x0 = jax.vmap(lambda key: flow.noise(key, target.shape[1], target.shape[2]))(keys)
         x1 = sampler(apply, x0, example, count, **options)
         x1 = jnp.where(weight[..., None] > 0, x1, target)  # what was shown is pasted back
-        first = jax.vmap(task.sources)(x1, frames)[:, :1]  # one of several can be heard
-        wave = audio.borrow_phase(first, audio.stft(waves[task.phase], spec, lengths), spec, lengths)[:, 0]
+        spectrum = audio.stft(waves[task.phase], spec, lengths)
+        first = jax.vmap(task.sources)(x1, frames)[:, :1, : spectrum.shape[1]]  # one of several can be heard
+        wave = audio.borrow_phase(first, spectrum, spec, lengths)[:, 0]
         return {"condition": example["condition"], "sample": x1, "target": target, "wave": wave, "frames": count}
 
     return draw

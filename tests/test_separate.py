@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from sfjax import infer, metrics, tasks
+from sfjax import infer, metrics, tasks, train
 from sfjax.data import examples, manifest, mixtures
 from sfjax.errors import UserError
 
@@ -181,6 +181,24 @@ def test_speakers_of_three_minutes_stay_on_their_channel(enhancer, voice, monkey
     made = model.treat(separate(), sources.sum(axis=0), RATE)
     order = metrics.best_order(sources, made)
     np.testing.assert_allclose(made[list(order)], sources, atol=1e-5)
+
+
+@pytest.mark.parametrize("wave", ["ratio", "wiener", "inverse"])
+def test_a_model_of_aligned_copies_separates_recordings_of_any_length(toy_config, tmp_path_factory, voice, wave):
+    folder = tmp_path_factory.getbasetemp() / "aligned"
+    if not folder.exists():
+        config = toy_config(
+            "separate", **{"optim.updates": 2, "run.valid_batches": 1, "run.pictures": 1, "mix.noise": ""}
+        )
+        train.run(config, folder)
+    model = infer.load(folder, wave=wave)
+    assert model.network.copies == 2
+    for samples in (16_000, 16_321, 23_457):  # frames that four divides, and that it does not
+        mixture = voice(samples / RATE, 0)[:samples]
+        waves = model.separate(mixture, RATE)
+        assert waves.shape == (2, samples) and np.isfinite(waves).all()
+        if wave == "ratio":
+            np.testing.assert_allclose(waves.sum(axis=0), mixture, atol=1e-4)
 
 
 # Scores

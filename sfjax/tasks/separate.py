@@ -92,7 +92,7 @@ class Separate:
         return (self.speakers - 1) * self._stride(length) + length
 
     def sources(self, x: Float[Array, "_ mels"], length: Int[Array, ""]) -> Float[Array, "sources frames mels"]:
-        """The Mels of all speakers; frames from `length` on mean nothing."""
+        """The Mels of all speakers, with as many frames as `joined` gives each; those from `length` on mean nothing."""
         starts = jnp.arange(self.speakers) * self._stride(length)
         return jax.vmap(lambda start: jax.lax.dynamic_slice_in_dim(x, start, len(x) // self.speakers))(starts)
 
