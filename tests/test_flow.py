@@ -24,7 +24,6 @@ def test_a_preconditioned_network_has_inputs_and_targets_of_variance_one(t):
         np.testing.assert_allclose(target, x1 if t == 0 else -x0, atol=1e-3)
 
 
-
 def test_the_velocity_is_the_derivative_of_the_path():
     x0, x1 = jax.random.normal(jax.random.key(0), (2, 3, 5, 4))
     t = jnp.array([0.0, 0.3, 1.0])

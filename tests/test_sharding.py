@@ -45,7 +45,9 @@ def test_the_momentum_of_muon_lies_where_its_kernels_do():
         )
     }
     params, moments = by_name((state.params, places.params)), by_name((state.opt_state, places.opt_state))
-    momentum = {name.partition("/mu/")[2]: leaf for name, leaf in moments.items() if "/muon/" in name and "/mu/" in name}
+    momentum = {
+        name.partition("/mu/")[2]: leaf for name, leaf in moments.items() if "/muon/" in name and "/mu/" in name
+    }
     squares = {name.partition("/nu/")[2]: leaf for name, leaf in moments.items() if "/nu/" in name}
     assert len(momentum) == 2 * 6 + 1 and all(name.startswith("transformer/") for name in momentum)
     assert momentum == {name: params[name] for name in momentum}

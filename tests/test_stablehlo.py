@@ -46,8 +46,14 @@ def toy(spec, task, *, process=flow, **changes):
     phones = len(tasks.phones(task))
     sizes = dict(width=16, layers=2, heads=2, ffn=32, dropout=0.0, conv_kernel=7, conv_groups=4, conv_depth=1, patch=1)
     network = Estimator(
-        **sizes, mels=spec.bands, phones=phones, attention_block=16, remat="none", unroll=1,
-        precondition="none", dtype=jnp.float32,
+        **sizes,
+        mels=spec.bands,
+        phones=phones,
+        attention_block=16,
+        remat="none",
+        unroll=1,
+        precondition="none",
+        dtype=jnp.float32,
     )
     mel, number = jnp.zeros((1, 4, spec.bands)), jnp.full(1, 4)
     shapes = jax.eval_shape(network.init, jax.random.key(0), mel, jnp.zeros(1), mel, number, jnp.ones((1, 4), int))
