@@ -375,7 +375,13 @@ def _first_state(config, saved, like, made, say):
     params = lora.join(places.params, places.frozen)
     fresh = jax.jit(made.objective.init, out_shardings=params)(jax.random.key(config.seed))
     if config.init_from:
-        base, _ = release.weights(config.init_from, ema=True)
+        base, found = release.weights(config.init_from, ema=True)
+        here, there = (part.get("precondition") for part in (config.model, found.config["model"]))
+        if here != there:
+            raise UserError(
+                f"{config.init_from} was trained with model.precondition={there}, got {here}; set "
+                f"--config.model.precondition={there}"
+            )
         # a model that knows no phones is taught them
         kept = {name: leaf for name, leaf in lora.base(fresh).items() if name in base or name not in optim.PHONES}
         here, there = (jax.tree.map(lambda leaf: leaf.shape, tree) for tree in (kept, base))

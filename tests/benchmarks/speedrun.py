@@ -14,6 +14,7 @@ target is the last loss of the first lever (a mean over seeds), or `--target`. R
 """
 
 import argparse
+import ast
 import dataclasses
 import statistics
 import time
@@ -40,11 +41,14 @@ RECIPES = {  # config, changes of it, warm-up as a share of the updates
     "pretrain": (pretrain, {"optim.peak": 1e-3, "optim.end": 1e-4, "ema": 0.999}, 0.1),
     "enhance": (enhance, {"optim.peak": 1.4e-3, "mix.gain": (-6.0, 6.0), "ema": 0.995}, 0.083),
 }
+ALL = {"optim.peak": 3e-3, "optim.end": 3e-4, "optim.muon": 3.3, "model.precondition": "flow"}  # what won
 LEVERS = {
     "base": {},
     "muon": {"optim.muon": 10.0},
     "precondition": {"model.precondition": "flow"},
     "patch": {"model.patch": 2},
+    "all": ALL,
+    "all-patch": ALL | {"model.patch": 2},
 }
 QUICK = {"model.width": 32, "model.ffn": 64, "model.layers": 2, "model.unroll": 1, "data.seconds": 2.0,
          "data.buckets": (1.0,), "run.valid_batches": 1}  # fmt: skip
@@ -92,8 +96,15 @@ def configured(args: argparse.Namespace, lever: str, seed: int) -> Any:
     config = module.get_config("tiny")
     data = {"data.train": str(args.train), "mix.noise": str(args.noise or ""), "init_from": str(args.init or "")}
     quick = QUICK if args.quick else {}
-    config.update_from_flattened_dict({**NETWORK, **changes, **data, "seed": seed, **quick, **LEVERS[lever]})
+    given = dict(override(word) for word in args.set)
+    config.update_from_flattened_dict({**NETWORK, **changes, **data, "seed": seed, **quick, **given, **LEVERS[lever]})
     return config
+
+
+def override(word: str) -> tuple[str, Any]:
+    """The config field and the value that `model.width=128` names."""
+    name, _, value = word.partition("=")
+    return name, ast.literal_eval(value)
 
 
 def started(args: argparse.Namespace, lever: str, minutes: float, seed: int) -> Run:
@@ -161,6 +172,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, default=10.0, help="CPU minutes of every run")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--target", type=float, help="loss to reach; without it that of the first lever at its end")
+    parser.add_argument("--set", nargs="+", default=[], metavar="FIELD=VALUE", help="changes of every run's config")
     parser.add_argument("--quick", action="store_true", help="a toy network")
     parser.add_argument("-o", "--out", type=Path)
     args = parser.parse_args(argv)
