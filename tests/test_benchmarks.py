@@ -181,10 +181,11 @@ def test_a_target_is_reached_on_the_line_between_two_validations(script):
 def test_levers_are_compared_by_the_minutes_that_they_take(script, corpus, tmp_path):
     speech, noise = corpus / "speech.parquet", corpus / "noise.parquet"
     words = ["--quick", "--train", str(speech), "--minutes", "0.01", "-o", str(tmp_path / "speedrun.json")]
-    script("speedrun").main(["--recipe", "pretrain", *words, "--levers", "base", "muon:0.02", "patch", "--seeds", "2"])
+    script("speedrun").main(["--recipe", "pretrain", *words, "--levers", "base", "all-patch:0.02", "--seeds", "2"])
     found = result(tmp_path / "speedrun.json")
-    base, muon, patch = found["rows"]
-    assert [row["lever"] for row in found["rows"]] == ["base", "muon", "patch"]
+    base, other = found["rows"]
+    assert [row["lever"] for row in found["rows"]] == ["base", "all-patch"]
+    assert all(len(row["updates"]) == 2 for row in found["rows"]) and other["minutes"] > base["minutes"]
     assert base["loss"] == pytest.approx(sum(base["losses"]) / 2) == found["target"]
     assert all(len(row["curves"]) == 2 and row["minutes"] > 0 for row in found["rows"])
     assert all(curve[0][2] > curve[-1][2] for curve in base["curves"])

@@ -41,7 +41,7 @@ RECIPES = {  # config, changes of it, warm-up as a share of the updates
     "pretrain": (pretrain, {"optim.peak": 1e-3, "optim.end": 1e-4, "ema": 0.999}, 0.1),
     "enhance": (enhance, {"optim.peak": 1.4e-3, "mix.gain": (-6.0, 6.0), "ema": 0.995}, 0.083),
 }
-ALL = {"optim.peak": 3e-3, "optim.end": 3e-4, "optim.muon": 3.3, "model.precondition": "flow"}  # what won
+ALL = {"optim.peak": 3e-3, "optim.end": 3e-4, "optim.muon": 6.6, "model.precondition": "flow"}  # what won
 LEVERS = {
     "base": {},
     "muon": {"optim.muon": 10.0},
