@@ -126,7 +126,7 @@ def get_config(size: str = "large") -> ConfigDict:
     config.optim.b2 = 0.999
     config.optim.decay = 0.0  # of the weights, as in AdamW
     config.optim.phones = 1.0  # times the rate for the phones' table and gate, which start from nothing
-    config.optim.muon = 0.0  # Muon's rate for the Transformer's kernels, in units of `peak`; 0: Adam for all; 6 to 10 for short runs
+    config.optim.muon = 0.0  # times the rate for the Transformer's kernels under Muon; 0: Adam; 6 to 10 in short runs
 
     config.early = 0.0  # share of training's times that are 0, from where a single Euler step is a regression
     config.ema = 0.9999  # decay of the averaged parameters, after its warm-up

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import report
 
@@ -116,8 +117,10 @@ def started(args: argparse.Namespace, lever: str, minutes: float, seed: int) -> 
     _, read_valid = train.readers(plain, judge.task, judge.spec)
     _, step = train.on_mesh(program, mesh)
     state, probes = first_state(config, program), []
+    fresh = lambda: jax.tree.map(jnp.copy, state)  # a step gives the memory of its state away
+    probe = fresh()
     for number in range(3 if args.quick else 6):
-        state, seconds = timed(step, state, read(number))
+        probe, seconds = timed(step, probe, read(number))
         probes.append(seconds)
     updates = max(CURVE, round(60 * minutes / statistics.median(probes[1:])))
     config.optim.updates, config.optim.warmup = updates, max(1, round(RECIPES[args.recipe][2] * updates))
@@ -125,9 +128,8 @@ def started(args: argparse.Namespace, lever: str, minutes: float, seed: int) -> 
     _, step = train.on_mesh(program, mesh)
     validation = Validation(plain, program._replace(task=judge.task), read_valid, sharding.batch(mesh))
     validate = lambda state: min(validation(state, Silence(), 0)[name] for name in ("loss", "loss_ema"))
-    run = Run(lever, seed, updates, first_state(config, program), step, read, validate)
-    timed(step, first_state(config, program), read(0))  # compiled before it counts
-    return run
+    timed(step, fresh(), read(0))  # compiled before it counts
+    return Run(lever, seed, updates, state, step, read, validate)
 
 
 def first_state(config: Any, program: train.Program) -> train.State:
