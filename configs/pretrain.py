@@ -4,6 +4,8 @@
 
 The paper: 600k updates of 32 × 75 s on 32 V100 GPUs, 60k hours of audiobooks.
 On two CPU cores 3.6 M parameters take 3,000 updates of 41 s in 37 minutes; README.md has the command.
+Short runs learn faster with --config.optim.peak=3e-3 --config.optim.muon=6.6 --config.model.precondition=flow: see
+tests/benchmarks/README.md, "Speedrun".
 """
 
 from sfjax.configs import default

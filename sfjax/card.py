@@ -165,6 +165,8 @@ def _training(parts, config, about):
     optim, seconds, start = config["optim"], config["data"]["seconds"], config["init_from"]
     yield f"{about['step']:,} updates of {seconds:g} s of audio, {about['step'] * seconds / 3600:,.1f} hours in all"
     yield f"learning rate {optim['peak']:g} after {optim['warmup']:,} updates, {optim['end']:g} at {optim['updates']:,}"
+    if optim["muon"]:
+        yield f"the Transformer's kernels learn by Muon at {optim['muon']:g} times that rate"
     yield f"from the parameters of `{start}`" if start else "from scratch"
     yield f"precision {config['precision']}, process {config['process']}"
     if about["averaged"]:

@@ -166,13 +166,13 @@ def _group(line, everyone):
     return everyone
 
 
-def flops(params: Any, frozen: Any, *, width: int, layers: int, batch: int, frames: int) -> float:
+def flops(params: Any, frozen: Any, *, width: int, layers: int, batch: int, tokens: int) -> float:
     """FLOPs of a step by its shapes, forward and backward without what rematerialisation repeats.
 
-    Every matrix meets every frame once (the time token makes one more), and attention every pair of frames. Frozen
+    Every matrix meets every token once (the time makes one more), and attention every pair of tokens. Frozen
     matrices have no gradient of their own.
     """
-    positions = frames + 1
+    positions = tokens + 1
     matrices = 3 * _matrices(params) + 2 * _matrices(frozen)
     return batch * (2.0 * matrices * positions + 3.0 * 4 * layers * width * positions**2)
 

@@ -180,6 +180,30 @@ def test_compilation_is_measured(script, tmp_path):
     assert full["temporary_gib"] < none["temporary_gib"]
 
 
+def test_a_target_is_reached_on_the_line_between_two_validations(script):
+    reached = script("speedrun").reached
+    curve = [(1.0, 10, 0.9), (2.0, 20, 0.7), (3.0, 30, 0.3)]
+    assert reached(curve, 0.8) == pytest.approx(1.5) and reached(curve, 0.4) == pytest.approx(2.75)
+    assert reached(curve, 1.0) == 1.0 and reached(curve, 0.2) is None
+
+
+@pytest.mark.slow
+def test_levers_are_compared_by_the_minutes_that_they_take(script, corpus, tmp_path):
+    speech, noise = corpus / "speech.parquet", corpus / "noise.parquet"
+    words = ["--quick", "--train", str(speech), "--minutes", "0.01", "-o", str(tmp_path / "speedrun.json")]
+    script("speedrun").main(["--recipe", "pretrain", *words, "--levers", "base", "all-patch:0.02", "--seeds", "2"])
+    found = result(tmp_path / "speedrun.json")
+    base, other = found["rows"]
+    assert [row["lever"] for row in found["rows"]] == ["base", "all-patch"]
+    assert all(len(row["updates"]) == 2 for row in found["rows"]) and other["minutes"] > base["minutes"]
+    assert base["loss"] == pytest.approx(sum(base["losses"]) / 2) == found["target"]
+    assert all(len(row["curves"]) == 2 and row["minutes"] > 0 for row in found["rows"])
+    assert all(curve[0][2] > curve[-1][2] for curve in base["curves"])
+    script("speedrun").main(["--recipe", "enhance", *words, "--noise", str(noise), "--levers", "base", "--target", "9"])
+    found = result(tmp_path / "speedrun.json")
+    assert found["rows"][0]["minutes to target"] == found["rows"][0]["curves"][0][0][0]
+
+
 @pytest.mark.slow
 def test_adapters_cost_less_memory_than_full_fine_tuning(script, tmp_path):
     words = ["--size", "tiny", "--batch", "2", "--seconds", "0.5", "--rounds", "1"]

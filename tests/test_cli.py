@@ -273,6 +273,16 @@ REFUSED = [
     ("unknown task 'sing'; choose from", training("--config.task.name=sing")),
     ("task 'pretrain' wants drop, fraction, shortest, got drop", training("--config.task.name=pretrain")),
     ("unknown precision 'fp8'; choose from", training("--config.precision=fp8")),
+    ("model.patch wants 1 or more frames, got 0", training("--config.model.patch=0")),
+    ("unknown model.precondition 'karras'; choose from none, flow", training("--config.model.precondition=karras")),
+    (
+        "model.precondition=flow fits process=flow, got process=diffusion; set it to none",
+        training("--config.model.precondition=flow", "--config.process=diffusion"),
+    ),
+    (
+        "was trained with model.precondition=none, got flow; set --config.model.precondition=none",
+        training("--config.model.precondition=flow", "--config.init_from={enhancer}"),
+    ),
     ("unknown solver 'magic'; choose from", training("--config.sample.solver=magic")),
     ("wants at least 1 step, got 0", training("--config.sample.steps=0")),
     ("has no field .*pipeline", training("--config.mesh.pipeline=2")),

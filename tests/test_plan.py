@@ -15,8 +15,10 @@ from sfjax.configs import default
 from sfjax.errors import UserError
 
 
-def test_flops_are_those_that_the_compiler_counts():
+@pytest.mark.parametrize("patch", [1, 2])
+def test_flops_are_those_that_the_compiler_counts(patch):
     config = default.get_config("tiny")
+    config.model.patch = patch
     config.model.attention_block, config.model.unroll = 0, 2  # the compiler counts the body of a loop once
     made = train.program(config)
     params = jax.eval_shape(made.init, jax.random.key(0)).params
@@ -24,7 +26,7 @@ def test_flops_are_those_that_the_compiler_counts():
     given = frames, jax.ShapeDtypeStruct((2,), jnp.float32), frames, jax.ShapeDtypeStruct((2,), jnp.int32)
     counted = jax.jit(lambda params, *given: made.network.apply({"params": params}, *given)).lower(params, *given)
     counted = counted.compile().cost_analysis()["flops"]
-    ours = plan.flops(params, {}, width=64, layers=4, batch=2, frames=800) / 3  # forward only
+    ours = plan.flops(params, {}, width=64, layers=4, batch=2, tokens=800 // patch) / 3  # forward only
     # the compiler adds the softmax and other elementwise work, and the spare products of the Toeplitz convolution
     assert 0.8 * counted < ours < counted
 

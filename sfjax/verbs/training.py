@@ -60,7 +60,7 @@ def _run_plan(arguments):
     like, step = train.on_mesh(made, mesh)
     flops = plan.flops(
         like.params, like.frozen, width=made.network.width, layers=made.network.layers, batch=examples,
-        frames=made.spec.frames(samples),
+        tokens=-(-made.spec.frames(samples) // config.model.get("patch", 1)),
     )  # fmt: skip
     report = plan.plan(
         step.lower(like, batch), like, batch, mesh=mesh, chip=chip, memory=arguments.memory,

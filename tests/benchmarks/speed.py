@@ -157,7 +157,7 @@ def utilisation(made: Sized, batch: int, frames: int, seconds: float) -> float:
     """The share of `matmul_rate` that a train step of so many seconds reaches."""
     network = made.program.network
     params = jax.eval_shape(made.program.init, jax.random.key(0)).params
-    work = plan.flops(params, {}, width=network.width, layers=network.layers, batch=batch, frames=frames)
+    work = plan.flops(params, {}, width=network.width, layers=network.layers, batch=batch, tokens=frames)
     return work / seconds / matmul_rate(network.dtype)
 
 
