@@ -13,7 +13,7 @@ from jax.sharding import NamedSharding
 
 from sfjax import lora, sharding, tasks
 from sfjax.data import loader
-from sfjax.journal import Journal
+from sfjax.journal import Journal, Silence
 
 VALIDATION = 20231016  # the seed of validation noise: the same in every run, so that curves compare
 GOLDEN = 0.6180339887498949  # multiples of it spread evenly over [0, 1)
@@ -34,7 +34,7 @@ class Validation:
             for name, reader in readers.items()
         ]
 
-    def __call__(self, state: Any, journal: Journal, done: int) -> dict[str, float]:
+    def __call__(self, state: Any, journal: Journal | Silence, done: int) -> dict[str, float]:
         """Validation losses of `state`: loss and loss_ema, with the task's name where there are several.
 
         Pictures and audio go to the journal.

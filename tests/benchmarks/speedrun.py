@@ -77,9 +77,8 @@ class Run:
             self.state, seconds = timed(self.step, self.state, self.read(number))
             self.seconds += seconds
         self.curve.append((self.seconds / 60, last, self.validate(self.state)))
-        print(
-            f"{self.lever} seed {self.seed}: {self.curve[-1][0]:.2f} min, update {last}, loss {self.curve[-1][2]:.4f}"
-        )
+        minutes, _, loss = self.curve[-1]
+        print(f"{self.lever} seed {self.seed}: {minutes:.2f} min, update {last}, loss {loss:.4f}", flush=True)
         return len(self.curve) < CURVE
 
 
