@@ -23,10 +23,8 @@ list = sfjax prepare jsonl $(DATA)/$(1)manifest.jsonl $@ --shards --where $(2)
 data/speech.parquet: ; $(call list,,set=$(SPEECH))
 data/more_speech.parquet: ; $(call list,more/,set=$(MORE))
 data/more_clean.parquet: ; $(call list,more/,set=$(MORE) 'dr>=35')
-data/some_voices.parquet: ; $(call list,,set=ls100$(comma)so762)
-data/more_voices.parquet: ; $(call list,more/,set=asterisk$(comma)kerstin$(comma)nathalie$(comma)arabiccmd 'dr>=35')
-data/voices.parquet: data/some_voices.parquet data/more_voices.parquet ; sfjax prepare merge $^ $@
 data/ls100.parquet: ; $(call list,,set=ls100)
+data/so762.parquet: ; $(call list,,set=so762)
 data/some_noise.parquet: ; $(call list,,set=$(NOISE))
 data/more_noise.parquet: ; $(call list,more/,set=$(MORE_NOISE))
 data/noise.parquet: data/some_noise.parquet data/more_noise.parquet ; sfjax prepare merge $^ $@
@@ -52,9 +50,10 @@ runs/enhance/trained: runs/base/trained data/speech.parquet data/more_clean.parq
 	$(call train,restore,$(from_base) --config.data.train=data/speech.parquet$(comma)data/more_clean.parquet \
 	    --config.data.valid=data/ls100.parquet --config.mix.noise=data/noise.parquet \
 	    --config.degrade.rooms=data/rooms.parquet)
-# 10 hours
-runs/separate/trained: runs/base/trained data/voices.parquet data/ls100.parquet
-	$(call train,separate,$(from_base) --config.data.train=data/voices.parquet --config.data.valid=data/ls100.parquet)
+# 10 hours; sets of many speakers, since a mixture draws its speakers row by row
+runs/separate/trained: runs/base/trained data/ls100.parquet data/so762.parquet
+	$(call train,separate,$(from_base) --config.data.train=data/ls100.parquet:7$(comma)data/so762.parquet \
+	    --config.data.valid=data/ls100.parquet)
 # 4 hours
 runs/speak/trained: runs/base/trained data/phones.parquet
 	$(call train,speak,$(from_base) --config.data.train=data/phones.parquet)
