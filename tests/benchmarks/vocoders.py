@@ -82,7 +82,7 @@ def makers(runs: list[str]) -> list[Maker]:
 
 
 def _griffin_lim(mel, counts, *, iterations):
-    return griffin_lim(mel, SPEC, jax.random.key(0), iterations=iterations, lengths=counts * SPEC.hop)
+    return griffin_lim(mel, SPEC, iterations=iterations, lengths=counts * SPEC.hop)
 
 
 def _vocoded(params, mel, counts, *, network, mean, std):
