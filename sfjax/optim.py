@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 import optax.contrib
 
-KERNELS = r"(^|/)transformer/(early|late)/\w+/kernel$"  # the Transformer's matrices, which Muon can update
+KERNELS = r"(^|/)(transformer/(early|late)|blocks)/\w+/kernel$"  # stacked matrices, which Muon can update
 PHONES = ("phone_table", "phone_gate")  # parameters that embed phones; a model of speech alone has none
 
 
@@ -27,8 +27,8 @@ def optimizer(
     """Adam behind a clip of the global gradient norm to `clip` (0: none) (Voicebox 5.1).
 
     `decay` is AdamW's, 0 in the paper; `phones` times the rate is that of the parameters that embed phones. `muon`
-    times the rate is that of the Transformer's kernels under Muon (0: Adam): each layer's update is its momentum made
-    orthogonal by Newton-Schulz iterations (Jordan et al., 2024).
+    times the rate is that of the kernels of stacked layers under Muon (0: Adam): each layer's update is its momentum
+    made orthogonal by Newton-Schulz iterations (Jordan et al., 2024).
     """
     rate = schedule(peak=peak, end=end, warmup=warmup, updates=updates)
     bound = optax.clip_by_global_norm(clip) if clip else optax.identity()
@@ -47,7 +47,7 @@ def _phones(params):
 
 
 def _rules(params):
-    """The rule that updates each parameter: `muon` for the Transformer's kernels, `adam` for all others."""
+    """The rule that updates each parameter: `muon` for the kernels of stacked layers, `adam` for all others."""
 
     def rule(path, _):
         name = jax.tree_util.keystr(path, simple=True, separator="/")
