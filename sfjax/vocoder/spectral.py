@@ -27,6 +27,7 @@ LEAST = 1e-5  # amplitude that a positive correction multiplies in an empty bin
 LARGEST = 4.0  # the logarithm of the factor by which a magnitude is corrected, at most
 RESOLVED = 1500.0  # Hz below which the bands resolve harmonics
 PITCH = (50.0, 500.0)  # Hz
+TYPICAL = 160.0  # Hz: the pitch that the network sees as 0
 LEVEL = 0.5  # standard deviation of the level that training gives a recording, as a natural logarithm
 OCTAVE = 10.0  # 1/s by which the autocorrelation of a longer period counts less, against errors by an octave
 
@@ -71,7 +72,7 @@ class SpectralNet(nn.Module):
         blurred = audio.magnitude(mel, self.spec)
         shown = masks.valid(lengths, mel.shape[1])[..., None]
         period, strength = pitch(blurred, self.spec)
-        seen = jnp.concatenate([mel, strength[..., None], jnp.log(period * 160)[..., None]], axis=-1)
+        seen = jnp.concatenate([mel, strength[..., None], jnp.log(period * TYPICAL)[..., None]], axis=-1)
         x = jnp.where(shown, seen, 0.0).astype(self.dtype)
         x = nn.Dense(self.width, dtype=self.dtype, name="input")(_taps(x, 3))
         x = nn.LayerNorm(dtype=self.dtype, name="input_norm")(x)
