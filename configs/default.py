@@ -147,8 +147,9 @@ def get_config(size: str = "large") -> ConfigDict:
     config.phase.kernel = 3  # frames of a convolution
     config.phase.layers = 3
 
-    # sfjax.vocoder.gan: HiFi-GAN and its discriminators, the networks of task vocode
+    # sfjax.vocoder.gan: HiFi-GAN and its discriminators, networks of task vocode
     config.vocoder = ConfigDict()
+    config.vocoder.network = "hifigan"  # or spectral, which the next section describes
     config.vocoder.channels = 512  # of the first layer; each step of upsampling halves them
     config.vocoder.upsample = (5, 4, 4, 2)  # their product is the hop
     config.vocoder.kernels = (11, 8, 8, 4)  # longer than the step by an even number, or lengths drift
@@ -162,6 +163,14 @@ def get_config(size: str = "large") -> ConfigDict:
     config.vocoder.features = 2.0
     config.vocoder.mel = 45.0
     config.vocoder.begin = 0  # updates by the Mels alone before the discriminators join
+
+    # sfjax.vocoder.spectral.SpectralNet, the other network of task vocode
+    config.spectral = ConfigDict()
+    config.spectral.width = 256
+    config.spectral.blocks = 3
+    config.spectral.expand = 3  # times the width inside a block
+    config.spectral.kernel = 7  # frames of a convolution
+    config.spectral.iterations = 8  # of Griffin-Lim
 
     # sfjax.optim.optimizer
     config.optim = ConfigDict()

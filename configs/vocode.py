@@ -1,11 +1,15 @@
-"""HiFi-GAN: waves from Mels (SpeechFlow 4.4; Kong et al., arXiv 2010.05646).
+"""Vocoders, waves from Mels: HiFi-GAN (SpeechFlow 4.4; Kong et al., arXiv 2010.05646) or, at size box, a spectral one.
 
     sfjax train --config=configs/vocode.py --workdir=runs/vocoder --config.data.train=speech.parquet
+    sfjax train --config=configs/vocode.py:box --workdir=runs/vocoder --config.data.train=speech.parquet
+
+--config.vocoder.network=spectral chooses the spectral vocoder at other sizes: a network of --config.spectral, 1.8 M
+parameters, and Griffin-Lim. tests/benchmarks/README.md, "Vocoder", compares both with Griffin-Lim alone.
 
 Mels are those of the recordings; for those of a model, `sfjax predict` writes them as configs/phase.py says, then
---config.task.mels=predicted --config.init_from=runs/vocoder. The original: 2.5M updates of 16 segments of 8192 samples.
-On one CPU core 64 channels take 1,000 updates of 4 s by the Mels alone and 250 against discriminators in 50 minutes:
-PESQ 1.16 where Griffin-Lim has 3.55; README.md has the command.
+--config.task.mels=predicted --config.init_from=runs/vocoder. The original HiFi-GAN: 2.5M updates of 16 segments of
+8192 samples. On one CPU core 64 channels take 1,000 updates of 4 s by the Mels alone and 250 against discriminators in
+50 minutes: PESQ 1.16 where Griffin-Lim has 3.55.
 """
 
 from sfjax.configs import default
@@ -18,7 +22,13 @@ def get_config(size: str = "large"):
     config.precision = "fp32"
     config.task.name = "vocode"
     config.task.mels = "clean"
-    if size in ("tiny", "box", "small"):
+    if size == "box":
+        config.vocoder.network = "spectral"
+        config.data.buckets = (1.0,)
+        config.data.seconds = 24.0
+        config.optim.updates = 4000
+        return config
+    if size in ("tiny", "small"):
         config.vocoder.channels = 128
         config.vocoder.discriminators = 0.25
     config.data.buckets = (2.0,)  # a segment is cut from each crop

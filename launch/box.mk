@@ -59,7 +59,7 @@ runs/speak/trained: runs/base/trained data/phones.parquet
 	$(call train,speak,$(from_base) --config.data.train=data/phones.parquet)
 # 10 minutes
 runs/durations/trained: data/phones.parquet ; $(call train,durations,--config.data.train=$<)
-# 3 hours
+# 1 hour
 runs/vocoder/trained: data/speech.parquet data/more_clean.parquet
 	$(call train,vocode,--config.data.train=data/speech.parquet$(comma)data/more_clean.parquet)
 

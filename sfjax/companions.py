@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from sfjax import audio, precision, release, tasks
 from sfjax.errors import UserError
 from sfjax.text.durations import DurationModel
-from sfjax.vocoder import gan, hifigan
+from sfjax.vocoder import gan, hifigan, networks
 from sfjax.vocoder.hifigan import Vocoder
 from sfjax.vocoder.phase import PhaseNet
 from sfjax.voice import Timing
@@ -54,7 +54,7 @@ def load_vocoder(path: str | Path, spec: audio.MelSpec) -> Vocoder:
     if wrong:
         differ = ", ".join(f"{name} {getattr(own, name)} there and {getattr(spec, name)} here" for name in wrong)
         raise UserError(f"{path} is a vocoder of other Mels ({differ}); train one on these")
-    return Vocoder(gan.generator(found.config["vocoder"], own), jax.device_put(gan.released(params)), own.mean, own.std)
+    return Vocoder(networks.make(found.config, own), jax.device_put(gan.released(params)), own.mean, own.std)
 
 
 def load_timing(folder: str | Path) -> Timing:

@@ -80,7 +80,7 @@ def edit(
             lengths[place] = round(pause / hop)
     said = said._replace(lengths=tuple(lengths))
     question = _question(model, wave, line, change.old, said)
-    found = voiced(model, regenerate(model, [question.gap], seed, options), seed)
+    found = voiced(model, regenerate(model, [question.gap], seed, options))
     made = spliced(model, recording, rate, question, found[0])
     unknown = list(dict.fromkeys(word.text for word in words[slice(*change.new)] if not word.known))
     start = question.span[0]
@@ -204,7 +204,7 @@ def infill(
     origin = np.where(lost, -1, np.arange(total)).astype(np.int32)
     whole = Gap(wave, origin, np.zeros(total, np.int32))
     questions = [_cut(model, whole, span) for span in spans]
-    waves = voiced(model, regenerate(model, [question.gap for question in questions], seed, options), seed)
+    waves = voiced(model, regenerate(model, [question.gap for question in questions], seed, options))
     pieces = [
         _piece(model, recording, rate, question, found, exact)
         for question, found, exact in zip(questions, waves, gaps, strict=True)

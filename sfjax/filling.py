@@ -124,7 +124,7 @@ def mels(model: Any, waves: Sequence[Float[np.ndarray, " _"]]) -> list[Float[np.
 _mels = jax.jit(audio.log_mel, static_argnums=1)
 
 
-def voiced(model: Any, mels: Sequence[Float[np.ndarray, "_ mels"]], seed: int) -> list[Float[np.ndarray, " _"]]:
+def voiced(model: Any, mels: Sequence[Float[np.ndarray, "_ mels"]]) -> list[Float[np.ndarray, " _"]]:
     """The waves of Mels by the model's vocoder, or by Griffin-Lim where it has none."""
     found = {}
     for places in _batches(model, list(map(len, mels))):
@@ -135,7 +135,7 @@ def voiced(model: Any, mels: Sequence[Float[np.ndarray, "_ mels"]], seed: int) -
         for row, mel in enumerate(group):
             given[row, : len(mel)], counts[row] = mel, len(mel)
         network, *rest = model.vocoder or (None,)
-        made = _voiced(tuple(rest), given, counts, jax.random.key(seed), spec=model.spec, network=network)
+        made = _voiced(tuple(rest), given, counts, spec=model.spec, network=network)
         found |= {
             place: wave[: len(mels[place]) * model.spec.hop]
             for place, wave in zip(places, np.asarray(made), strict=False)
@@ -148,12 +148,11 @@ def _voiced(
     vocoder: tuple,
     mels: Float[Array, "batch frames mels"],
     counts: Int[Array, " batch"],
-    key: Key[Array, ""],
     *,
     spec: audio.MelSpec,
     network: Any,
 ) -> Float[Array, "batch samples"]:
     if network is None:
-        return griffin_lim(mels, spec, key, iterations=ITERATIONS, lengths=counts * spec.hop)
+        return griffin_lim(mels, spec, iterations=ITERATIONS, lengths=counts * spec.hop)
     params, mean, std = vocoder
     return network.apply({"params": params}, (mels * spec.std + spec.mean - mean) / std, counts)

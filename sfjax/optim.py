@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 import optax.contrib
 
-KERNELS = r"(^|/)transformer/(early|late)/\w+/kernel$"  # the Transformer's matrices, which Muon can update
+KERNELS = r"(^|/)(transformer/(early|late)|blocks)/\w+/kernel$"  # stacked matrices, which Muon can update
 PHONES = ("phone_table", "phone_gate")  # parameters that embed phones; a model of speech alone has none
 
 
@@ -27,7 +27,7 @@ def optimizer(
     """Adam behind a clip of the global gradient norm to `clip` (0: none) (Voicebox 5.1).
 
     `decay` is AdamW's, 0 in the paper; `phones` times the rate is that of the parameters that embed phones. `muon`
-    times the rate is that of the Transformer's kernels under Muon (0: Adam): the update of each layer's kernel is its
+    times the rate is that of the kernels of stacked layers under Muon (0: Adam): the update of each layer's kernel is its
     momentum, made orthogonal by Newton-Schulz iterations (arXiv 2502.16982; optax.contrib.scale_by_muon).
     """
     rate = schedule(peak=peak, end=end, warmup=warmup, updates=updates)
@@ -47,7 +47,7 @@ def _phones(params):
 
 
 def _rules(params):
-    """The rule that updates each parameter: `muon` for the Transformer's kernels, `adam` for all others."""
+    """The rule that updates each parameter: `muon` for the kernels of stacked layers, `adam` for all others."""
 
     def rule(path, _):
         name = jax.tree_util.keystr(path, simple=True, separator="/")

@@ -123,7 +123,7 @@ def _said(model, asked, folder, seed, options):
         for part in range(len(one.gaps))
     ]
     prompts = [one.prompt for one in asked.values()]
-    found = voiced(model, [*regenerate(model, gaps, seed, options, numbers=numbers), *mels(model, prompts)], seed)
+    found = voiced(model, [*regenerate(model, gaps, seed, options, numbers=numbers), *mels(model, prompts)])
     answers, again = iter(found[: len(gaps)]), found[len(gaps) :]
     rate = model.spec.sample_rate
     for (name, one), wave in zip(asked.items(), again, strict=True):

@@ -40,8 +40,8 @@ NAMES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}  # of types, in
 # What of a config leaves the machine: sections, less the fields in which paths stand
 KEPT = {
     "precision": (), "process": (), "mel": (), "model": (), "task": (), "lora": (), "phase": (), "vocoder": (),
-    "sample": (), "infer": (), "seed": (), "optim": (), "ema": (), "accumulate": (), "data": ("train", "valid"),
-    "mix": ("noise",), "degrade": ("rooms",), "mixture": ("noise",),
+    "spectral": (), "sample": (), "infer": (), "seed": (), "optim": (), "ema": (), "accumulate": (),
+    "data": ("train", "valid"), "mix": ("noise",), "degrade": ("rooms",), "mixture": ("noise",),
 }  # fmt: skip
 EXPORTED = {"format": int, "step": int, "averaged": bool, "frozen": dict, "figures": dict}
 HUB = re.compile(r"hf:/{1,2}([\w.-]+/[\w.-]+)(?:@(.+))?")  # one slash where it has been a Path

@@ -46,6 +46,7 @@ RULES = (
     (r"(time_scale|phone_gate|phone_table|copy_table)$", PartitionSpec()),
     (r"(^|/)(generator|discriminators)/", PartitionSpec()),
     (r"(first|second)_\d+/(kernel|bias)$", PartitionSpec()),
+    (r"(^|/)blocks/(taps|scale|(up|down)/(kernel|bias))$", PartitionSpec()),
     (r"(^|/)(step|count|skipped|streak|ns_coeffs|scale/value|scale/steps)$", PartitionSpec()),
 )
 

@@ -29,7 +29,7 @@ from sfjax.objective import Batch, Objective, estimation
 from sfjax.process import process
 from sfjax.text import durations
 from sfjax.validation import Validation
-from sfjax.vocoder import gan, phase
+from sfjax.vocoder import gan, networks, phase
 
 OWN = (*optim.PHONES, "copy_table")  # parameters of some tasks alone
 
@@ -163,7 +163,7 @@ def program(config: Any) -> Program:
         step, seed=config.seed, error=made.error(task), tx=tx, rate=rate, policy=policy, decay=config.ema,
         pieces=config.accumulate, early=config.early,
     )  # fmt: skip
-    if isinstance(task, tasks.Vocode):
+    if isinstance(task, tasks.Vocode) and networks.is_adversarial(config):
         tx = gan.optimizers(rule)
         advance = functools.partial(
             gan.step, section=config.vocoder, task=task, spec=spec, seed=config.seed, rule=rule, rate=rate,
@@ -184,7 +184,7 @@ def _objective(config, task, spec, adapter, how, dtype):
     if isinstance(task, tasks.Phase):
         return phase.objective(phase.PhaseNet(**config.phase, spec=spec, dtype=dtype))
     if isinstance(task, tasks.Vocode):
-        return gan.objective(config.vocoder, spec)
+        return networks.objective(config, spec)
     if isinstance(task, tasks.Durations):
         return durations.objective(
             durations.DurationModel(**config.model, phones=phones, size=config.mel.bands, dtype=dtype)

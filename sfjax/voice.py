@@ -165,7 +165,7 @@ def speak(
     lap("durations")
     mels = regenerate(model, asked.gaps, seed, options)
     lap("mel")
-    waves = voiced(model, mels, seed)
+    waves = voiced(model, mels)
     lap("wave")
     wave, whole = joined(model, asked, waves)
     words = timing.times(whole, hop_seconds=hop)

@@ -14,7 +14,7 @@ from sfjax.__main__ import main
 from sfjax.configs import default, paper
 from sfjax.data import degrade, examples, mixing
 from sfjax.text import durations
-from sfjax.vocoder import discriminators, gan, hifigan, phase
+from sfjax.vocoder import discriminators, gan, hifigan, networks, phase, spectral
 
 NAMES = sorted(path.stem for path in Path(configs.__path__[0]).glob("*.py") if path.stem not in ("__init__", "paper"))
 ROWS = [("paper", f"{row},{size}") for row in paper.ROWS for size in ("tiny", "large")]
@@ -63,7 +63,15 @@ def test_every_section_binds_to_its_consumer(name, size):
     assert set(config.phase) == keywords(phase.PhaseNet) - {"spec", "dtype", "parent", "name"}
     sizes = keywords(hifigan.Generator) - {"mels", "dtype", "parent", "name"}
     judges = keywords(discriminators.Discriminators) - {"channels", "dtype", "parent", "name"}
-    assert set(config.vocoder) == sizes | judges | {*hifigan.Weights._fields, "discriminators", "frames", "begin"}
+    assert set(config.vocoder) == sizes | judges | {
+        *hifigan.Weights._fields,
+        "discriminators",
+        "frames",
+        "begin",
+        "network",
+    }
+    assert set(config.spectral) == keywords(spectral.SpectralNet) - {"spec", "dtype", "parent", "name"}
+    networks.make(config, audio.MelSpec(**config.mel))
     assert gan.generator(config.vocoder, audio.MelSpec(**config.mel)).channels == config.vocoder.channels
     assert config.process in process.PROCESSES
     assert set(config.optim) == given(optim.optimizer)

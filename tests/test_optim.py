@@ -88,6 +88,12 @@ def test_muon_turns_kernels_by_about_one_in_every_direction_and_leaves_the_rest_
         np.testing.assert_allclose(np.abs(adam), 1.0, rtol=1e-3)
 
 
+def test_muon_updates_the_stacked_blocks_of_other_networks_as_well():
+    gradient = stacked(2)
+    blocks = muon({"blocks": gradient["transformer"]["early"]})["blocks"]
+    jax.tree.map(np.testing.assert_array_equal, blocks, muon(gradient)["transformer"]["early"])
+
+
 def test_phones_keep_their_rate_under_muon():
     plain, faster = muon(stacked(2)), muon(stacked(2), phones=10.0)
     assert float(faster.pop("phone_gate")) == pytest.approx(10 * float(plain.pop("phone_gate")))

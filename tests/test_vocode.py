@@ -126,12 +126,12 @@ def test_a_model_with_a_vocoder_speaks_by_it(folder, speaker, spec):
     model = infer.load(run, vocoder=folder)
     mel = np.random.default_rng(0).standard_normal((40, 80)).astype(np.float32)
     wanted = vocoder.network.apply({"params": vocoder.params}, jnp.asarray(mel)[None], jnp.array([40]))[0]
-    np.testing.assert_allclose(filling.voiced(model, [mel], 0)[0], wanted, atol=1e-5)
+    np.testing.assert_allclose(filling.voiced(model, [mel])[0], wanted, atol=1e-5)
     shifted = dataclasses.replace(model, vocoder=vocoder._replace(mean=0.0, std=1.0))
     wanted = vocoder.network.apply(
         {"params": vocoder.params}, jnp.asarray(mel * spec.std + spec.mean)[None], jnp.array([40])
     )[0]
-    np.testing.assert_allclose(filling.voiced(shifted, [mel], 0)[0], wanted, atol=1e-5)
+    np.testing.assert_allclose(filling.voiced(shifted, [mel])[0], wanted, atol=1e-5)
 
 
 def test_a_vocoder_of_other_mels_is_refused_by_their_settings(folder, spec, toy_config, tmp_path):

@@ -292,7 +292,7 @@ def test_what_fills_a_gap_is_what_was_found_at_the_same_place(model, story):
     lost = [160 * f - 240 < gap[1] and 160 * f + 400 > gap[0] for f in range(frames)]  # windows that it touches
     origin = np.where(lost, -1, np.arange(frames)).astype(np.int32)
     asked = filling.Gap((wave.mean(axis=1) / 32768).astype(np.float32), origin, np.zeros(frames, np.int32))
-    found = filling.voiced(model, filling.regenerate(model, [asked], 0, STEPS), 0)[0]
+    found = filling.voiced(model, filling.regenerate(model, [asked], 0, STEPS))[0]
     wanted = np.clip(np.rint(32768 * found[slice(*gap)]), -32768, 32767)
     for channel in made[slice(*gap)].T:
         np.testing.assert_allclose(channel, wanted, atol=2)

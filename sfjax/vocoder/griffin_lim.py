@@ -1,39 +1,94 @@
-"""A wave from Mels alone, without weights: the fast Griffin-Lim algorithm (Perraudin et al., WASPAA 2013)."""
+"""Waves from magnitudes alone: the fast Griffin-Lim algorithm from a phase-locked start."""
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Complex, Float, Int
 
 from sfjax import audio
 
-MOMENTUM = 0.99  # the authors' α: how far each step goes beyond the last
+MOMENTUM = 0.99  # α of the fast algorithm: how far each step extrapolates the last one
+QUIET = 1e-6  # amplitude at which logarithms of magnitudes level off
+STEADY = 2.0  # bins by which the frequency of a peak may change from frame to frame and still glide
 
 
 def griffin_lim(
     mel: Float[Array, "batch frames mels"],
     spec: audio.MelSpec,
-    key: Key[Array, ""],
     *,
     iterations: int,
     lengths: Int[Array, " batch"] | None = None,
 ) -> Float[Array, "batch samples"]:
     """Waves of frames · hop samples whose amplitude spectra come close to those of normalised log-Mel frames.
 
-    The phases start at random, the same for every example, and are found in `iterations` transforms there and back.
     With `lengths`, in samples, each wave is the one it is alone, and nothing behind its end means anything.
     """
     magnitude = audio.magnitude(mel, spec)
-    places = jnp.arange(magnitude.shape[1])  # a frame's phases follow from its number: padding does not change them
-    draw = lambda place: jax.random.uniform(jax.random.fold_in(key, place), magnitude.shape[2:], maxval=2 * jnp.pi)
-    start = jnp.exp(1j * jax.vmap(draw)(places))
+    return refine(magnitude, locked_phase(magnitude, spec), spec, iterations=iterations, lengths=lengths)
 
-    def improve(_, carry):
+
+def refine(
+    magnitude: Float[Array, "batch frames bins"],
+    phase: Complex[Array, "batch frames bins"],
+    spec: audio.MelSpec,
+    *,
+    iterations: int,
+    lengths: Int[Array, " batch"] | None = None,
+) -> Float[Array, "batch samples"]:
+    """Waves of `magnitude` by `iterations` of fast Griffin-Lim from `phase`, numbers of size 1.
+
+    `lengths` are in samples. Source: Perraudin et al., "A fast Griffin-Lim algorithm", WASPAA 2013.
+    """
+
+    def improve(carry, _):
         phase, last = carry
         now = audio.stft(audio.istft(magnitude * phase, spec, lengths), spec, lengths)
-        return audio.unit(now + MOMENTUM * (now - last)), now
+        return (audio.unit(now + MOMENTUM * (now - last)), now), None
 
-    first = jnp.broadcast_to(start, magnitude.shape)
-    phase, _ = jax.lax.fori_loop(0, iterations, improve, (first, jnp.zeros_like(first)))
+    (phase, _), _ = jax.lax.scan(improve, (phase, jnp.zeros_like(phase)), None, length=iterations)
     return audio.istft(magnitude * phase, spec, lengths)
+
+
+def locked_phase(
+    magnitude: Float[Array, "batch frames bins"], spec: audio.MelSpec
+) -> Complex[Array, "batch frames bins"]:
+    """A phase for each bin, as a number of size 1, from magnitudes alone.
+
+    Each peak of a frame is a sinusoid. Its frequency is the top of the parabola through three log magnitudes, its phase
+    continues the phase that its bin had in the frame before, and the bins around it share this phase. A frame's phases
+    follow from it and the frames before it. Source: single-pass spectrogram inversion (Beauregard et al., DSP 2015)
+    with the phase locking of Laroche and Dolson (1999).
+    """
+    nearest, frequency = _peaks(magnitude)
+    at = lambda values, bins: jnp.take_along_axis(values, bins, axis=-1)
+
+    def advance(carry, frame):
+        cycles, before = carry
+        nearest, now = frame
+        before = at(before, nearest)
+        mean = jnp.where(jnp.abs(now - before) < STEADY, (now + before) / 2, now)
+        cycles = (at(cycles, nearest) + mean * spec.hop / spec.n_fft) % 1.0
+        return (cycles, now), cycles
+
+    start = (jnp.zeros_like(frequency[:, 0]), frequency[:, 0])
+    _, cycles = jax.lax.scan(advance, start, (nearest.swapaxes(0, 1), frequency.swapaxes(0, 1)))
+    bins = jnp.arange(magnitude.shape[-1])
+    centre = bins * (spec.window // 2) % spec.n_fft / spec.n_fft  # `audio.stft` counts from the start of the window
+    return jnp.exp(2j * jnp.pi * (cycles.swapaxes(0, 1) - centre))
+
+
+def _peaks(magnitude):
+    """For each bin the bin of the nearest peak, and the frequency of this peak in bins."""
+    level = jnp.log(magnitude + QUIET)
+    left, middle, right = level[..., :-2], level[..., 1:-1], level[..., 2:]
+    is_peak = (middle > left) & (middle >= right)
+    curve = jnp.where(is_peak, left - 2 * middle + right, -1.0)
+    edges = ((0, 0), (0, 0), (1, 1))
+    offset = jnp.pad(jnp.where(is_peak, (left - right) / 2 / curve, 0.0), edges)
+    bins, last = jnp.arange(level.shape[-1]), level.shape[-1] - 1
+    is_peak = jnp.pad(is_peak, edges)
+    below = jax.lax.cummax(jnp.where(is_peak, bins, -2 * last), axis=2)
+    above = -jax.lax.cummax(jnp.where(is_peak, -bins, -2 * last), axis=2, reverse=True)
+    nearest = jnp.clip(jnp.where(bins - below <= above - bins, below, above), 0, last)
+    return nearest, jnp.take_along_axis(bins + offset, nearest, axis=-1)

@@ -133,9 +133,12 @@ def _conv(width, kernel, dtype, dilation=1, *, name):
 
 
 class Vocoder(NamedTuple):
-    """A generator, its parameters, and how the Mels that it takes are normalised: (natural logarithm − mean) / std."""
+    """A network from Mels to waves, its parameters, and how the Mels that it takes are normalised.
 
-    network: Generator
+    That is (natural logarithm − mean) / std.
+    """
+
+    network: Any
     params: Any
     mean: float
     std: float

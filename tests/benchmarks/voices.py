@@ -155,7 +155,7 @@ class Voice:
 
     def again(self, waves: Sequence[Float[np.ndarray, " _"]]) -> list[Float[np.ndarray, " _"]]:
         """Recordings made again from their Mels."""
-        return filling.voiced(self.model, filling.mels(self.model, waves), self.seed)
+        return filling.voiced(self.model, filling.mels(self.model, waves))
 
     def prompt(self, one: Utterance) -> voice.Prompt:
         """About three seconds of a recording, fewer if the model takes no more."""
@@ -171,7 +171,7 @@ class Voice:
         """Lines of known lengths after their prompts."""
         gaps = [voice.gap(self.model, line, prompt) for prompt, line in asked]
         mels = filling.regenerate(self.model, gaps, self.seed, self.options)
-        waves = filling.voiced(self.model, mels, self.seed)
+        waves = filling.voiced(self.model, mels)
         known = [sum(prompt.line.lengths) * self.spec.hop for prompt, _ in asked]
         return [wave[start:] for wave, start in zip(waves, known, strict=True)]
 
