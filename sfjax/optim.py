@@ -27,7 +27,7 @@ def optimizer(
     """Adam behind a clip of the global gradient norm to `clip` (0: none) (Voicebox 5.1).
 
     `decay` is AdamW's, 0 in the paper; `phones` times the rate is that of the parameters that embed phones. `muon`
-    times the rate is that of the kernels of stacked layers under Muon (0: Adam): the update of each layer's kernel is its
+    times the rate is that of the kernels of stacked layers under Muon (0: Adam): the update of each kernel is its
     momentum, made orthogonal by Newton-Schulz iterations (arXiv 2502.16982; optax.contrib.scale_by_muon).
     """
     rate = schedule(peak=peak, end=end, warmup=warmup, updates=updates)
