@@ -27,6 +27,7 @@ from sfjax.journal import Journal, Silence, Trace
 from sfjax.model import PRECONDITIONS, Estimator
 from sfjax.objective import Batch, Objective, estimation
 from sfjax.process import process
+from sfjax.tasks.separate import ALIGNMENT
 from sfjax.text import durations
 from sfjax.validation import Validation
 from sfjax.vocoder import gan, networks, phase
@@ -200,7 +201,7 @@ def _check_network(config, task):
     patch, precondition = config.model.patch, config.model.precondition
     if patch < 1:
         raise UserError(f"model.patch wants 1 or more frames, got {patch}; take 1 or 2")
-    if tasks.copies(task) and tasks.separate.ALIGNMENT % patch:
+    if tasks.copies(task) and ALIGNMENT % patch:
         raise UserError(f"aligned copies need a model.patch of 1, 2 or 4 frames, got {patch}; take 2")
     if precondition not in ("none", *PRECONDITIONS):
         raise UserError(f"unknown model.precondition {precondition!r}; choose from none, {', '.join(PRECONDITIONS)}")

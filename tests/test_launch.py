@@ -53,7 +53,7 @@ def cluster(tmp_path):
 
 
 def test_every_script_is_clean_and_begins_with_the_command_that_starts_it():
-    assert len(SCRIPTS) == 8
+    assert len(SCRIPTS) == 9
     shellcheck = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     done = subprocess.run([shellcheck, *SCRIPTS, LAUNCH.parent / ".ci/run"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout

@@ -26,11 +26,12 @@ def test_every_leaf_of_a_state_has_a_rule(size):
     places = sharding.shardings(state, sharding.mesh(data=-1, fsdp=1, tensor=1))
     up = places.params["transformer"]["early"]["up"]["kernel"].spec
     assert up == PartitionSpec(None, "fsdp", "tensor")
-    # the moments of Adam lie where their parameters do
+    # the moments lie where their parameters do, those of Adam or of Muon
+    leaves = jax.tree_util.tree_leaves_with_path(places.opt_state)
     moments = [
-        leaf for leaf in jax.tree.leaves(places.opt_state, is_leaf=lambda s: hasattr(s, "mu")) if hasattr(leaf, "mu")
+        place.spec for path, place in leaves if "mu" in str(path) and "'early'" in str(path) and "'up'" in str(path)
     ]
-    assert moments[0].mu["transformer"]["early"]["up"]["kernel"].spec == up
+    assert moments.count(up) == 1 and len(moments) == 2  # of the kernel and of its bias
 
 
 def test_the_momentum_of_muon_lies_where_its_kernels_do():
