@@ -120,10 +120,15 @@ def _functions(model, params, options) -> dict[str, tuple[Callable, dict[str, ja
     spec, network = model.spec, model.network
     restored = lambda: jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, jnp.float32), params)
 
-    def sample(x0, condition, lengths, **labels):
+    known = {"phones": len(model.phones), "copy": network.copies}
+    names = [name for name, count in known.items() if count]
+
+    def sample(x0, condition, lengths, *labels):
         held = {"params": restored()}
         apply = lambda x, t, inputs, lengths: network.apply(held, x, t, lengths=lengths, **inputs)
-        return model.process.sample(apply, x0, {"condition": condition, **labels}, lengths, **options)
+        return model.process.sample(
+            apply, x0, {"condition": condition, **dict(zip(names, labels, strict=True))}, lengths, **options
+        )
 
     def enhance(waves, lengths, seed):
         return infer._waves(
@@ -136,8 +141,7 @@ def _functions(model, params, options) -> dict[str, tuple[Callable, dict[str, ja
     batch, frames = jax.export.symbolic_shape("batch, frames", constraints=[least])
     array = jax.ShapeDtypeStruct
     mel, lengths = array((batch, frames, spec.bands), jnp.float32), array((batch,), jnp.int32)
-    known = {"phones": len(model.phones), "copy": network.copies}
-    labels = {name: array((batch, frames), jnp.int32) for name, count in known.items() if count}
+    labels = {name: array((batch, frames), jnp.int32) for name in names}
     made = {"sample": (sample, {"x0": mel, "condition": mel, "lengths": lengths, **labels})}
     if tasks.choose(model.task, tasks.Enhance):
         waves, seed = array((batch, spec.hop * frames), jnp.float32), array((), jnp.uint32)
