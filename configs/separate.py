@@ -28,6 +28,7 @@ def get_config(size: str = "large"):
     config.optim.peak = 3e-5  # from scratch: 5e-5
     config.optim.end = 0.0
     config.optim.updates = 2_900_000  # 85 epochs of 360 h, of which each utterance is once the first speaker
+    config.lora.train = "copy_table"  # the embedding of copies, beside adapters
     config.infer.seconds = 8.0  # of a mixture
     if size == "box":
         config.early = 0.8

@@ -24,6 +24,7 @@ def get_config(size: str = "large"):
             "separate": {"name": "separate", "speakers": 2, "drop": 0.3, "order": "best", "copies": "aligned"},
         }
     )
+    config.lora.train = "copy_table|phone_"  # embeddings of copies and phones, beside adapters
     config.data.seconds = 75.0
     config.optim.peak = 2e-5
     config.optim.end = 0.0
