@@ -121,7 +121,7 @@ def _enhancing(train: str, **changes: Any) -> Row:
     )
 
 
-PLAIN = {"task.order": "random", "task.copies": "plain", "infer.wave": "inverse"}
+PLAIN = {"task.order": "random", "task.copies": "plain", "task.mask": 0.0, "task.cluster": 0.0, "infer.wave": "inverse"}
 
 
 def _separating(speakers: int, noise: str, **changes: Any) -> Row:
@@ -146,7 +146,7 @@ def _several(**changes: Any) -> Row:
     parts = {"enhance": "dns2020.parquet:10", "separate": "librispeech_360.parquet:4", "speak": "phones.parquet:1"}
     train = ",".join(f"{name}=data/{manifest}" for name, manifest in parts.items())
     data = {"data.train": train, "data.valid": train.replace("dns2020", "voicebank")}
-    several = {"task.separate.order": "random", "task.separate.copies": "plain"}
+    several = {f"task.separate.{name.removeprefix('task.')}": value for name, value in PLAIN.items() if "task" in name}
     return _tuned("several", **{"task.speak": task, **several, "mixture.noise": "data/wham.parquet", **data, **changes})
 
 

@@ -21,10 +21,13 @@ def get_config(size: str = "large"):
         {
             "name": "several",
             "enhance": {"name": "enhance", "drop": 0.3},
-            "separate": {"name": "separate", "speakers": 2, "drop": 0.3, "order": "best", "copies": "aligned"},
+            "separate": {
+                "name": "separate", "speakers": 2, "drop": 0.3, "order": "best", "copies": "aligned",
+                "mask": 6.0, "cluster": 3.0,
+            },
         }
-    )
-    config.lora.train = "copy_table|phone_"  # embeddings of copies and phones, beside adapters
+    )  # fmt: skip
+    config.lora.train = "copy_table|embedding|phone_"  # of copies, bins and phones, beside adapters
     config.data.seconds = 75.0
     config.optim.peak = 2e-5
     config.optim.end = 0.0

@@ -36,15 +36,14 @@ def loss(
     weight: Float[Array, "batch frames"],
     x0: Float[Array, "batch frames mels"],
     t: Float[Array, " batch"],
-    copy: Int[Array, "batch frames"] | None = None,
-    *,
-    sources: int = 1,
+    compare: Callable | None = None,
 ) -> flow.Error:
-    """The squared distance of `field(x_t, t)` from v, over the frames of weight one; orders as in `flow.loss`."""
+    """The squared distance of `field(x_t, t)` from v, over the frames of weight one; `compare` as in `flow.loss`."""
     alpha, sigma = (each[:, None, None] for each in schedule(t))
-    v = field(alpha * x1 + sigma * x0, t)
+    xt = alpha * x1 + sigma * x0
+    v = field(xt, t)
     squared = lambda x1: flow.weighted(jnp.square(v - (alpha * x0 - sigma * x1)), weight)
-    error = flow.best_order_error(squared, x1, t, copy, sources) if sources > 1 else squared(x1)
+    error = squared(x1) if compare is None else compare(squared, alpha * xt - sigma * v)
     return flow.Error(error.sum(), weight.sum() * x1.shape[-1])
 
 

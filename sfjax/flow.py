@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -66,19 +65,17 @@ def loss(
     weight: Float[Array, "batch frames"],
     x0: Float[Array, "batch frames mels"],
     t: Float[Array, " batch"],
-    copy: Int[Array, "batch frames"] | None = None,
-    *,
-    sources: int = 1,
+    compare: Callable | None = None,
 ) -> Error:
     """The squared distance of `field(x_t, t)` from the path's velocity, over the frames of weight one (Eq. 4 and 5).
 
-    With two or more `sources`, joined in time and numbered from 1 by `copy`, an example at t = 0 has the error of its
-    best order: see `best_order_error`.
+    `compare(squared, estimate)` gives the error of each frame another way, as `sfjax.sources.error` does: from
+    `squared`, a function of x1, and from the `estimate` of x1 that the field leads to in one step.
     """
     xt, _ = path(x0, x1, t)
     v = field(xt, t)
     squared = lambda x1: weighted(jnp.square(v - path(x0, x1, t)[1]), weight)
-    error = best_order_error(squared, x1, t, copy, sources) if sources > 1 else squared(x1)
+    error = squared(x1) if compare is None else compare(squared, xt + (1 - t[:, None, None]) * v)
     return Error(error.sum(), weight.sum() * x1.shape[-1])
 
 
@@ -87,39 +84,6 @@ def weighted(
 ) -> Float[Array, "batch frames"]:
     """The error of each frame; a frame of weight 0 may hold anything, and 0 · inf is not 0."""
     return jnp.where(weight > 0, squared.sum(axis=-1) * weight, 0.0)
-
-
-def best_order_error(
-    squared: Callable,
-    x1: Float[Array, "batch frames mels"],
-    t: Float[Array, " batch"],
-    copy: Int[Array, "batch frames"],
-    sources: int,
-) -> Float[Array, "batch frames"]:
-    """The error of each frame against `x1`, or at t = 0 against the order of sources that has the smallest error.
-
-    At t = 0 the point is noise and says nothing of the order, so that any order is right: permutation-invariant
-    training (Yu et al., arXiv 1607.00325), at t = 0 as in FLOSS (arXiv 2505.16119). `squared(x1)` is the error of each
-    frame; `copy` numbers the source of each frame, 1 to `sources`, 0 for none. All sources have the same length and
-    follow each other at equal distances. The network runs once: the errors of all pairs of sources are compared.
-    """
-    stride = (copy == 2).argmax(axis=1)[:, None]
-    number = jnp.arange(x1.shape[1])
-    errors = []  # of each frame against the same moment of the source `shift` further on
-    for shift in range(sources):
-        other = number + stride * ((copy - 1 + shift) % sources - (copy - 1))
-        other = jnp.clip(jnp.where(copy > 0, other, number), 0, x1.shape[1] - 1)
-        errors.append(squared(jnp.take_along_axis(x1, other[..., None], axis=1)))
-    shifted = jnp.stack(errors, axis=1)  # [batch, shift, frames]
-    mine = copy[:, None] == 1 + jnp.arange(sources)[:, None]  # [batch, source, frames]
-    pairs = jnp.einsum("btf,bsf->bst", shifted, mine.astype(shifted.dtype))  # [batch, source, shift]
-    orders = np.array(list(itertools.permutations(range(sources))))
-    shifts = (orders - np.arange(sources)) % sources  # [order, source]
-    totals = pairs[:, np.arange(sources), shifts].sum(axis=-1)  # [batch, order]
-    best = jnp.asarray(shifts)[totals.argmin(axis=1)]  # [batch, source]
-    chosen = jnp.where(t[:, None] == 0, best, 0)
-    shift = jnp.take_along_axis(chosen, jnp.maximum(copy - 1, 0), axis=1)  # [batch, frames]
-    return jnp.take_along_axis(shifted, shift[:, None], axis=1)[:, 0]
 
 
 def noise(key: Key[Array, ""], frames: int, mels: int, first: Int[Array, ""] | int = 0) -> Float[Array, "frames mels"]:

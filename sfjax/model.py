@@ -250,7 +250,8 @@ class Transformer(nn.Module):
         positions: Int[Array, "batch frames"] | None = None,
         *,
         train: bool,
-    ) -> Float[Array, "batch frames width"]:
+    ) -> tuple[Float[Array, "batch frames width"], Float[Array, "batch frames width"]]:
+        """The output of the last layer, normalised, and its input."""
         block = Block
         if self.remat != "none":
             block = nn.remat(Block, policy=REMAT[self.remat], prevent_cse=False, static_argnums=(5,))
@@ -272,8 +273,8 @@ class Transformer(nn.Module):
 
         x = x.astype(self.dtype)
         x, kept = scanned(nn.broadcast)(**sizes, skip=False, name="early")(x, shown, positions, None, train)
-        x, _ = scanned(0)(**sizes, skip=True, name="late")(x, shown, positions, kept[::-1], train)
-        return nn.LayerNorm(dtype=self.dtype, name="norm")(x)
+        x, entered = scanned(0)(**sizes, skip=True, name="late")(x, shown, positions, kept[::-1], train)
+        return nn.LayerNorm(dtype=self.dtype, name="norm")(x), entered[-1]
 
 
 def grouped_conv(
@@ -366,7 +367,8 @@ class Estimator(nn.Module):
     `mels` is the number of bands, `patch` the number of frames in a token, `precondition` "none" or a key of
     `PRECONDITIONS`, `conv_*` size the position embedding, `adapter` says which layers have a low-rank path beside them,
     `phones` is the size of the phone inventory, `copies` the number of copies of a recording that the network knows
-    apart (0: none); the rest as in `Transformer`. `dtype` is what layers compute in; the result is float32.
+    apart (0: none); the rest as in `Transformer`. `embedding` numbers for each bin (0: none), from what enters the last
+    layer, are kept as the intermediate "bins": training clusters them (`sfjax.sources`). `dtype` is what layers compute in; the result is float32.
     """
 
     mels: int
@@ -387,6 +389,7 @@ class Estimator(nn.Module):
     adapter: Adapter | None = None
     phones: int = 0
     copies: int = 0
+    embedding: int = 0
 
     @nn.compact
     def __call__(
@@ -433,10 +436,15 @@ class Estimator(nn.Module):
         token = (scale * time_features(t, self.width)).astype(h.dtype)
         h = jnp.concatenate([token[:, None], h], axis=1)
         shown = jnp.pad(shown, ((0, 0), (1, 0)), constant_values=True)
-        h = Transformer(
+        h, before = Transformer(
             self.width, self.layers, self.heads, self.ffn, self.dropout, self.attention_block, self.remat,
             self.unroll, lead=1, adapter=self.adapter, dtype=self.dtype, name="transformer",
         )(h, shown, positions, train=train)  # fmt: skip
+        if self.embedding:
+            size = self.patch * self.mels * self.embedding
+            found = nn.Dense(size, kernel_init=INIT, dtype=self.dtype, name="embedding")(before[:, 1:])
+            found = found.reshape(len(x), -1, self.mels, self.embedding)[:, :frames]
+            self.sow("intermediates", "bins", found.astype(jnp.float32))
         out = nn.Dense(self.patch * self.mels, kernel_init=INIT, dtype=self.dtype, name="output")(h[:, 1:])
         out = out.reshape(out.shape[0], -1, self.mels)[:, :frames].astype(jnp.float32)
         return out if scales is None else scales.skip * x + scales.output * out

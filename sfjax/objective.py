@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from sfjax import audio, flow, sharding, tasks
+from sfjax import audio, flow, sharding, sources, tasks
 from sfjax.model import Estimator
 
 Batch = dict[str, Any]  # what `loader.ARRAYS` names: waves, Mels and labels by name, lengths and task [batch]
@@ -62,15 +62,27 @@ def _error(network, loss, spec, task):
         keys = jax.vmap(functools.partial(jax.random.split, num=2))(keys)
         example = jax.vmap(task.example)(features, (lengths + spec.hop - 1) // spec.hop, keys[:, 0])
         target, weight, count = example.pop("target"), example.pop("weight"), example.pop("length")
-        order = example.pop("order", None)
+        compared, kept = example.pop("sources", None), {}
         x0 = jax.vmap(lambda key: flow.noise(key, target.shape[1], target.shape[2]))(keys[:, 1])
         rngs = {} if dropout is None else {"dropout": dropout}
 
         def field(x, t):
             inputs = {"params": params}
-            return network.apply(inputs, x, t, lengths=count, train=dropout is not None, rngs=rngs, **example)
+            more = dict(lengths=count, train=dropout is not None, rngs=rngs, mutable=["intermediates"])
+            v, found = network.apply(inputs, x, t, **more, **example)
+            kept.update(found.get("intermediates", {}))
+            return v
 
-        return loss(field, target, weight, x0, t, order, sources=tasks.interchangeable(task))
+        if compared is None:
+            return loss(field, target, weight, x0, t)
+        bins = sources.emphasis(compared.pop("mixture"), weight, spec.std)
+        joined, number = sources.Joined(emphasis=bins, **compared), tasks.compared(task)
+        compare = functools.partial(sources.error, x1=target, t=t, joined=joined, count=number, std=spec.std)
+        found = loss(field, target, weight, x0, t, compare)
+        if not network.embedding:
+            return found
+        clusters = sources.cluster_error(*kept["bins"], target, joined, number) * joined.cluster
+        return found._replace(total=found.total + (clusters * weight.sum(axis=1)).sum() * spec.bands)
 
     return error
 
@@ -82,7 +94,7 @@ def _draw(network, sampler, spec, task, options):
         frames = (lengths + spec.hop - 1) // spec.hop
         example = jax.vmap(task.example)(features, frames, keys)
         target, weight, count = example.pop("target"), example.pop("weight"), example.pop("length")
-        example.pop("order", None)
+        example.pop("sources", None)
         apply = lambda x, t, inputs, lengths: network.apply({"params": params}, x, t, lengths=lengths, **inputs)
         x0 = jax.vmap(lambda key: flow.noise(key, target.shape[1], target.shape[2]))(keys)
         x1 = sampler(apply, x0, example, count, **options)

@@ -42,7 +42,7 @@ RULES = (
     (r"transformer/(early|late)/(out|down|skip)/bias$", PartitionSpec()),
     (r"(norm|attention_norm|ffn_norm|norm_\d+)/(scale|bias)$", PartitionSpec()),
     (r"position/conv_\d+/(kernel|bias)$", PartitionSpec()),
-    (r"(input|output)/(kernel|bias)$", PartitionSpec()),
+    (r"(input|output|embedding)/(kernel|bias)$", PartitionSpec()),
     (r"(time_scale|phone_gate|phone_table|copy_table)$", PartitionSpec()),
     (r"(^|/)(generator|discriminators)/", PartitionSpec()),
     (r"(first|second)_\d+/(kernel|bias)$", PartitionSpec()),

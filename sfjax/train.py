@@ -32,7 +32,7 @@ from sfjax.text import durations
 from sfjax.validation import Validation
 from sfjax.vocoder import gan, networks, phase
 
-OWN = (*optim.PHONES, "copy_table")  # parameters of some tasks alone
+OWN = (*optim.PHONES, "copy_table", "embedding")  # parameters of some tasks alone
 
 
 class State(flax.struct.PyTreeNode):
@@ -192,8 +192,9 @@ def _objective(config, task, spec, adapter, how, dtype):
         )
     _check_network(config, task)
     network = Estimator(
-        **config.model, mels=config.mel.bands, adapter=adapter, phones=phones, copies=tasks.copies(task), dtype=dtype
-    )
+        **config.model, mels=config.mel.bands, adapter=adapter, phones=phones, copies=tasks.copies(task),
+        embedding=tasks.embedding(task), dtype=dtype,
+    )  # fmt: skip
     return estimation(network, how, spec)
 
 
@@ -396,7 +397,8 @@ def _first_state(config, saved, like, made, say):
     if config.init_from:
         base, trained = release.weights(config.init_from, ema=True)
         _check_same_function(config, trained.config)
-        # a model that knows no phones, or no copies of a recording, learns them
+        # a model that knows no phones, or no copies of a recording, learns them; one that needs none forgets them
+        base = {name: leaf for name, leaf in base.items() if name in fresh or name not in OWN}
         kept = {name: leaf for name, leaf in lora.base(fresh).items() if name in base or name not in OWN}
         here, there = (jax.tree.map(lambda leaf: leaf.shape, tree) for tree in (kept, base))
         if here != there:

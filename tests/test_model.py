@@ -267,7 +267,7 @@ def test_kept_inputs_are_popped_newest_first():
         params["late"]["skip"]["kernel"] = passed.at[late + 1 :, :32].set(jnp.eye(32))
         entered = x + jnp.eye(3, 32)[: 2 - late].sum(axis=0)
         expected = (entered - entered.mean()) / entered.std()
-        np.testing.assert_allclose(apply({"params": params}, x, shown), expected, atol=1e-4)
+        np.testing.assert_allclose(apply({"params": params}, x, shown)[0], expected, atol=1e-4)
 
 
 def test_time_features_are_sines_of_geometric_frequencies():

@@ -30,7 +30,7 @@ from sfjax.tasks.durations import Durations
 from sfjax.tasks.enhance import Enhance
 from sfjax.tasks.phase import Phase
 from sfjax.tasks.pretrain import Pretrain
-from sfjax.tasks.separate import Separate
+from sfjax.tasks.separate import EMBEDDING, Separate
 from sfjax.tasks.several import Several
 from sfjax.tasks.speak import Speak
 from sfjax.tasks.vocode import Vocode
@@ -91,9 +91,20 @@ def copies(task: Any) -> int:
     return max((part.speakers for part in _separations(task) if part.copies == "aligned"), default=0)
 
 
-def interchangeable(task: Any) -> int:
-    """The most sources of an example whose order is free at t = 0; 1 if every order is fixed."""
-    return max((part.speakers for part in _separations(task) if part.order == "best"), default=1)
+def compared(task: Any) -> int:
+    """The sources of an example that training compares with each other; 0 if it compares none."""
+    found = {part.speakers for part in _separations(task) if part.compared}
+    if len(found) > 1:
+        raise UserError(
+            f"one model cannot compare sources of {' and '.join(map(str, sorted(found)))} speakers; "
+            "train two, or set order=random, mask=0 and cluster=0 in the sections of these tasks"
+        )
+    return max(found, default=0)
+
+
+def embedding(task: Any) -> int:
+    """The size of the embedding of each bin that training clusters; 0 if it clusters none."""
+    return EMBEDDING if any(part.cluster > 0 for part in _separations(task)) else 0
 
 
 def _separations(task):

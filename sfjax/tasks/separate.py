@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from sfjax.errors import UserError
 ORDERS = ("random", "best")
 COPIES = ("plain", "aligned")
 ALIGNMENT = 4  # frames; a copy starts at a multiple of these, so that no token of up to 4 frames holds two copies
+EMBEDDING = 16  # numbers for each bin
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,15 +25,19 @@ class Separate:
     With probability `drop` the condition is nothing. All valid frames count.
 
     `order` is how the sources are ordered in training: "random" draws an order for each example, as in the paper, and
-    "best" draws it as well but takes the order with the smallest error where t = 0 (`sfjax.flow.best_order_error`).
+    "best" draws it as well but takes the order with the smallest error where t = 0 (`sfjax.sources.error`).
     `copies` is how the copies of the mixture are arranged: "plain" joins them at once, as in the paper, and the network
     sees one long recording; "aligned" numbers them for the network, which then knows the same moment in all copies.
+    `mask` and `cluster` are the weights of two errors beside that of the paper, which has 1: of the sources' shares of
+    the mixture, and of the clusters of an embedding of each bin, which only training uses (`sfjax.sources`).
     """
 
     speakers: int
     drop: float
     order: str
     copies: str
+    mask: float
+    cluster: float
 
     phase = "mixture"
 
@@ -41,11 +47,19 @@ class Separate:
         for name, known in (("order", ORDERS), ("copies", COPIES)):
             if getattr(self, name) not in known:
                 raise UserError(f"task.{name} wants {' or '.join(known)}, got {getattr(self, name)!r}")
+        for name in ("mask", "cluster"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(f"task.{name} wants a weight of 0 or more, got {getattr(self, name)}")
 
     @property
     def count(self) -> int:
         """The speakers."""
         return self.speakers
+
+    @property
+    def compared(self) -> bool:
+        """Whether training compares the sources with each other."""
+        return self.order == "best" or self.mask > 0 or self.cluster > 0
 
     @property
     def columns(self) -> dict[str, float]:
@@ -75,8 +89,12 @@ class Separate:
             "condition": inputs["condition"] * masks.keep(key_drop, self.drop),
             "weight": (copy > 0).astype(jnp.float32),
             "length": self.joined_length(length),
-            **({"order": copy} if self.order == "best" else {}),
+            **({"sources": self._compared(copy, inputs["condition"])} if self.compared else {}),
         }
+
+    def _compared(self, copy, mixture):
+        numbers = {"free": self.order == "best", "mask": self.mask, "cluster": self.cluster}
+        return {"copy": copy, "mixture": mixture} | {name: jnp.float32(value) for name, value in numbers.items()}
 
     def joined(self, mels: Float[Array, "sources frames mels"], length: Int[Array, ""]) -> Float[Array, "_ mels"]:
         """The first `length` frames of each source, one after the other; zeros between aligned copies and behind."""

@@ -42,8 +42,8 @@ class Several:
 
         def padded(task, features, length, key):
             found = task.example(features, length, key)
-            found = {name: found.get(name, jnp.zeros(shape.shape, shape.dtype)) for name, shape in every.items()}
-            return {name: _longer(x, frames - len(x)) if x.ndim else x for name, x in found.items()}
+            nothing = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), every)
+            return jax.tree.map(lambda x: _longer(x, frames - len(x)) if x.ndim else x, nothing | found)
 
         branches = [functools.partial(padded, task) for task in self.tasks]
         return jax.lax.switch(features["task"], branches, features, length, key)

@@ -54,7 +54,7 @@ class DurationModel(nn.Module):
         h = jnp.concatenate([known[..., None], spoken], axis=-1)
         h = nn.Dense(self.width, kernel_init=INIT, dtype=self.dtype, name="input")(h)
         position = ConvPos(self.width, self.conv_kernel, self.conv_groups, self.conv_depth, self.dtype, name="position")
-        h = Transformer(
+        h, _ = Transformer(
             self.width, self.layers, self.heads, self.ffn, self.dropout, self.attention_block, self.remat,
             self.unroll, lead=0, adapter=None, dtype=self.dtype, name="transformer",
         )(h + position(h, shown), shown, train=train)  # fmt: skip
