@@ -367,8 +367,9 @@ class Estimator(nn.Module):
     `mels` is the number of bands, `patch` the number of frames in a token, `precondition` "none" or a key of
     `PRECONDITIONS`, `conv_*` size the position embedding, `adapter` says which layers have a low-rank path beside them,
     `phones` is the size of the phone inventory, `copies` the number of copies of a recording that the network knows
-    apart (0: none); the rest as in `Transformer`. `embedding` numbers for each bin (0: none), from what enters the last
-    layer, are kept as the intermediate "bins": training clusters them (`sfjax.sources`). `dtype` is what layers compute in; the result is float32.
+    apart (0: none); the rest as in `Transformer`. `embedding` numbers for each bin (0: none), computed from what enters
+    the last layer, are kept as the intermediate "bins": training clusters them (`sfjax.sources`). `dtype` is what
+    layers compute in; the result is float32.
     """
 
     mels: int

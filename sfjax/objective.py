@@ -62,9 +62,11 @@ def _error(network, loss, spec, task):
         keys = jax.vmap(functools.partial(jax.random.split, num=2))(keys)
         example = jax.vmap(task.example)(features, (lengths + spec.hop - 1) // spec.hop, keys[:, 0])
         target, weight, count = example.pop("target"), example.pop("weight"), example.pop("length")
-        compared, kept = example.pop("sources", None), {}
+        compared = example.pop("sources", None)
         x0 = jax.vmap(lambda key: flow.noise(key, target.shape[1], target.shape[2]))(keys[:, 1])
         rngs = {} if dropout is None else {"dropout": dropout}
+
+        kept: dict[str, Any] = {}
 
         def field(x, t):
             inputs = {"params": params}
@@ -81,7 +83,8 @@ def _error(network, loss, spec, task):
         found = loss(field, target, weight, x0, t, compare)
         if not network.embedding:
             return found
-        clusters = sources.cluster_error(*kept["bins"], target, joined, number) * joined.cluster
+        (bins,) = kept["bins"]
+        clusters = sources.cluster_error(bins, target, joined, number) * joined.cluster
         return found._replace(total=found.total + (clusters * weight.sum(axis=1)).sum() * spec.bands)
 
     return error

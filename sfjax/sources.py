@@ -88,9 +88,10 @@ def error(
     """
     copy, found = joined.copy, places(joined.copy, count)
     true, guess = (shares(mels, found, std) for mels in (x1, estimate))
+    heard = joined.emphasis > 0  # padding may hold anything
     errors = []  # of each frame against the same moment of the source `shift` further on
     for place in found:
-        of_shares = (joined.emphasis * jnp.square(guess - _at(true, place))).sum(axis=-1)
+        of_shares = jnp.where(heard, joined.emphasis * jnp.square(guess - _at(true, place)), 0.0).sum(axis=-1)
         errors.append(squared(_at(x1, place)) + joined.mask[:, None] * of_shares)
     shifted = jnp.stack(errors, axis=1)  # [batch, shift, frames]
     mine = copy[:, None] == 1 + jnp.arange(count)[:, None]  # [batch, source, frames]

@@ -1,7 +1,5 @@
 """Path, loss, guidance and solvers against closed forms."""
 
-import itertools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -49,42 +47,6 @@ def test_the_loss_equals_a_direct_computation():
             count += 1
     assert float(found.total) == pytest.approx(total, rel=1e-5)
     assert float(found.count) == count
-
-
-def orders_by_hand(v, x1, x0, sources):
-    """The smallest squared error over all orders of the sources, for arrays [sources, frames, mels]."""
-    errors = [
-        np.sum((v - (x1[list(order)] - (1 - 1e-5) * x0)) ** 2) for order in itertools.permutations(range(sources))
-    ]
-    return min(errors)
-
-
-@pytest.mark.parametrize("sources", [2, 3])
-def test_at_the_start_the_best_order_counts_and_later_the_given_one(sources):
-    frames, gap = 5, 3  # and between the copies a gap that counts for nothing
-    x0, x1, v = np.random.default_rng(0).standard_normal((3, 6, sources, frames + gap, 4)).astype(np.float32)
-    copy = np.tile(np.where(np.arange(frames + gap) < frames, np.arange(1, sources + 1)[:, None], 0), (6, 1, 1))
-    flat = lambda x: jnp.asarray(x.reshape(6, sources * (frames + gap), *x.shape[3:]))
-    t = jnp.array([0.0, 0.0, 0.0, 0.2, 0.5, 0.9])
-    weight = flat((copy > 0).astype(np.float32))
-    loss = lambda t, **how: flow.loss(lambda xt, t: flat(v), flat(x1), weight, flat(x0), t, **how)
-    found = loss(t, copy=flat(copy), sources=sources)
-    cut = lambda x, b: x[b, :, :frames]
-    best = [orders_by_hand(cut(v, b), cut(x1, b), cut(x0, b), sources) for b in range(3)]
-    given = [np.sum((cut(v, b) - (cut(x1, b) - (1 - 1e-5) * cut(x0, b))) ** 2) for b in range(3, 6)]
-    assert float(found.total) == pytest.approx(sum(best) + sum(given), rel=1e-5)
-    assert float(found.count) == 6 * sources * frames * 4
-    fixed = loss(t)
-    assert float(fixed.total) > float(found.total) and fixed.count == found.count
-
-
-def test_sources_in_the_wrong_order_cost_nothing_at_the_start_and_examples_without_sources_keep_theirs():
-    x1 = jax.random.normal(jax.random.key(0), (2, 8, 4))
-    copy = jnp.stack([jnp.repeat(jnp.array([1, 2]), 4), jnp.zeros(8, jnp.int32)])
-    turned = jnp.roll(x1, 4, axis=1)
-    found = lambda t: flow.loss(lambda xt, t: turned, x1, jnp.ones((2, 8)), 0 * x1, t, copy, sources=2).total
-    assert float(found(jnp.array([0.0, 0.0]))) == pytest.approx(float(jnp.square(turned - x1)[1].sum()), rel=1e-5)
-    assert float(found(jnp.array([0.5, 0.0]))) == pytest.approx(float(jnp.square(turned - x1).sum()), rel=1e-5)
 
 
 def test_guidance_keeps_the_arrangement_of_frames():

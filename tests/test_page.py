@@ -102,7 +102,7 @@ def silent_bar(share, said):
 # What is offered and given
 
 
-TALK = tasks.Separate(speakers=3, drop=0.3, order="random", copies="plain")
+TALK = tasks.Separate(speakers=3, drop=0.3, order="random", copies="plain", mask=0.0, cluster=0.0)
 
 
 @pytest.mark.parametrize(

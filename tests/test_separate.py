@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 import soundfile
 
-from sfjax import infer, metrics, tasks, train
+from sfjax import infer, metrics, release, tasks, train
 from sfjax.data import examples, manifest, mixtures
 from sfjax.errors import UserError
 
 RATE = 16_000
 
 
-def separate(speakers=2, order="random", copies="plain"):
-    return tasks.make(name="separate", speakers=speakers, drop=0.0, order=order, copies=copies)
+def separate(speakers=2, order="random", copies="plain", mask=0.0, cluster=0.0):
+    chosen = dict(order=order, copies=copies, mask=mask, cluster=cluster)
+    return tasks.make(name="separate", speakers=speakers, drop=0.0, **chosen)
 
 
 @pytest.mark.parametrize("length", [1, 17, 19])
@@ -40,14 +41,27 @@ def test_only_a_best_order_leaves_it_to_the_loss_and_only_aligned_copies_are_num
         for copies in ("plain", "aligned"):
             task = separate(order=order, copies=copies)
             keys[order, copies] = set(task.example(features, jnp.int32(25), jax.random.key(0)))
-            assert tasks.interchangeable(task) == (2 if order == "best" else 1)
+            assert tasks.compared(task) == (2 if order == "best" else 0)
             assert tasks.copies(task) == (2 if copies == "aligned" else 0)
     plain = keys["random", "plain"]
-    assert keys["best", "plain"] - plain == {"order"} and keys["random", "aligned"] - plain == {"copy"}
-    assert keys["best", "aligned"] - plain == {"order", "copy"}
+    assert keys["best", "plain"] - plain == {"sources"} and keys["random", "aligned"] - plain == {"copy"}
+    assert keys["best", "aligned"] - plain == {"sources", "copy"}
+    for error in ("mask", "cluster"):
+        assert tasks.compared(separate(**{error: 1.0})) == 2
+    assert tasks.embedding(separate(mask=1.0)) == 0 < tasks.embedding(separate(cluster=1.0))
 
 
-@pytest.mark.parametrize("wrong", [{"order": "worst"}, {"copies": "three"}, {"speakers": 1}])
+def test_separations_of_two_and_of_three_speakers_cannot_be_compared_in_one_model():
+    both = tasks.Several(("two", "three"), (separate(2, order="best"), separate(3, mask=1.0)))
+    with pytest.raises(UserError, match="2 and 3 speakers"):
+        tasks.compared(both)
+    assert tasks.compared(tasks.Several(("two", "three"), (separate(2, order="best"), separate(3)))) == 2
+
+
+WRONG = [{"order": "worst"}, {"copies": "three"}, {"speakers": 1}, {"mask": -1.0}, {"cluster": float("nan")}]
+
+
+@pytest.mark.parametrize("wrong", WRONG)
 def test_a_task_that_cannot_be_is_refused(wrong):
     with pytest.raises(UserError, match="wants"):
         separate(**wrong)
@@ -192,13 +206,27 @@ def test_a_model_of_aligned_copies_separates_recordings_of_any_length(toy_config
         )
         train.run(config, folder)
     model = infer.load(folder, wave=wave)
-    assert model.network.copies == 2
+    assert model.network.copies == 2 and model.network.embedding == 0  # it is for training
     for samples in (16_000, 16_321, 23_457):  # frames that four divides, and that it does not
         mixture = voice(samples / RATE, 0)[:samples]
         waves = model.separate(mixture, RATE)
         assert waves.shape == (2, samples) and np.isfinite(waves).all()
         if wave == "ratio":
             np.testing.assert_allclose(waves.sum(axis=0), mixture, atol=1e-4)
+
+
+def test_what_only_training_clusters_is_not_exported_and_is_new_where_it_is_trained_again(toy_config, tmp_path):
+    shorter = {"optim.updates": 1, "run.valid_batches": 1, "run.pictures": 0, "mix.noise": ""}
+    train.run(toy_config("separate", **shorter), tmp_path / "run")
+    assert "embedding" in release.weights(tmp_path / "run", ema=True)[0]
+    release.export(tmp_path / "run", tmp_path / "given", ema=True, step=None, dtype="float16")
+    assert "embedding" not in release.weights(tmp_path / "given", ema=True)[0]
+    given = {"init_from": str(tmp_path / "given")}
+    train.run(toy_config("separate", **shorter, **given), tmp_path / "again")
+    train.run(
+        toy_config("enhance", **shorter | {"mix.noise": toy_config("enhance").mix.noise}, **given), tmp_path / "other"
+    )
+    assert not {"embedding", "copy_table"} & release.weights(tmp_path / "other", ema=True)[0].keys()
 
 
 # Scores

@@ -10,7 +10,15 @@ from sfjax.errors import UserError
 
 SECTIONS = {
     "enhance": {"name": "enhance", "drop": 0.3},
-    "separate": {"name": "separate", "speakers": 2, "drop": 0.6, "order": "best", "copies": "aligned"},
+    "separate": {
+        "name": "separate",
+        "speakers": 2,
+        "drop": 0.6,
+        "order": "best",
+        "copies": "aligned",
+        "mask": 6.0,
+        "cluster": 3.0,
+    },  # fmt: skip
     "pretrain": {"name": "pretrain", "drop": 0.1, "fraction": (0.7, 1.0), "shortest": 10},
 }
 
@@ -28,9 +36,9 @@ def test_each_example_is_that_of_its_own_task():
         key, length = jax.random.key(number), jnp.int32(17)
         mine = part.example(features, length, key)
         made = jax.jit(task.example)(features | {"task": jnp.int32(number)}, length, key)
-        for name, x in mine.items():
-            np.testing.assert_array_equal(made[name][: len(x)] if x.ndim else made[name], x)
-            assert not x.ndim or (len(made[name]) == 40 and not np.asarray(made[name][len(x) :]).any())
+        for x, there in zip(*map(jax.tree.leaves, (mine, {name: made[name] for name in mine})), strict=True):
+            np.testing.assert_array_equal(there[: len(x)] if x.ndim else there, x)
+            assert not x.ndim or (len(there) == 40 and not np.asarray(there[len(x) :]).any())
 
 
 def test_each_task_drops_its_condition_as_often_as_it_says():
