@@ -72,6 +72,9 @@ def get_config(size: str = "large") -> ConfigDict:
     config.model.conv_depth = 2
     config.model.patch = 1  # frames in a token; the paper's 1; 2 halves the cost of a step
     config.model.precondition = "none"  # the paper's; flow: input and output are scaled by time, see sfjax.flow.scales
+    config.model.residual = (
+        False  # as in the paper; True: the network adds to the condition, to clean what is nearly clean
+    )
     config.model.attention_block = 256  # queries whose scores are held at once; 0: all
     config.model.remat = "full" if size in ("base", "large") else "none"  # none, dots or full: memory for time
     config.model.unroll = 1 if size in ("base", "large") else layers // 2  # layers laid out in a scan step

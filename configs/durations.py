@@ -26,7 +26,7 @@ def get_config(size: str = "large"):
     elif size not in ("tiny", "small"):
         config.model.width, config.model.layers, config.model.heads, config.model.ffn = 512, 8, 8, 2048
         config.model.unroll = 4
-    del config.model.patch, config.model.precondition
+    del config.model.patch, config.model.precondition, config.model.residual
     config.model.attention_block = 0
     config.model.remat = "none"
     config.data.seconds = 1200.0

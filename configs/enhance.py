@@ -25,6 +25,7 @@ def get_config(size: str = "large"):
     config.optim.updates = 108_000  # 160 epochs of VoiceBank-DEMAND's 9.4 h
     config.sample.guidance = 0.5
     if size == "box":
+        config.model.residual = True
         config.early = 0.5
         config.task.drop = 0.1
         config.data.seconds = 72.0

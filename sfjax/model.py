@@ -368,8 +368,9 @@ class Estimator(nn.Module):
     `PRECONDITIONS`, `conv_*` size the position embedding, `adapter` says which layers have a low-rank path beside them,
     `phones` is the size of the phone inventory, `copies` the number of copies of a recording that the network knows
     apart (0: none); the rest as in `Transformer`. `embedding` numbers for each bin (0: none), computed from what enters
-    the last layer, are kept as the intermediate "bins": training clusters them (`sfjax.sources`). `dtype` is what
-    layers compute in; the result is float32.
+    the last layer, are kept as the intermediate "bins": training clusters them (`sfjax.sources`). With `residual` the
+    network computes what has to be added to (1 − t) times the condition: a recording that is clean passes as it is.
+    `dtype` is what layers compute in; the result is float32.
     """
 
     mels: int
@@ -391,6 +392,7 @@ class Estimator(nn.Module):
     phones: int = 0
     copies: int = 0
     embedding: int = 0
+    residual: bool = False
 
     @nn.compact
     def __call__(
@@ -411,7 +413,7 @@ class Estimator(nn.Module):
         0 for none): each has an embedding, and ALiBi counts from the start of the copy, so that the same moment of all
         copies is at distance 0. A copy starts with a token.
         """
-        frames = x.shape[1]
+        frames, given = x.shape[1], condition
         if self.phones and phones is not None:
             table = self.param("phone_table", nn.initializers.normal(1.0), (self.phones, self.mels))
             gate = self.param("phone_gate", nn.initializers.zeros, ())
@@ -448,4 +450,6 @@ class Estimator(nn.Module):
             self.sow("intermediates", "bins", found.astype(jnp.float32))
         out = nn.Dense(self.patch * self.mels, kernel_init=INIT, dtype=self.dtype, name="output")(h[:, 1:])
         out = out.reshape(out.shape[0], -1, self.mels)[:, :frames].astype(jnp.float32)
+        if self.residual:
+            out = out + (1 - t[:, None, None]) * given
         return out if scales is None else scales.skip * x + scales.output * out

@@ -48,6 +48,7 @@ def test_every_section_binds_to_its_consumer(name, size):
         "adapter",
         "phones",
         "copies",
+        "embedding",
         "dtype",
         "parent",
         "name",

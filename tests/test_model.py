@@ -220,6 +220,17 @@ def test_a_preconditioned_field_is_scaled_around_the_same_network(patch):
     assert not np.allclose(found, plain.apply(params, x, t, condition, lengths), atol=0.1)
 
 
+@pytest.mark.parametrize("precondition", ["none", "flow"])
+def test_a_residual_field_adds_to_what_is_left_of_the_condition(precondition):
+    plain, params = build(precondition=precondition)
+    residual = model.Estimator(**TOY | {"precondition": precondition, "residual": True})
+    x, t, condition = inputs(3, 9)
+    rest = x, t, condition, jnp.array([9, 9, 4])
+    scale = 1.0 if precondition == "none" else flow.scales(t).output[:, None, None]
+    wanted = plain.apply(params, *rest) + scale * (1 - t[:, None, None]) * condition
+    np.testing.assert_allclose(residual.apply(params, *rest), wanted, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "changes", [{"unroll": 1}, {"remat": "dots"}, {"remat": "full", "unroll": 1}, {"attention_block": 16}]
 )
