@@ -210,9 +210,7 @@ def get_config(size: str = "large") -> ConfigDict:
     config.infer = ConfigDict()
     config.infer.seconds = 16.0  # of a chunk: the longest that training saw
     config.infer.overlap = 2.0  # seconds that are cross-faded
-    config.infer.wave = (
-        "inverse"  # Mels to waves, as in the paper (A.2); or gains, ratio, wiener: see sfjax.audio.WAVES
-    )
+    config.infer.wave = "inverse"  # Mels to waves, as in the paper (A.2); others: sfjax.audio.WAVES
     config.infer.batch = 4  # chunks done at once, at most; memory grows with it
 
     # What may change between two starts of one run

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import math
 import os
 import warnings
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from jaxtyping import Array, Complex, Float, Int
 from sfjax import container
 from sfjax.errors import UserError
 
+BOOST = 1000.0  # by which `equalise` turns a band up at most: 60 dB
 TINY = 1e-14  # inside the square root of a magnitude, so that its gradient is finite at silence
 
 
@@ -319,8 +321,22 @@ def attenuate(
     Detail that the bands do not resolve stays as it is in the recording, and nothing is added. The gain of a bin is the
     mean of the gains of its bands, weighted by the filterbank.
     """
-    gains = jnp.exp(jnp.minimum(mels - _log_mel(recording, spec)[:, None], 0.0) * spec.std)
-    return _masked(gains, recording, spec, lengths)
+    return _masked(_gains(mels, recording, spec, most=1.0), recording, spec, lengths)
+
+
+def equalise(
+    mels: Float[Array, "batch sources frames mels"],
+    recording: Complex[Array, "batch frames bins"],
+    spec: MelSpec,
+    lengths: Int[Array, " batch"] | None = None,
+) -> Float[Array, "batch sources samples"]:
+    """As `attenuate`, but bands are turned up as well, by up to `BOOST`: it brings back what a recording has lost."""
+    return _masked(_gains(mels, recording, spec, most=BOOST), recording, spec, lengths)
+
+
+def _gains(mels, recording, spec, most):
+    """The factor of each band that leads from `recording` to `mels`, `most` at most."""
+    return jnp.exp(jnp.minimum((mels - _log_mel(recording, spec)[:, None]) * spec.std, math.log(most)))
 
 
 def ratio_mask(
@@ -365,6 +381,7 @@ def _waves(spectra, spec, lengths):
 WAVES = {  # how the Mels of sources and a recording become waves
     "inverse": borrow_phase,
     "gains": attenuate,
+    "equalise": equalise,
     "ratio": ratio_mask,
     "wiener": wiener_mask,
 }

@@ -106,8 +106,8 @@ def wave_flag(one: argparse.ArgumentParser) -> None:
     one.add_argument(
         "--wave",
         help="inverse: the Mel's magnitudes with the recording's phase; gains: each band of the recording turned down "
-        "to the Mel; ratio: ratio mask of all sources; wiener: ratio mask with the rest of the recording as a source "
-        "of its own; default: the run's",
+        "to the Mel; equalise: turned up as well; ratio: ratio mask of all sources; wiener: ratio mask with the rest "
+        "of the recording as a source of its own; default: the run's",
     )
 
 
