@@ -6,7 +6,8 @@
 Each example goes through a random part of a chain: room, noise or babble, microphone, clipping, band limit, codec,
 lost packets, level (sfjax/data/degrade.py). The target is the clean recording; where there is a room, it is the direct
 sound with its first 50 ms. `sfjax prepare rooms rooms.parquet --count 500` simulates rooms, and `sfjax prepare
-degraded` writes a list on which `sfjax evaluate --by degradation` scores each kind by itself.
+degraded` writes a list on which `sfjax evaluate --by degradation` scores each kind by itself. Waves are gains in both
+directions (`equalise`). tests/benchmarks/README.md, "Restoration", has the figures of size box.
 """
 
 from sfjax.configs import enhance

@@ -50,7 +50,7 @@ runs/enhance/trained: runs/base/trained data/speech.parquet data/more_clean.parq
 	$(call train,restore,$(from_base) --config.data.train=data/speech.parquet$(comma)data/more_clean.parquet \
 	    --config.data.valid=data/ls100.parquet --config.mix.noise=data/noise.parquet \
 	    --config.degrade.rooms=data/rooms.parquet)
-# 10 hours; sets of many speakers, since a mixture draws its speakers row by row from one set
+# 5 hours; sets of many speakers, since a mixture draws its speakers row by row from one set
 runs/separate/trained: runs/base/trained data/ls100.parquet data/so762.parquet
 	$(call train,separate,$(from_base) --config.data.train=data/ls100.parquet:7$(comma)data/so762.parquet \
 	    --config.data.valid=data/ls100.parquet)

@@ -15,6 +15,7 @@ OWN = {
     "base": "pretrain",
     "durations": "durations",
     "enhance": "enhance",
+    "separate": "separate 2 speakers",
     "speak": "speak",
     "vocoder": "vocode",
 }  # and tasks
@@ -49,7 +50,9 @@ def test_a_name_of_no_model_of_the_package_is_refused():
         with pytest.raises(UserError, match="sfjax://"):
             infer.load(name)
     with pytest.raises(
-        UserError, match="choose from sfjax://base, sfjax://durations, sfjax://enhance, sfjax://speak, sfjax://vocoder"
+        UserError,
+        match="choose from sfjax://base, sfjax://durations, sfjax://enhance, sfjax://separate, "
+        "sfjax://speak, sfjax://vocoder",
     ):
         infer.load("sfjax://nothing")
 
