@@ -48,6 +48,7 @@ LEVERS = {
     "muon": {"optim.muon": 10.0},
     "precondition": {"model.precondition": "flow"},
     "patch": {"model.patch": 2},
+    "residual": {"model.residual": True},
     "all": ALL,
     "all-patch": ALL | {"model.patch": 2},
 }
