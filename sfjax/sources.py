@@ -1,8 +1,8 @@
 """Errors of sources that are joined in time: the best of their orders, their shares of the mixture, their clusters.
 
-A target of separation holds all sources of a mixture, one after the other (`sfjax.tasks.separate`). The squared error
-of log-Mel frames alone learns slowly to tell speakers apart: most of it comes from bins that nobody can hear. The two
-other errors weigh each bin by how loud the mixture is there.
+A target of separation holds all sources of a mixture, one after the other (`sfjax.tasks.separate`). With the squared
+error of log-Mel frames alone a network learns slowly to separate speakers, because quiet bins make most of that error.
+The two other errors weigh each bin by the amplitude of the mixture.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def error(
     """
     copy, found = joined.copy, places(joined.copy, count)
     true, guess = (shares(mels, found, std) for mels in (x1, estimate))
-    heard = joined.emphasis > 0  # padding may hold anything
+    heard = joined.emphasis > 0  # False for padding, where values are undefined
     errors = []  # of each frame against the same moment of the source `shift` further on
     for place in found:
         of_shares = jnp.where(heard, joined.emphasis * jnp.square(guess - _at(true, place)), 0.0).sum(axis=-1)
@@ -108,7 +108,7 @@ def error(
 def cluster_error(
     embedding: Float[Array, "batch frames mels size"], x1: Float[Array, "batch frames mels"], joined: Joined, count: int
 ) -> Float[Array, " batch"]:
-    """How far the affinities of the bins' embeddings are from those of the sources that dominate them, 0 to 1.
+    """The deep clustering loss of each example: the embeddings of bins against the sources that dominate the bins.
 
     The squared Frobenius norm of V·Vᵀ − Y·Yᵀ, V the embeddings scaled to length 1 and Y the one-hot numbers of the
     loudest sources, each bin weighed by `joined.emphasis` (deep clustering, Hershey et al., arXiv 1508.04306). No order

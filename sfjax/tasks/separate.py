@@ -28,8 +28,8 @@ class Separate:
     "best" draws it as well but takes the order with the smallest error where t = 0 (`sfjax.sources.error`).
     `copies` is how the copies of the mixture are arranged: "plain" joins them at once, as in the paper, and the network
     sees one long recording; "aligned" numbers them for the network, which then knows the same moment in all copies.
-    `mask` and `cluster` are the weights of two errors beside that of the paper, which has 1: of the sources' shares of
-    the mixture, and of the clusters of an embedding of each bin, which only training uses (`sfjax.sources`).
+    `mask` and `cluster` are the weights of two more errors (`sfjax.sources`); the paper's error has weight 1. `mask`
+    weighs the error of the ratio masks, `cluster` deep clustering of an embedding that only training uses.
     """
 
     speakers: int
