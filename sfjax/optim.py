@@ -26,9 +26,9 @@ def optimizer(
 ) -> optax.GradientTransformation:  # fmt: skip
     """Adam behind a clip of the global gradient norm to `clip` (0: none) (Voicebox 5.1).
 
-    `decay` is AdamW's, 0 in the paper; `phones` times the rate is that of the parameters that embed phones. `muon`
-    times the rate is that of the kernels of stacked layers under Muon (0: Adam): the update of each kernel is its
-    momentum, made orthogonal by Newton-Schulz iterations (arXiv 2502.16982; optax.contrib.scale_by_muon).
+    `decay` is the weight decay of AdamW, 0 in the paper. The parameters that embed phones learn at `phones` times the
+    rate. The kernels of stacked layers learn by Muon at `muon` times the rate (0: by Adam): the update of each kernel
+    is its momentum, made orthogonal by Newton-Schulz iterations (arXiv 2502.16982; optax.contrib.scale_by_muon).
     """
     rate = schedule(peak=peak, end=end, warmup=warmup, updates=updates)
     bound = optax.clip_by_global_norm(clip) if clip else optax.identity()

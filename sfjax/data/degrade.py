@@ -1,9 +1,9 @@
-"""Degradations of clean speech, in the order in which life applies them, while it is read.
+"""Degradations of clean speech, which the loader applies while it reads.
 
-room → noise → microphone → clipping → band limit → codec → lost packets → level. `Chain` applies each with its own
-probability and draws its strength from its own range; config section `degrade` holds both. Noise, babble and music
-are added by `sfjax.data.mixing.Mixer`, after the room, so that the SNR is that of the reverberant speech. Every
-function takes and returns float32 waves of one length, and draws only from the generator that it gets.
+The order is that of a real recording: room → noise → microphone → clipping → band limit → codec → lost packets → level.
+`Chain` applies each one with its own probability and draws its strength from its own range; both are in config section
+`degrade`. `sfjax.data.mixing.Mixer` adds noise, babble and music after the room, so the SNR counts the reverberant
+speech. Every function takes and returns float32 waves of one length and uses only the random generator you pass.
 """
 
 from __future__ import annotations

@@ -53,12 +53,12 @@ def sources(
     rate: int,
     hop: int,
 ) -> tuple[Source, ...]:
-    """Reads `a.parquet:10,b.parquet`: manifests and their weights (1 if not given), rows of `split` only.
+    """The sources that `a.parquet:10,b.parquet` lists: manifests with their weights (default 1), rows of `split` only.
 
-    `columns` are those of each task by its name; where there are several, a manifest follows the name of its task, as
-    in `clean=a.parquet:10,apart=b.parquet`. Config sections `mix`, `degrade` and `mixture` say how waveforms at `rate`
-    Hz are made that a manifest lacks; `predicted` Mels have a hop of so many samples. `labels` are those of each task
-    by its name, of `phones`.
+    `columns` maps the name of each task to the columns that it reads, `labels` to its labels, of `phones`. With several
+    tasks the name of a task comes before its manifest, as in `clean=a.parquet:10,apart=b.parquet`. Config sections
+    `mix`, `degrade` and `mixture` describe how to make waves at `rate` Hz that the manifest does not have. `hop` is the
+    number of samples between two frames of predicted Mels.
     """
     found = []
     for part in filter(None, (part.strip() for part in spec.split(","))):

@@ -78,9 +78,10 @@ def pairs(
 def lines(
     src: str | os.PathLike, *, where: Mapping[str, Collection[str]], least: Mapping[str, float]
 ) -> tuple[list[Job], list[Reject]]:
-    """The JSON lines of a file whose values are among those of `where` and not below those of `least`.
+    """The lines of a JSON Lines file that pass two filters, as jobs, and the lines that cannot be read, as rejects.
 
-    The keys are those of `prepare.jsonl`; a line whose value is no number is below every number.
+    `where` maps a key to the values you accept, `least` maps a key to the smallest number you accept; a value that is
+    not a number does not pass. `prepare.jsonl` lists the keys of a line.
     """
     if not Path(src).is_file():
         raise UserError(f"{src}: expected a file with one JSON object a line, found no such file; check the path")

@@ -2,11 +2,10 @@
 
     python tests/benchmarks/degrade.py --seconds 16 -o degrade.json
 
-The first table is the whole way of an example (read, crop, degrade) in one process, in seconds of audio for a second of
-its processor: reading alone, with noise, and with the chain of configs/restore.py with and without its codecs. The
-second one is the time of each degradation by itself, in ms for a second of audio, and what it costs at its probability.
-Times are those of the processor, medians over rounds in turn. Without `--speech`, `--noise` and `--rooms` (manifests)
-the sound is generated.
+The first table shows seconds of audio per CPU second for reading, cropping and degrading an example in one process:
+reading alone, with noise, and with the chain of configs/restore.py with and without its codecs. The second table shows
+each degradation alone, in CPU milliseconds per second of audio, and its cost at its probability. All times are medians
+over interleaved rounds. Without the manifests `--speech`, `--noise` and `--rooms` the script generates its sound.
 """
 
 import argparse
