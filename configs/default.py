@@ -188,6 +188,7 @@ def get_config(size: str = "large") -> ConfigDict:
     config.optim.phones = 1.0  # times the rate for the phones' table and gate, which start from nothing
     config.optim.muon = 0.0  # times the rate for the Transformer's kernels under Muon; 0: Adam; 6 to 10 in short runs
 
+    config.amplitude = 0.0  # weight of the error of amplitudes (sfjax.amplitude) beside the paper's loss
     config.early = 0.0  # share of training's times that are 0, from where a single Euler step is a regression
     config.ema = 0.9999  # decay of the averaged parameters, after its warm-up
     config.accumulate = 1  # pieces that a batch is cut into, one after the other

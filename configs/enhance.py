@@ -26,7 +26,8 @@ def get_config(size: str = "large"):
     config.sample.guidance = 0.5
     if size == "box":
         config.model.residual = True
-        config.early = 0.5
+        config.early = 0.8
+        config.amplitude = 2.0
         config.task.drop = 0.1
         config.data.seconds = 72.0
         config.optim.peak = 1e-3

@@ -14,17 +14,17 @@ from sfjax.configs import enhance
 
 
 def get_config(size: str = "large"):
-    """Differences from enhancement: the probability of each degradation, and noise that is not always there."""
+    """Differences from enhancement: the probability of each degradation. One example in six has none of them."""
     config = enhance.get_config(size)
-    config.mix.probability = 0.8
+    config.mix.probability = 0.6
     config.mix.snr = (-5.0, 20.0)
     config.mix.babble = 0.15
     config.infer.wave = "equalise"  # what is lost has to come back; gains for noise alone
-    config.degrade.room = 0.4
-    config.degrade.microphone = 0.3
-    config.degrade.clip = 0.15
-    config.degrade.band = 0.25
+    config.degrade.room = 0.25
+    config.degrade.microphone = 0.2
+    config.degrade.clip = 0.1
+    config.degrade.band = 0.2
     config.degrade.codec = 0.05  # more would cost the loader its speed
-    config.degrade.packets = 0.1
+    config.degrade.packets = 0.08
     config.degrade.level = 0.3
     return config

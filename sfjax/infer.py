@@ -76,7 +76,7 @@ def _model(params, found):
     section = dict(config["infer"])
     wave = audio.known(section.pop("wave"))
     return Model(
-        network, jax.device_put(params), task, process(config["process"]), spec,
+        network, jax.device_put(release.used(params)), task, process(config["process"]), spec,
         config["sample"], section, wave, f"{found.name}, step {found.step}",
     )  # fmt: skip
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from sfjax import audio, flow, sharding, sources, tasks
+from sfjax import amplitude, audio, flow, sharding, sources, tasks
 from sfjax.model import Estimator
 
 Batch = dict[str, Any]  # what `loader.ARRAYS` names: waves, Mels and labels by name, lengths and task [batch]
@@ -30,12 +30,15 @@ class Objective(NamedTuple):
     draw: Callable | None
 
 
-def estimation(network: Estimator, process: Any, spec: audio.MelSpec) -> Objective:
-    """The objective of the estimator, by flow matching or another process."""
+def estimation(network: Estimator, process: Any, spec: audio.MelSpec, amplitudes: float = 0.0) -> Objective:
+    """The objective of the estimator, by flow matching or another process.
+
+    `amplitudes` is the weight of `sfjax.amplitude.error` beside the error of the process.
+    """
     return Objective(
         network,
         functools.partial(_init, network),
-        functools.partial(_error, network, process.loss, spec),
+        functools.partial(_error, network, process.loss, spec, amplitudes),
         functools.partial(_draw, network, process.sample, spec),
     )
 
@@ -47,7 +50,7 @@ def _init(network, key):
     return network.init(key, frames, jnp.zeros(1), frames, jnp.full(1, 8), **labels)["params"]
 
 
-def _error(network, loss, spec, task):
+def _error(network, loss, spec, amplitudes, task):
     def error(
         params: Any,
         batch: Batch,
@@ -75,12 +78,18 @@ def _error(network, loss, spec, task):
             kept.update(found.get("intermediates", {}))
             return v
 
+        def heard(squared, estimate):
+            """The error of each frame as a function of x1."""
+            if not amplitudes:
+                return squared
+            return lambda x1: squared(x1) + amplitudes * amplitude.error(estimate, x1, weight, spec.std)
+
         if compared is None:
-            return loss(field, target, weight, x0, t)
-        bins = sources.emphasis(compared.pop("mixture"), weight, spec.std)
+            return loss(field, target, weight, x0, t, lambda squared, estimate: heard(squared, estimate)(target))
+        bins = amplitude.emphasis(compared.pop("mixture"), weight, spec.std)
         joined, number = sources.Joined(emphasis=bins, **compared), tasks.compared(task)
-        compare = functools.partial(sources.error, x1=target, t=t, joined=joined, count=number, std=spec.std)
-        found = loss(field, target, weight, x0, t, compare)
+        order = functools.partial(sources.error, x1=target, t=t, joined=joined, count=number, std=spec.std)
+        found = loss(field, target, weight, x0, t, lambda squared, estimate: order(heard(squared, estimate), estimate))
         if not network.embedding:
             return found
         (bins,) = kept["bins"]

@@ -264,7 +264,7 @@ def export(
     if os.path.lexists(dest) and not _replaceable(dest):
         raise UserError(f"{dest}: holds other things than an exported model; choose another folder")
     said, found = None if notes is None else _notes(notes), trained(name, ema=ema, step=step)
-    flat = flatten_dict(_used(found.params), sep="/")
+    flat = flatten_dict(used(found.params), sep="/")
     flat = {path: np.asarray(leaf, DTYPES[dtype], order="C") for path, leaf in flat.items()}
     if wrong := [path for path, leaf in flat.items() if not np.isfinite(leaf).all()]:
         raise UserError(f"{name}: {wrong[0]} is not finite as {dtype}; take float32 or another step")
@@ -281,7 +281,7 @@ def export(
     return dest
 
 
-def _used(params):
+def used(params: Any) -> Any:
     """The parameters that are used after training: no discriminators, and no embedding of bins (`sfjax.sources`)."""
     return {name: leaf for name, leaf in gan.released(params).items() if name != "embedding"}
 
@@ -400,5 +400,5 @@ def _saved(folder, found):
         tree = ocp.PyTreeCheckpointHandler().metadata(place / str(max(steps)) / "state").tree["ema"]
     except Exception as error:
         raise UserError(f"{place / str(max(steps))}: the checkpoint is damaged ({error}){checkpoint.BEFORE}") from None
-    shapes = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(_used(tree))]
+    shapes = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(used(tree))]
     return max(steps), shapes

@@ -16,14 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-POWER = 0.6  # of the mixture's Mel amplitude, which weighs a bin
-
 
 class Joined(NamedTuple):
     """What training knows of sources that are joined in time.
 
     `copy` numbers the source of each frame from 1, 0 for none; `free` says whether the order of an example's sources
-    may be chosen at t = 0. `emphasis` weighs the bins, with a mean of 1 over the frames of all sources. `mask` and
+    may be chosen at t = 0. `emphasis` weighs the bins (`sfjax.amplitude.emphasis`). `mask` and
     `cluster` are the weights of `share_error` and `cluster_error` in the error of an example.
     """
 
@@ -32,18 +30,6 @@ class Joined(NamedTuple):
     emphasis: Float[Array, "batch frames mels"]
     mask: Float[Array, " batch"]
     cluster: Float[Array, " batch"]
-
-
-def emphasis(
-    mixture: Float[Array, "batch frames mels"], weight: Float[Array, "batch frames"], std: float
-) -> Float[Array, "batch frames mels"]:
-    """The Mel amplitude of `mixture` to the power `POWER`, scaled to a mean of 1 over the frames of `weight` 1.
-
-    `mixture` is a log-Mel spectrogram that was divided by `std`.
-    """
-    counts = weight[..., None] > 0
-    level = jnp.where(counts, POWER * std * mixture, -jnp.inf)
-    return jax.nn.softmax(level, axis=(1, 2), where=counts) * weight.sum(axis=1)[:, None, None] * mixture.shape[-1]
 
 
 def places(copy: Int[Array, "batch frames"], count: int) -> list[Int[Array, "batch frames"]]:

@@ -157,6 +157,8 @@ def program(config: Any) -> Program:
     adapter, how = lora.make(**config.lora), process(config.process)
     if not 0 <= config.early <= 1:
         raise UserError(f"early wants a share from 0 to 1, got {config.early}; take 0 for even times")
+    if not 0 <= config.amplitude < math.inf:
+        raise UserError(f"amplitude wants a weight of 0 or more, got {config.amplitude}; take 0 for the paper's loss")
     made = _objective(config, task, spec, adapter, how, policy.compute)
     tx = rule = optim.optimizer(**config.optim)
     rate = optim.schedule(**{name: config.optim[name] for name in ("peak", "end", "warmup", "updates")})
@@ -195,7 +197,7 @@ def _objective(config, task, spec, adapter, how, dtype):
         **config.model, mels=config.mel.bands, adapter=adapter, phones=phones, copies=tasks.copies(task),
         embedding=tasks.embedding(task), dtype=dtype,
     )  # fmt: skip
-    return estimation(network, how, spec)
+    return estimation(network, how, spec, amplitudes=config.amplitude)
 
 
 def _check_network(config, task):

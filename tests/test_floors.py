@@ -11,8 +11,8 @@ import sfjax
 
 ROOT = Path(sfjax.__file__).parent
 FLOORS = (
-    "audio container masks model sources flow diffusion process lora optim precision sharding metrics errors picture "
-    "interrupt pool weights",
+    "amplitude audio container masks model sources flow diffusion process lora optim precision sharding metrics errors "
+    "picture interrupt pool weights",
     "tasks data text objective vocoder checkpoint card release journal validation chunks splice filling voice editing "
     "companions",
     "train infer plan",

@@ -106,15 +106,6 @@ def test_shares_are_the_masks_by_which_waves_are_made():
     np.testing.assert_allclose(audio.ratio_mask(mels[None], spectrum, spec), wanted, atol=1e-6)
 
 
-def test_bins_weigh_by_the_amplitude_of_the_mixture_and_padding_has_no_weight():
-    mixture = jnp.zeros((2, 4, MELS)).at[:, 1, 2].set(np.log(10) / STD).at[:, 3].set(99.0)
-    weight = jnp.array([[1.0, 1, 1, 0], [1, 1, 0, 0]])
-    found = sources.emphasis(mixture, weight, STD)
-    np.testing.assert_allclose(found.sum(axis=(1, 2)), weight.sum(axis=1) * MELS, rtol=1e-5)
-    np.testing.assert_allclose(found[:, 1, 2] / found[:, 0, 0], 10**sources.POWER, rtol=1e-5)
-    assert not found[weight == 0].any()
-
-
 @pytest.mark.parametrize("count", [2, 3])
 def test_the_error_of_clusters_compares_all_pairs_of_bins(count):
     rng = np.random.default_rng(2)
