@@ -7,8 +7,8 @@ The paper: 160 epochs of VoiceBank-DEMAND in batches of 50 s on one GPU: PESQ 3.
 On two CPU cores 3.6 M parameters take 1,200 updates of 41 s in 20 minutes: PESQ 1.80 on mixtures whose own is
 1.64, from scratch 1.72; 1.85 after 1,200 more. With half of the times at 0 (--config.early=0.5) and waves by gains
 (--config.infer.wave=gains) it is 1.97, and 2.07 for the model of this package, after 5,500 updates on more speech and
-noise. README.md has the commands. Size box adds the error of amplitudes (--config.amplitude=10), which improves every score
-of short runs: tests/benchmarks/README.md, "Enhancement".
+noise. README.md has the commands. Size box adds the error of amplitudes (--config.amplitude=10), which improves every
+score of short runs: tests/benchmarks/README.md, "Enhancement".
 """
 
 from sfjax.configs import default
