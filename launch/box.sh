@@ -5,9 +5,9 @@
 #   launch/box.sh DATA box enhance -n
 #
 # DATA has manifest.jsonl, more/manifest.jsonl (path, set, spk, split, kind, dr) and align.jsonl.xz, with the recordings
-# beside them. The second folder gets data/, runs/ and weights/. Then come goals (base enhance separate speak vocoder;
-# default: all) and flags or variables of GNU make: -n shows the steps, -k continues after an error. Run the same command
-# again after a stop: finished steps are skipped, and a training resumes from its last checkpoint.
+# beside them. The second folder gets data/, runs/ and weights/. Then come goals (base enhance restore separate speak
+# vocoder; default: all) and flags or variables of GNU make: -n shows the steps, -k continues after an error. Run the same
+# command again after a stop: finished steps are skipped, and a training resumes from its last checkpoint.
 set -euo pipefail
 
 fail() {

@@ -41,8 +41,8 @@ def load(
     timing: str | Path | None = None,
 ) -> Model:
     """The model of a run or of an exported folder: averaged parameters (or raw ones) of its newest checkpoint (or that
-    of `step`). A folder may be called by name: sfjax://base, sfjax://enhance, sfjax://separate, sfjax://speak and, as
-    `timing`, sfjax://durations are in this package, hf://OWNER/NAME and hf://OWNER/NAME@REVISION on a hub.
+    of `step`). A folder may be called by name: sfjax://enhance and the other names of `sfjax.weights` are in this
+    package, hf://OWNER/NAME and hf://OWNER/NAME@REVISION on a hub.
 
     `wave` says how Mels and a recording become a wave, other than the run does: one of `sfjax.audio.WAVES`. `adapter`
     is another such folder, whose adapters join it for what they were trained for; `phase` one with a phase

@@ -15,6 +15,7 @@ OWN = {
     "base": "pretrain",
     "durations": "durations",
     "enhance": "enhance",
+    "restore": "enhance",
     "separate": "separate 2 speakers",
     "speak": "speak",
     "vocoder": "vocode",
@@ -51,8 +52,8 @@ def test_a_name_of_no_model_of_the_package_is_refused():
             infer.load(name)
     with pytest.raises(
         UserError,
-        match="choose from sfjax://base, sfjax://durations, sfjax://enhance, sfjax://separate, "
-        "sfjax://speak, sfjax://vocoder",
+        match="choose from sfjax://base, sfjax://durations, sfjax://enhance, sfjax://restore, "
+        "sfjax://separate, sfjax://speak, sfjax://vocoder",
     ):
         infer.load("sfjax://nothing")
 

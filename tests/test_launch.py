@@ -222,7 +222,7 @@ def test_the_box_makes_what_each_training_reads_before_it(tmp_path):
             exported.add(arguments.output.name)
         else:
             written.add(str(arguments.dest))
-    assert exported == {"base", "enhance", "separate", "speak", "durations", "vocoder"}
+    assert exported == {"base", "enhance", "restore", "separate", "speak", "durations", "vocoder"}
 
 
 def test_the_box_skips_what_is_there_and_says_what_is_missing(tmp_path):
