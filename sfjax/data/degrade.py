@@ -1,9 +1,9 @@
 """Degradations of clean speech, which the loader applies while it reads.
 
-The order is that of a real recording: room → noise → microphone → clipping → band limit → codec → lost packets → level.
-`Chain` applies each one with its own probability and draws its strength from its own range; both are in config section
-`degrade`. `sfjax.data.mixing.Mixer` adds noise, babble and music after the room, so the SNR counts the reverberant
-speech. Every function takes and returns float32 waves of one length and uses only the random generator you pass.
+The order is: room → noise → microphone → clipping → band limit → codec → lost packets → level. `Chain` applies each one
+with its own probability and draws its strength from its own range; both are in config section `degrade`.
+`sfjax.data.mixing.Mixer` adds noise, babble and music after the room, so the SNR counts the reverberant speech. Every
+function takes and returns float32 waves of one length and uses only the random generator you pass.
 """
 
 from __future__ import annotations
