@@ -1,1 +1,1 @@
-"""The configs as a module, so that they are at hand where the package is installed."""
+"""The configs as a module, so that they are installed with the package."""

@@ -1,25 +1,26 @@
-"""The lengths of phones, for speech from text (Voicebox 3.1 and B.1).
+"""Duration model: predict the lengths of phones, for text to speech (Voicebox 3.1 and B.1).
 
     sfjax train --config=configs/durations.py:large --workdir=runs/durations --config.data.train=speech.parquet
 
-The manifest has phones: `sfjax prepare align`. Voicebox: 8 layers of 512 units, batches of 120k frames, a rate of 1e-4.
-On two CPU cores size tiny takes 2,000 updates of 120 s in 10 minutes: wrong by 4.9 frames a phone, the mean length of
-each phone by 6.9. README.md has the command.
+The manifest needs phones: `sfjax prepare align` adds them. Voicebox: 8 layers of 512 units, batches of 120k frames,
+learning rate 1e-4. On two CPU cores, 2,000 updates of 120 s at size tiny take 10 minutes. The mean error is then 4.9
+frames per phone, against 6.9 with the mean length of each phone. tests/benchmarks/README.md, "Speech from text", has
+the command.
 """
 
 from sfjax.configs import default
 
 
 def get_config(size: str = "large"):
-    """Differences from pre-training: the task, its network, the rate."""
+    """Return the config. Differences from pre-training: the task, its network, the learning rate."""
     config = default.get_config(size)
     del config.task.fraction, config.task.shortest
     config.precision = "fp32"
     config.task.name = "durations"
     config.task.drop = 0.2
     config.task.hide = 0.2  # probability that every length is hidden
-    config.task.fraction = (0.1, 1.0)  # of the phones that are hidden else
-    config.task.phones = ()  # those of data.train
+    config.task.fraction = (0.1, 1.0)  # share of phones that are hidden otherwise
+    config.task.phones = ()  # (): the phones of data.train
     if size == "box":
         config.model.width, config.model.layers, config.model.heads, config.model.ffn = default.SIZES["tiny"]
         config.model.unroll = 2

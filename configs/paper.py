@@ -1,22 +1,28 @@
-"""Every model of the paper's tables and of its Figure 3: `configs/paper.py:ROW`, or `:ROW,SIZE` for a smaller network.
+"""Every model of the paper's tables and Figure 3: `configs/paper.py:ROW`, or `:ROW,SIZE` for a smaller network.
 
     sfjax train --config=configs/paper.py:pretrain --workdir=runs/pretrain
     sfjax train --config=configs/paper.py:enhance --workdir=runs/enhance
     sfjax evaluate --model runs/enhance --manifest data/voicebank.parquet --split test -o runs/enhance/voicebank.json
     sfjax evaluate --table 1 --runs runs
 
-A row is trained in runs/ROW, from the run that its config names, on manifests below `data` that `sfjax prepare` makes:
-librilight, voicebank, dns2020, wham; librispeech_360 of train-clean-360 and dev-clean; with phones (`sfjax prepare
-align`) phones and phones_100 of LibriSpeech's 960 and 100 hours and of dev-clean; phones_10, a subset of these 100. A
-phase net learns from what `sfjax predict` makes of data/separate_2 and data/separate_2_noise (configs/phase.py).
-launch/paper.sh does all of it in its order; launch/slurm_v100.sh starts a row on a cluster; a V100 has no bfloat16:
---config.precision=fp16.
+Train each row in runs/ROW. Its config names the run that it starts from, and manifests in the folder data, which
+`sfjax prepare` writes:
 
-Below stand GPUs, updates, hours and the paper's main figures: PESQ on VoiceBank-DEMAND and WSJ0-CHiME3, SI-SDRi in dB,
-WER in % and SIM-o by cross-sentence prompts; `--table` has all of them. Hours are estimated, not measured, for as many
-V100: .245 TFLOP for a second of audio, as `sfjax plan` counts, at 30 % of 125 TFLOP/s. Adapters and phase nets take
-less. Figure 3 has no figures in print: it shows SIM-o and PESQ of the rows `several_…`, by rate (every 150k updates,
-which `sfjax export --step` takes out) and by share of conditions.
+- librilight, voicebank, dns2020 and wham;
+- librispeech_360: train-clean-360 and dev-clean;
+- phones and phones_100, with phones (`sfjax prepare align`): 960 and 100 hours of LibriSpeech, and dev-clean;
+- phones_10: a subset of phones_100;
+- separate_2 and separate_2_noise: log-Mel spectrograms for phase nets, from `sfjax cache-mels` (configs/phase.py).
+
+launch/paper.sh runs everything in the right order. launch/slurm_v100.sh trains a row on a cluster, with
+--config.precision=fp16, because a V100 has no bfloat16.
+
+The table below has the row, its GPUs, updates, hours, and the paper's main scores: PESQ on VoiceBank-DEMAND and
+WSJ0-CHiME3, SI-SDRi in dB, WER in % and SIM-o with cross-sentence prompts. `sfjax evaluate --table` prints all scores.
+The hours are estimates for that many V100, not measurements: 0.245 TFLOP per second of audio, as `sfjax plan` counts,
+at 30 % of 125 TFLOP/s. Adapters and phase nets take less. The paper prints no numbers for Figure 3. The figure shows
+SIM-o and PESQ of the rows `several_…`, by learning rate (every 150k updates; `sfjax export --step` exports one of
+them) and by the share of examples with a condition.
 
     pretrain                 32   600,000   82
     enhance                   1   108,000   10  PESQ 3.13 and 2.70
@@ -90,18 +96,18 @@ import itertools
 import re
 from typing import Any, NamedTuple
 
-SPEED = 0.3 * 125 / 0.245  # seconds of audio in a second, on a V100: see above
+SPEED = 0.3 * 125 / 0.245  # seconds of audio per second on a V100, as estimated above
 
 
 class Row(NamedTuple):
-    """What a row's config is a difference from, the devices that share a batch, and the difference."""
+    """A row: the name of the config that it changes, the number of devices that share a batch, and the changes."""
 
     config: str
     devices: int
     changes: dict[str, Any]
 
     def hours(self) -> float:
-        """How long it takes, estimated."""
+        """Estimate the hours of the training."""
         config = _changed(self, "large")
         return config.optim.updates * config.data.seconds / self.devices / SPEED / 3600
 
@@ -121,7 +127,13 @@ def _enhancing(train: str, **changes: Any) -> Row:
     )
 
 
-PLAIN = {"task.order": "random", "task.copies": "plain", "task.mask": 0.0, "task.cluster": 0.0, "infer.wave": "inverse"}
+PLAIN = {
+    "task.order": "random",
+    "task.copies": "plain",
+    "task.mask": 0.0,
+    "task.cluster": 0.0,
+    "infer.reconstruct": "phase",
+}
 
 
 def _separating(speakers: int, noise: str, **changes: Any) -> Row:
@@ -162,7 +174,7 @@ MASKS = {  # Table 10
 }
 RATES = {f"rate_{rate}": {"optim.peak": float(rate)} for rate in ("1e-5", "2e-5", "5e-5", "1e-4")}  # Figure 3
 SHOWN = {f"cond_{share}": {"task.drop": round(1 - share / 100, 2)} for share in (0, 20, 40, 60, 80, 90, 100)}
-LONG = {"run.keep_every": 150_000}  # updates at which Figure 3 looks
+LONG = {"run.keep_every": 150_000}  # Figure 3 needs these checkpoints
 SCRATCH = {"base": "", "optim.peak": 5e-5}
 
 ROWS = {
@@ -203,7 +215,7 @@ ROWS = {
 
 
 def get_config(row: str = "pretrain"):
-    """The config of a row, and of a size behind a comma."""
+    """Return the config of `ROW` or `ROW,SIZE`."""
     name, _, size = row.partition(",")
     if name not in ROWS:
         raise ValueError(f"unknown row {name!r}; choose from {', '.join(ROWS)}")
@@ -211,14 +223,14 @@ def get_config(row: str = "pretrain"):
 
 
 def needs() -> list[str]:
-    """What each row reads, a manifest or a run that has been `trained`, as ROW:FILE for launch/paper.mk."""
-    found = []
+    """Return the manifests and the `trained` files of runs that each row needs, as ROW:FILE for launch/paper.mk."""
+    needed = []
     for row in ROWS:
         config = get_config(row)
         data = f"{config.data.train},{config.data.valid},{config.mix.noise},{config.mixture.noise}"
         files = [f"{config.init_from}/trained"] if config.init_from else []
-        found += [f"{row}:{file}" for file in files + re.findall(r"data/[\w/]+\.parquet", data)]
-    return found
+        needed += [f"{row}:{file}" for file in files + re.findall(r"data/[\w/]+\.parquet", data)]
+    return needed
 
 
 def _changed(row: Row, size: str):
@@ -226,7 +238,7 @@ def _changed(row: Row, size: str):
     for path, value in row.changes.items():
         *sections, field = path.split(".")
         section = config
-        for one in sections:
-            section = section[one]
+        for name in sections:
+            section = section[name]
         section[field] = value
     return config

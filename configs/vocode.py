@@ -1,22 +1,26 @@
-"""Vocoders, waves from Mels: HiFi-GAN (SpeechFlow 4.4; Kong et al., arXiv 2010.05646) or, at size box, a spectral one.
+"""Vocoder: make waveforms from log-Mel spectrograms, by HiFi-GAN or, at size box, by a spectral vocoder.
+
+HiFi-GAN: SpeechFlow 4.4; Kong et al., arXiv 2010.05646.
 
     sfjax train --config=configs/vocode.py --workdir=runs/vocoder --config.data.train=speech.parquet
     sfjax train --config=configs/vocode.py:box --workdir=runs/vocoder --config.data.train=speech.parquet
 
---config.vocoder.network=spectral chooses the spectral vocoder at other sizes: a network of --config.spectral, 1.7 M
-parameters, and Griffin-Lim. tests/benchmarks/README.md, "Vocoder", compares both with Griffin-Lim alone.
+--config.vocoder.network=spectral chooses the spectral vocoder at other sizes: a network with the fields of
+--config.spectral (1.7 M parameters), followed by Griffin-Lim. tests/benchmarks/README.md, "Vocoder", compares both with
+Griffin-Lim alone.
 
-Mels are those of the recordings; for those of a model, `sfjax predict` writes them as configs/phase.py says, then
---config.task.mels=predicted --config.init_from=runs/vocoder. The original HiFi-GAN: 2.5M updates of 16 segments of
-8192 samples. On one CPU core 64 channels take 1,000 updates of 4 s by the Mels alone and 250 against discriminators in
-50 minutes: PESQ 1.16 where Griffin-Lim has 3.66 and the spectral vocoder 3.97.
+By default, training takes the log-Mel spectrograms of the recordings. To train on those that a model predicts, save
+them with `sfjax cache-mels` as in configs/phase.py, then set --config.task.mels=predicted
+--config.init_from=runs/vocoder. The original HiFi-GAN: 2.5M updates of 16 segments of 8192 samples. On one CPU core,
+1,000 updates of 4 s with the log-Mel loss alone and 250 with discriminators take 50 minutes, with 64 channels. PESQ is
+then 1.16; Griffin-Lim has 3.66 and the spectral vocoder 3.97.
 """
 
 from sfjax.configs import default
 
 
 def get_config(size: str = "large"):
-    """Differences from pre-training: the task, its networks, short crops, the original's AdamW."""
+    """Return the config. Differences from pre-training: the task, its networks, short crops, the original's AdamW."""
     config = default.get_config(size)
     del config.task.fraction, config.task.shortest, config.task.drop
     config.precision = "fp32"

@@ -1,8 +1,8 @@
-# The models of this package as rules of GNU make; start them with launch/box.sh.
-# Hours are estimates for two CPU cores (AMD EPYC). A finished step is skipped; remove what it made to repeat it.
+# Models like those of this package, at size box, as rules of GNU make; start them with launch/box.sh.
+# Hours are estimates for two CPU cores (AMD EPYC). A finished step is skipped; remove its output to repeat it.
 TRAIN := sfjax train
-FLAGS :=# of every training, as in FLAGS=--config.optim.updates=3
-ROOMS := 500# simulated rooms beside the measured ones
+FLAGS :=# flags of every training, as in FLAGS=--config.optim.updates=3
+ROOMS := 500# simulated rooms, in addition to the measured ones
 LIST := 20# degraded recordings of each kind in data/degraded.parquet
 SPEECH := ls100,so762,kathleen
 MORE := picovoice,asterisk,kerstin,nathalie,arabiccmd,precise
@@ -17,7 +17,7 @@ all: base enhance restore separate speak vocoder
 base enhance restore separate speak vocoder: %: weights/%/config.json
 comma := ,
 
-# Manifests: minutes each. --shards copies the sound as 16-bit FLAC, which loads ten times as fast as Opus
+# Manifests, minutes each. --shards copies the sound as 16-bit FLAC, which loads ten times as fast as Opus
 
 list = sfjax prepare jsonl $(DATA)/$(1)manifest.jsonl $@ --shards --where $(2)
 data/speech.parquet: ; $(call list,,set=$(SPEECH))
@@ -36,7 +36,7 @@ data/mixtures.parquet: data/ls100.parquet ; sfjax prepare mixtures $< $@ --split
 data/degraded.parquet: data/ls100.parquet data/noise.parquet data/rooms.parquet
 	sfjax prepare degraded $< $@ --noise data/noise.parquet --rooms data/rooms.parquet --count $(LIST) --split valid
 
-# Trainings: NAME/trained is there when all updates are done
+# Trainings: NAME/trained exists when all updates are done
 
 train = $(TRAIN) --config=$(ROOT)/configs/$(1).py:box --workdir=$(@D) $(2) $(FLAGS) && touch $@
 from_base = --config.init_from=runs/base
@@ -44,7 +44,7 @@ from_base = --config.init_from=runs/base
 # 5 hours
 runs/base/trained: data/speech.parquet data/more_speech.parquet
 	$(call train,pretrain,--config.data.train=data/speech.parquet$(comma)data/more_speech.parquet)
-# 3 hours; noise alone
+# 3 hours; noise only
 runs/enhance/trained: runs/base/trained data/speech.parquet data/more_clean.parquet data/ls100.parquet data/noise.parquet
 	$(call train,enhance,$(from_base) --config.data.train=data/speech.parquet$(comma)data/more_clean.parquet \
 	    --config.data.valid=data/ls100.parquet --config.mix.noise=data/noise.parquet --config.mix.babble=0.25)
@@ -67,7 +67,7 @@ runs/durations/trained: data/phones.parquet ; $(call train,durations,--config.da
 runs/vocoder/trained: data/speech.parquet data/more_clean.parquet
 	$(call train,vocode,--config.data.train=data/speech.parquet$(comma)data/more_clean.parquet)
 
-# Weights to ship, in float16
+# Models to publish, in float16
 
 weights/%/config.json: runs/%/trained
 	sfjax export --workdir $(<D) -o $(@D) --dtype float16 $(if $(wildcard $(ROOT)/sfjax/weights/$*.md),--notes $(ROOT)/sfjax/weights/$*.md)

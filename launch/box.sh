@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Train every model of this package on one machine, by the rules of box.mk, from a folder of recordings:
+# Train a model for every task of this package on one machine, from a folder of recordings, by the rules in box.mk:
 #
 #   launch/box.sh DATA box
 #   launch/box.sh DATA box enhance -n
 #
-# DATA has manifest.jsonl, more/manifest.jsonl (path, set, spk, split, kind, dr) and align.jsonl.xz, with the recordings
-# beside them. The second folder gets data/, runs/ and weights/. Then come goals (base enhance restore separate speak
-# vocoder; default: all) and flags or variables of GNU make: -n shows the steps, -k continues after an error. Run the same
-# command again after a stop: finished steps are skipped, and a training resumes from its last checkpoint.
+# DATA contains manifest.jsonl, more/manifest.jsonl (with path, set, spk, split, kind, dr), align.jsonl.xz and the
+# recordings. The second folder gets data/, runs/ and weights/. Goals follow (base enhance restore separate speak
+# vocoder; default: all), then flags or variables of GNU make: -n prints the steps, -k continues after an error. After a
+# stop, run the same command again: it skips finished steps and resumes a training from its last checkpoint.
 set -euo pipefail
 
 fail() {
@@ -20,7 +20,7 @@ fail() {
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd) data=$(cd "$1" && pwd) folder=$2
 shift 2
 for name in manifest.jsonl more/manifest.jsonl align.jsonl.xz; do
-    [ -e "$data/$name" ] || fail "$data/$name: no such file; box.sh needs the development data's layout"
+    [ -e "$data/$name" ] || fail "$data/$name: no such file; box.sh needs the layout that its first lines describe"
 done
 for name in make python sfjax; do
     command -v "$name" >/dev/null || fail "$name is not on the PATH; activate the environment, install GNU make"

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# N processes of one run on this machine; they end together:
+# Start N processes of one run on this machine. They end together:
 #
 #   launch/local.sh 2 sfjax train --config=configs/pretrain.py:small --workdir=runs/small
 #
-# With GPUs each process takes one; on a CPU JAX_NUM_CPU_DEVICES is how many devices each has. The exit code is that of
-# the first process that failed, 75 if the run was preempted (SIGTERM to this script reaches all of them).
+# With GPUs, each process takes one. On a CPU, JAX_NUM_CPU_DEVICES sets the number of devices of each process. The exit
+# code comes from the first process that failed; it is 75 if the run was preempted. SIGTERM to this script goes to all
+# processes.
 set -uo pipefail
 
 fail() {
@@ -21,7 +22,7 @@ command -v "$1" >/dev/null || fail "$1 is not on the PATH; activate the environm
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 export JAX_COORDINATOR_ADDRESS=127.0.0.1:$port JAX_NUM_PROCESSES=$count
 running=()
-trap 'kill -s TERM "${running[@]}" 2>/dev/null' TERM INT # what runs in the background is deaf to Ctrl-C
+trap 'kill -s TERM "${running[@]}" 2>/dev/null' TERM INT # processes in the background ignore Ctrl-C
 for ((i = 0; i < count; i++)); do
     share=()
     if command -v nvidia-smi >/dev/null && nvidia-smi >/dev/null 2>&1; then share=("CUDA_VISIBLE_DEVICES=$i"); fi
@@ -31,9 +32,9 @@ done
 code=0
 for process in "${running[@]}"; do
     wait "$process"
-    while kill -0 "$process" 2>/dev/null; do wait "$process"; done # a signal ends the waiting, not the process
+    while kill -0 "$process" 2>/dev/null; do wait "$process"; done # a signal ends `wait`, not the process
     wait "$process"
-    found=$?
-    [ "$code" -ne 0 ] || code=$found
+    status=$?
+    [ "$code" -ne 0 ] || code=$status
 done
 exit "$code"

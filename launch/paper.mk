@@ -1,15 +1,15 @@
-# The paper's models and their scores as rules of GNU make, which launch/paper.sh starts in a folder with corpora.
-# What is there is left: a step is done again after `rm` of what it made. A command line may set:
+# The paper's models and their scores as rules of GNU make; start them with launch/paper.sh in a folder with corpora.
+# A finished step is skipped; remove its output to repeat it. The command line can set these variables:
 CONFIGS := configs
 SIZE := large
 TRAIN := sfjax train# or 'sbatch --wait launch/slurm_v100.sh'
-FLAGS :=# of every training
-TIMING :=# further flags of the model of durations
-MIXTURES_train := 20000# that a phase net learns from
+FLAGS :=# flags of every training
+DURATION_MODEL :=# further flags of the duration model
+MIXTURES_train := 20000# mixtures to train a phase net
 MIXTURES_valid := 200
-HOURS := 10# of data/phones_10.parquet
+HOURS := 10# hours of data/phones_10.parquet
 TRANSCRIBER := pocketsphinx# the paper: hubert:FOLDER
-ENCODER := resemblyzer# the paper: wavlm:FOLDER
+ENCODER := resemblyzer# or wavlm:FOLDER; the paper: a larger WavLM with another head
 
 SHELL := bash
 .DELETE_ON_ERROR:
@@ -41,50 +41,50 @@ data/phones_10.parquet: | data/phones_100.parquet ; sfjax prepare subset $| $@ -
 data/cross.parquet data/continued.parquet data/edited.parquet: data/%.parquet: | data/phones_test.parquet
 	sfjax prepare protocol $| $@ --kind $*
 
-# Models: NAME/trained is there when a row of configs/paper.py, or what speaking needs beside it, has all its updates
+# Models: rows of configs/paper.py, the duration model and the vocoder. NAME/trained exists when all updates are done
 
 train = $(TRAIN) --config=$(CONFIGS)/$(1)$(SIZE) --workdir=$(@D) $(FLAGS) $(2) && touch $@
 
 runs/%/trained: ; $(call train,paper.py:$*$(comma))
 needs := $(shell python -c 'from sfjax.configs import paper; print(*paper.needs())')
 $(foreach need,$(needs),$(eval runs/$(subst :,/trained: | ,$(need))))
-runs/durations/trained: | data/phones.parquet ; $(call train,durations.py:,--config.data.train=$| $(TIMING))
+runs/durations/trained: | data/phones.parquet ; $(call train,durations.py:,--config.data.train=$| $(DURATION_MODEL))
 runs/vocoder/trained: | data/librispeech_360.parquet ; $(call train,vocode.py:,--config.data.train=$|)
 
 mixtures = sfjax prepare mixtures $(firstword $|) $@ --split $* --count $(MIXTURES_$*)
 data/mixtures/%.parquet: | data/librispeech_360.parquet ; $(mixtures)
 data/mixtures_noise/%.parquet: | data/librispeech_360.parquet data/wham.parquet ; $(mixtures) --noise data/wham.parquet
-predict = sfjax predict --model $(@D:data/%=runs/%) --manifest $(lastword $|) -o $(@D)
-data/separate_2/%.parquet: | runs/separate_2/trained data/mixtures/%.parquet ; $(predict)
-data/separate_2_noise/%.parquet: | runs/separate_2_noise/trained data/mixtures_noise/%.parquet ; $(predict)
+cache_mels = sfjax cache-mels --model $(@D:data/%=runs/%) --manifest $(lastword $|) -o $(@D)
+data/separate_2/%.parquet: | runs/separate_2/trained data/mixtures/%.parquet ; $(cache_mels)
+data/separate_2_noise/%.parquet: | runs/separate_2_noise/trained data/mixtures_noise/%.parquet ; $(cache_mels)
 
-# Reports, as `sfjax evaluate --table` reads them
+# Reports, named as `sfjax evaluate --table` reads them
 
-define tested
+define sound_reports
 evaluate_$(1) = sfjax evaluate --manifest data/$(1).parquet --split test -o $$@ $(2)
 runs/noisy/$(1).json: | data/$(1).parquet ; $$(evaluate_$(1)) --system noisy
 runs/bound/$(1).json: | data/$(1).parquet ; $$(evaluate_$(1)) --system bound
 runs/phase_%/$(1).json: | runs/phase_%/trained data/$(1).parquet ; $$(evaluate_$(1)) --model runs/$$* --phase $$(@D)
 runs/%/$(1).json: | runs/%/trained data/$(1).parquet ; $$(evaluate_$(1)) --model $$(@D)
 endef
-$(foreach test,wsj0chime3 2mix 2mix_noise 3mix 3mix_noise,$(eval $(call tested,$(test))))
-$(eval $(call tested,voicebank,--by noise_kind snr))
+$(foreach test,wsj0chime3 2mix 2mix_noise 3mix 3mix_noise,$(eval $(call sound_reports,$(test))))
+$(eval $(call sound_reports,voicebank,--by noise_kind snr))
 
-define recited
-runs/%/$(1)/recited: | runs/%/trained runs/durations/trained runs/vocoder/trained data/$(1).parquet
-	sfjax recite data/$(1).parquet -o $$(@D) --model runs/$$* --timing runs/durations --vocoder runs/vocoder && touch $$@
-runs/%/$(1).json: | runs/%/$(1)/recited
-	sfjax wer runs/$$*/$(1)/said --text data/$(1).parquet --transcriber $(TRANSCRIBER) -o $$@
-runs/%/$(1)_sim_o.json: | runs/%/$(1)/recited
-	sfjax similarity --reference runs/$$*/$(1)/prompt --estimate runs/$$*/$(1)/made --encoder $(ENCODER) -o $$@
-runs/%/$(1)_sim_r.json: | runs/%/$(1)/recited
-	sfjax similarity --reference runs/$$*/$(1)/resynthesised --estimate runs/$$*/$(1)/made --encoder $(ENCODER) -o $$@
+define speech_reports
+runs/%/$(1)/spoken: | runs/%/trained runs/durations/trained runs/vocoder/trained data/$(1).parquet
+	sfjax speak-list data/$(1).parquet -o $$(@D) --model runs/$$* --duration-model runs/durations --vocoder runs/vocoder && touch $$@
+runs/%/$(1).json: | runs/%/$(1)/spoken
+	sfjax wer runs/$$*/$(1)/full --text data/$(1).parquet --transcriber $(TRANSCRIBER) -o $$@
+runs/%/$(1)_sim_o.json: | runs/%/$(1)/spoken
+	sfjax similarity --reference runs/$$*/$(1)/prompt --estimate runs/$$*/$(1)/generated --encoder $(ENCODER) -o $$@
+runs/%/$(1)_sim_r.json: | runs/%/$(1)/spoken
+	sfjax similarity --reference runs/$$*/$(1)/vocoded --estimate runs/$$*/$(1)/generated --encoder $(ENCODER) -o $$@
 endef
-$(foreach test,cross continued edited,$(eval $(call recited,$(test))))
+$(foreach test,cross continued edited,$(eval $(call speech_reports,$(test))))
 
 # Goals: the reports of table1, table2 …, and of figure3
 
-reports := $(shell python -c 'from sfjax import paper; print(*paper.reports())')
+reports := $(shell python -c 'from sfjax.evaluation import paper_tables; print(*paper_tables.reports())')
 $(foreach report,$(reports),$(eval table$(subst :,: | runs/,$(report))))
 shown := $(sort $(foreach need,$(filter several_%,$(needs)),$(firstword $(subst :, ,$(need)))))
 figure3: | $(foreach row,$(shown),runs/$(row)/cross_sim_o.json runs/$(row)/wsj0chime3.json)

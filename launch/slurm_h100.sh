@@ -3,7 +3,7 @@
 #
 #   sbatch launch/slurm_h100.sh --workdir=runs/large --config.data.train=speech.parquet
 #
-# Submit from the checkout with its environment active; further --config.… override. It wants
+# Submit from the checkout with its environment active. Further --config.… flags override the config. Install JAX with
 # pip install 'jax[cuda13]'. Partition and account are flags of sbatch; --nodes=4 takes four such nodes.
 #SBATCH --job-name=sfjax
 #SBATCH --nodes=1

@@ -3,7 +3,7 @@
 #
 #   sbatch launch/slurm_v100.sh --workdir=runs/large --config.data.train=speech.parquet
 #
-# Submit from the checkout with its environment active; further --config.… override. A V100 wants
+# Submit from the checkout with its environment active. Further --config.… flags override the config. A V100 needs
 # pip install 'jax[cuda12]' 'nvidia-cudnn-cu12<9.11'. Partition and account are flags of sbatch.
 #SBATCH --job-name=sfjax
 #SBATCH --nodes=4

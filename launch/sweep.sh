@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Starts one run for each line of a list, "NAME FLAGS…", with any command that trains:
+# Start one run for each line "NAME FLAGS…" of a list, with any command that trains:
 #
 #   launch/sweep.sh configs/sweeps/network.txt runs/network sbatch launch/slurm_h100.sh --config.data.train=speech.parquet
 #
-# Each gets the command's own flags, then --workdir=FOLDER/NAME and those of its line. Here they run one after the other
-# (sfjax train … or launch/local.sh), under sbatch all are queued; a run that has ended is not started again by hand:
-# it finds itself done. `sfjax report FOLDER -o runs.csv runs.png` puts them side by side.
+# A run gets the flags of the command, then --workdir=FOLDER/NAME, then the flags of its line. With sfjax train or
+# launch/local.sh the runs follow each other; with sbatch all are queued. A finished run that is started again ends
+# immediately. `sfjax report FOLDER -o runs.csv runs.png` compares the runs.
 set -euo pipefail
 
 fail() {
@@ -25,7 +25,7 @@ while read -r name flags <&3; do
     echo "launch: $folder/$name $flags" >&2
     code=0
     "$@" "--workdir=$folder/$name" "${words[@]}" || code=$?
-    [ "$code" -ne 75 ] && [ "$code" -ne 130 ] || exit "$code" # asked to leave: the same command goes on
+    [ "$code" -ne 75 ] && [ "$code" -ne 130 ] || exit "$code" # preempted or interrupted: run the sweep again to resume
     [ "$code" -eq 0 ] || failed+=("$name")
 done 3<"$list"
 [ "${#failed[@]}" -eq 0 ] || fail "these ended with an error: ${failed[*]}"

@@ -4,15 +4,20 @@ In a notebook: `model = sfjax.load("runs/enhance"); clean = model.enhance(noisy,
 """
 
 import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sfjax import audio, flow, metrics, train
+    from sfjax.inference import load
 
 __version__ = "0.1.0"
 __all__ = ["audio", "flow", "load", "metrics", "train"]
 
 
 def __getattr__(name: str):
-    """Imports on first use, so that `import sfjax` and the scoring processes stay light."""
+    """Import a module on first use, so that `import sfjax` and the scoring processes start fast."""
     if name == "load":
-        return importlib.import_module("sfjax.infer").load
+        return importlib.import_module("sfjax.inference").load
     if name in __all__:
         return importlib.import_module(f"sfjax.{name}")
     raise AttributeError(f"module 'sfjax' has no attribute {name!r}")

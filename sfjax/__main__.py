@@ -1,4 +1,4 @@
-"""The command line: parses a verb and runs it, and tells in one line what ends it early."""
+"""Parse the command line, run a command, and print an error as one line."""
 
 from __future__ import annotations
 
@@ -9,20 +9,19 @@ from pathlib import Path
 
 import absl.logging
 
+from sfjax.cli import CONFIGURED, VERBS
+from sfjax.cli.verb import parser
 from sfjax.errors import Preempted, UserError, complain
-from sfjax.verbs import CONFIGURED, VERBS
-from sfjax.verbs.verb import parser
 
 PREEMPTED = 75  # EX_TEMPFAIL: launch scripts queue the job again
-
 PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 def command() -> None:
-    """The console script: `main`, in a process whose memory comes in huge pages where Linux leaves that to programs.
+    """Run `main` as the console script, with huge memory pages where Linux lets a program choose them.
 
-    A training step on a CPU spends a quarter of its time on page faults otherwise. glibc reads the setting when a
-    process starts, so the process starts again, once; a GLIBC_TUNABLES of the user's own is left as it is.
+    Without them, a training step on a CPU spends a quarter of its time on page faults. glibc reads the setting when a
+    process starts, so the process restarts itself once. If the user has set GLIBC_TUNABLES, nothing changes.
     """
     if "GLIBC_TUNABLES" not in os.environ and PAGES.exists() and "[madvise]" in PAGES.read_text():
         os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
@@ -31,43 +30,46 @@ def command() -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one verb; 0 if all went well, 2 for what the user can put right, 75 on SIGTERM, 130 if interrupted,
-    141 if nobody reads what it writes."""
+    """Run one command and return its exit code.
+
+    The code is 0 for success, 2 for an error that the user can correct, 75 after SIGTERM, 130 after Ctrl-C, and 141 if
+    the reader of standard output has closed it.
+    """
     _quiet()
     try:
         arguments, rest = parser(VERBS).parse_known_args(argv)
         if rest and arguments.verb not in CONFIGURED:
             raise UserError(f"unrecognized arguments: {' '.join(rest)}; see `sfjax {arguments.verb} --help`")
-        arguments.overrides = rest
+        arguments.overrides, arguments.main = rest, main  # quickstart runs other commands
         return arguments.run(arguments) or 0
     except UserError as error:
         return complain(str(error))
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
-        return complain(f"{name}{error.strerror or error}; free space, mend permissions or choose another place")
+        return complain(f"{name}{error.strerror or error}; free space, change permissions or choose another place")
     except Preempted:
-        complain("ended by SIGTERM; what was finished is kept, the same command goes on")
+        complain("ended by SIGTERM; finished work is saved; run the same command again to resume")
         return PREEMPTED
     except KeyboardInterrupt:
-        complain("interrupted; what was finished is kept, the same command goes on or starts again")
+        complain("interrupted; finished work is saved; run the same command again to resume or restart")
         return 130
 
 
 def _quiet() -> None:
-    """Drops what orbax and TensorStore print, with tracebacks, of errors that they raise as well, and grain at exit."""
+    """Silence orbax and TensorStore, which print tracebacks of errors that they also raise, and grain at exit."""
     for logger in (absl.logging.get_absl_logger(), logging.getLogger("asyncio")):
-        logger.addFilter(_is_not_of_orbax)
+        logger.addFilter(_is_not_from_orbax)
     sys.unraisablehook = _unraisable
-    sys.warnoptions.append("ignore:resource_tracker")  # grain leaves shared memory to that process, which frees it
+    sys.warnoptions.append("ignore:resource_tracker")  # that process frees the shared memory that grain leaves
 
 
-def _is_not_of_orbax(record) -> bool:
+def _is_not_from_orbax(record) -> bool:
     return not {"orbax", "asyncio"} & {*Path(record.pathname).parts}
 
 
-def _unraisable(found, before=sys.unraisablehook) -> None:
-    if str(found.exc_value) != "Event loop is closed":
-        before(found)
+def _unraisable(error, default_hook=sys.unraisablehook) -> None:
+    if str(error.exc_value) != "Event loop is closed":
+        default_hook(error)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Recordings and what the model sees of them: files, resampling, STFT, the log-Mel spectrogram and its way back.
+"""Read, write and resample sound; compute STFTs and log-Mel spectrograms, and waveforms from them.
 
-Everything below the files is JAX and pure. `log_mel` is the only acoustic feature of the project: training, inference
-and vocoders all call it.
+Everything after the section on files is pure JAX. `log_mel` is the only acoustic feature of the project: training,
+inference and vocoders all call it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,10 +23,10 @@ import soundfile
 import soxr
 from jaxtyping import Array, Complex, Float, Int
 
-from sfjax import container
+from sfjax import audio_io
 from sfjax.errors import UserError
 
-BOOST = 1000.0  # by which `equalise` turns a band up at most: 60 dB
+BOOST = 1000.0  # the highest gain of `equalise` in a band: 60 dB
 TINY = 1e-14  # inside the square root of a magnitude, so that its gradient is finite at silence
 
 
@@ -34,7 +34,7 @@ TINY = 1e-14  # inside the square root of a magnitude, so that its gradient is f
 
 
 class Info(NamedTuple):
-    """What a sound file says of itself: samples per channel, Hz, channels and soundfile's names of its encoding."""
+    """The header of a sound file: samples per channel, Hz, channels, and soundfile's names of its encoding."""
 
     frames: int
     rate: int
@@ -44,26 +44,26 @@ class Info(NamedTuple):
 
 
 def probe(path: str | os.PathLike) -> Info:
-    """The header of a sound file; `UserError` if there is no readable sound in it."""
-    with container.open(path) as file:
+    """Read the header of a sound file. Raises `UserError` if there is no readable sound in it."""
+    with audio_io.open(path) as file:
         return Info(file.frames, file.samplerate, file.channels, file.format, file.subtype)
 
 
 def comment(path: str | os.PathLike) -> str:
-    """The comment that a sound file holds, empty if it has none; `UserError` as of `probe`."""
-    with container.open(path) as file:
+    """Read the comment in a sound file, empty if it has none. Raises `UserError` as `probe` does."""
+    with audio_io.open(path) as file:
         return file.comment
 
 
 def read(
     path: str | os.PathLike, *, start: int = 0, frames: int | None = None, rate: int | None = None
 ) -> tuple[Float[np.ndarray, " samples"], int]:
-    """A crop of a sound file as float32 in [-1, 1], its channels averaged, and the rate in Hz it is returned at.
+    """Read a crop of a sound file as float32 in [-1, 1], channels averaged; return it and its sample rate in Hz.
 
-    `start` and `frames` count the file's own samples, and only they are read; with `rate` the crop is resampled.
+    `start` and `frames` count samples of the file, and only these are read; with `rate` the crop is resampled.
     Raises `UserError` if the file cannot be read, ends before the crop does, or holds NaN.
     """
-    with container.open(path) as file:
+    with audio_io.open(path) as file:
         try:
             file.seek(start)
             wav = file.read(-1 if frames is None else frames, dtype="float32", always_2d=True)
@@ -71,27 +71,27 @@ def read(
             raise UserError(
                 f"{path}: broken at sample {start} ({error.error_string}); re-encode or replace it"
             ) from None
-        own = file.samplerate
+        file_rate = file.samplerate
         if len(wav) == 0 or (frames is not None and len(wav) < frames):
-            wanted = "at least one sample" if frames is None else f"{frames} samples from {start}"
-            raise UserError(f"{path}: expected {wanted}, found {len(wav)}; the file is empty or cut short")
+            expected = "at least one sample" if frames is None else f"{frames} samples from {start}"
+            raise UserError(f"{path}: expected {expected}, found {len(wav)}; the file is empty or cut short")
     mono = wav.mean(axis=1)
     _check_finite(path, mono)
-    return (mono, own) if rate in (None, own) else (resample(mono, own, rate), rate)
+    return (mono, file_rate) if rate in (None, file_rate) else (resample(mono, file_rate, rate), rate)
 
 
 def blocks(path: str | os.PathLike, *, rate: int, seconds: float) -> Iterator[Float[np.ndarray, " samples"]]:
-    """A whole sound file as consecutive mono float32 pieces at `rate` Hz, in the memory of one piece of `seconds`.
+    """Read a whole sound file as consecutive mono float32 pieces of `seconds` at `rate` Hz, one piece in memory.
 
     Their total length is ceil(frames · rate / file rate). Raises `UserError` as `read` does.
     """
-    with container.open(path) as file:
+    with audio_io.open(path) as file:
         if not file.frames:
             raise UserError(f"{path}: expected at least one sample, found 0; the file is empty or cut short")
-        own = file.samplerate
-        stream = None if own == rate else soxr.ResampleStream(own, rate, 1, dtype="float32")
-        left = -(-file.frames * rate // own)
-        step = max(1, int(seconds * own))
+        file_rate = file.samplerate
+        stream = None if file_rate == rate else soxr.ResampleStream(file_rate, rate, 1, dtype="float32")
+        left = -(-file.frames * rate // file_rate)  # samples at `rate` that are still to come
+        step = max(1, int(seconds * file_rate))
         for done in range(0, file.frames, step):
             try:
                 piece = file.read(step, dtype="float32", always_2d=True).mean(axis=1)
@@ -110,11 +110,11 @@ def blocks(path: str | os.PathLike, *, rate: int, seconds: float) -> Iterator[Fl
 
 
 class Writer:
-    """Writes mono pieces at `rate` Hz into a sound file like `like`: its rate, length, container and encoding.
+    """Write mono pieces at `rate` Hz into a sound file with the rate, length, container and encoding of `like`.
 
-    The file appears under its own name only when everything was written; until then it is `<name>.part`, which is
+    The file appears under its own name only when everything is written; until then it is `<name>.part`, which is
     removed if writing fails. It holds `comment` if its container can: WAV, FLAC, Ogg, Opus and MP3 do. Raises
-    `UserError` if the disk or the encoding refuses.
+    `UserError` if the disk or the encoder fails.
     """
 
     def __init__(self, path: str | os.PathLike, *, rate: int, like: Info, comment: str = ""):
@@ -123,16 +123,16 @@ class Writer:
         self.stream = None if rate == like.rate else soxr.ResampleStream(rate, like.rate, 1, dtype="float32")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.part.touch()  # says why it cannot, as libsndfile does not
+            self.part.touch()  # its error has a reason; the error of libsndfile has none
         except OSError as error:
-            raise self._refusal(error.strerror) from None
+            raise self._write_error(error.strerror or str(error)) from None
         try:
             self.file = soundfile.SoundFile(
                 self.part, "w", like.rate, channels=1, format=like.format, subtype=like.subtype
             )
         except soundfile.LibsndfileError as error:
             self.part.unlink(missing_ok=True)
-            raise self._refusal(error.error_string) from None
+            raise self._write_error(error.error_string) from None
         self.comment = ""
         if comment:
             with contextlib.suppress(soundfile.LibsndfileError):
@@ -140,7 +140,7 @@ class Writer:
                 self.comment = comment
 
     def write(self, piece: Float[np.ndarray, " samples"], *, last: bool = False) -> None:
-        """Appends a piece; with `last` the end is cut or filled with zeros to the length of `like`."""
+        """Append a piece; with `last`, cut or zero-pad the end to the length of `like`."""
         if self.stream is not None:
             piece = self.stream.resample_chunk(np.ascontiguousarray(piece, np.float32), last=last)
         piece = np.clip(piece[: self.left], -1.0, 1.0)
@@ -150,7 +150,7 @@ class Writer:
         try:
             self.file.write(piece)
         except soundfile.LibsndfileError as error:
-            raise self._refusal(error.error_string) from None
+            raise self._write_error(error.error_string) from None
 
     def __enter__(self) -> Writer:
         return self
@@ -163,40 +163,41 @@ class Writer:
                 os.replace(self.part, self.path)
         except soundfile.LibsndfileError as error:
             if kind is None:
-                raise self._refusal(error.error_string) from None
+                raise self._write_error(error.error_string) from None
         except OSError as error:
-            raise self._refusal(error.strerror) from None
+            raise self._write_error(error.strerror or str(error)) from None
         finally:
             self.part.unlink(missing_ok=True)
 
     def _read_back(self) -> None:
-        """Finds missing samples: libsndfile says nothing when the disk refuses what it held back until the end."""
+        """Check that all samples are there: libsndfile ignores a full disk when it writes its buffer at the end."""
         with soundfile.SoundFile(self.part) as file:
-            found = sum(len(file.read(2**18, dtype="float32")) for _ in range(0, self.frames, 2**18))
-            comment = file.comment  # which stands at the end of an MP3
-        if found != self.frames or comment != self.comment:
-            raise self._refusal("its end is missing")
+            frames = sum(len(file.read(2**18, dtype="float32")) for _ in range(0, self.frames, 2**18))
+            comment = file.comment  # it is at the end of an MP3
+        if frames != self.frames or comment != self.comment:
+            raise self._write_error("its end is missing")
 
-    def _refusal(self, why: str) -> UserError:
-        why = why.strip().rstrip(".")
-        return UserError(f"{self.path}: could not be written ({why}); free space, or choose another folder or format")
+    def _write_error(self, reason: str) -> UserError:
+        cause = reason.strip().rstrip(".")
+        return UserError(f"{self.path}: could not be written ({cause}); free space, or choose another folder or format")
 
 
 def write(path: str | os.PathLike, wav: Float[np.ndarray, " samples"], rate: int) -> None:
-    """Writes a whole mono wave (clipped to [-1, 1]) as 16-bit audio in the container that the suffix names."""
-    form = container.named(path)
-    subtype = "OPUS" if Path(path).suffix.lower() == ".opus" else soundfile.default_subtype(form)
-    with Writer(path, rate=rate, like=Info(len(wav), rate, 1, form, subtype)) as out:
-        out.write(np.asarray(wav, np.float32), last=True)
+    """Write a whole mono waveform, clipped to [-1, 1], as 16-bit audio in the container of the path's suffix."""
+    container = audio_io.check_suffix(path)
+    subtype = "OPUS" if Path(path).suffix.lower() == ".opus" else soundfile.default_subtype(container)
+    assert subtype is not None  # libsndfile has a default for each of these containers
+    with Writer(path, rate=rate, like=Info(len(wav), rate, 1, container, subtype)) as writer:
+        writer.write(np.asarray(wav, np.float32), last=True)
 
 
 def resample(wav: Float[np.ndarray, " samples"], rate: int, to: int) -> Float[np.ndarray, " resampled"]:
-    """`wav` from `rate` to `to` Hz by soxr's high-quality filter; ceil(samples · to / rate) samples."""
+    """Resample from `rate` to `to` Hz with soxr's high-quality filter, to ceil(samples · to / rate) samples."""
     if rate == to:
         return wav
-    out = soxr.resample(np.asarray(wav, np.float32), rate, to)
+    resampled = soxr.resample(np.asarray(wav, np.float32), rate, to)
     length = -(-len(wav) * to // rate)
-    return np.pad(out[:length], (0, max(0, length - len(out))))
+    return np.pad(resampled[:length], (0, max(0, length - len(resampled))))
 
 
 def _check_finite(path: str | os.PathLike, wav: np.ndarray) -> None:
@@ -204,15 +205,15 @@ def _check_finite(path: str | os.PathLike, wav: np.ndarray) -> None:
         raise UserError(f"{path}: {np.count_nonzero(~np.isfinite(wav))} samples are NaN or infinite; repair or drop it")
 
 
-# The log-Mel spectrogram and its way back
+# The log-Mel spectrogram, and waveforms from it
 
 
 @dataclasses.dataclass(frozen=True)
 class MelSpec:
-    """How waves become normalised log-Mel frames (Voicebox A.1, A.3); fields are config section `mel`.
+    """The settings of the normalised log-Mel spectrogram (Voicebox A.1, A.3); its fields are config section `mel`.
 
     `sample_rate`, `low`, `high` in Hz; `n_fft`, `window`, `hop` in samples; `floor` is the smallest Mel amplitude;
-    `mean` and `std` normalise the natural logarithm.
+    `mean` and `std` normalise the natural logarithm. Exported models keep these fields in their `config.json`.
     """
 
     sample_rate: int
@@ -226,18 +227,24 @@ class MelSpec:
     mean: float
     std: float
 
-    def frames(self, samples: int) -> int:
-        """Frames of a wave of `samples`: one for each started hop."""
-        return -(-samples // self.hop)
+    def num_frames(self, samples: Any) -> Any:
+        """Return the frames of a waveform of `samples`, a number or an array: one for each started hop."""
+        return (samples + self.hop - 1) // self.hop
+
+
+def differences(there: MelSpec, here: MelSpec) -> str:
+    """Describe the fields in which two specifications differ; empty if they are equal."""
+    pairs = {name: (value, getattr(here, name)) for name, value in dataclasses.asdict(there).items()}
+    return ", ".join(f"{name} {old} there and {new} here" for name, (old, new) in pairs.items() if old != new)
 
 
 def log_mel(
     wav: Float[Array, "batch samples"], spec: MelSpec, lengths: Int[Array, " batch"] | None = None
 ) -> Float[Array, "batch frames mels"]:
-    """Normalised log-Mel frames of each wave, frames = ceil(samples / hop) (Voicebox A.1).
+    """Compute the normalised log-Mel spectrogram of each waveform, frames = ceil(samples / hop) (Voicebox A.1).
 
-    `lengths` are the true lengths in samples of waves padded to one size: the frames of a wave are then those it has
-    alone; the frames behind its end mean nothing.
+    `lengths` are the true lengths in samples of waveforms padded to one size. The frames of each waveform are then the
+    same as without padding; the frames after its end have no meaning.
     """
     return _log_mel(stft(wav, spec, lengths), spec)
 
@@ -250,22 +257,21 @@ def _log_mel(spectrum, spec):
 def stft(
     wav: Float[Array, "batch samples"], spec: MelSpec, lengths: Int[Array, " batch"] | None = None
 ) -> Complex[Array, "batch frames bins"]:
-    """Short-time Fourier transform with the framing of `log_mel`.
+    """Compute the short-time Fourier transform with the framing of `log_mel`.
 
-    Waves are padded with zeros to a multiple of the hop and by reflection with (n_fft − hop) / 2 at both ends; nothing
-    is centred. The phase refers to the first sample of the window, not of the n_fft frame.
+    Waveforms are padded with zeros to a multiple of the hop and by reflection with (n_fft − hop) / 2 at both ends;
+    nothing is centred. The phase refers to the first sample of the window, not of the n_fft frame.
     """
-    samples = spec.frames(wav.shape[1]) * spec.hop
+    samples = spec.num_frames(wav.shape[1]) * spec.hop
     edge = (spec.n_fft - spec.hop) // 2
     if samples <= edge:
-        raise ValueError(f"a wave needs more than {edge} samples to be framed, got {wav.shape[1]}")
+        raise ValueError(f"a waveform must have more than {edge} samples to be framed, got {wav.shape[1]}")
     wav = jnp.pad(wav, ((0, 0), (0, samples - wav.shape[1])))
-    ends = jnp.full(wav.shape[0], samples) if lengths is None else (lengths + spec.hop - 1) // spec.hop * spec.hop
-    margin = edge - (spec.n_fft - spec.window) // 2  # the window sees only this much of the padding
-    place = jnp.arange(-margin, samples + spec.window - spec.hop - margin)
-    mirrored = 2 * (ends[:, None] - 1) - jnp.abs(place)
-    place = jnp.minimum(jnp.abs(place), mirrored)
-    padded = jnp.take_along_axis(wav, jnp.maximum(place, 0), axis=1) * (place >= 0)
+    ends = jnp.full(wav.shape[0], samples) if lengths is None else spec.num_frames(lengths) * spec.hop
+    margin = edge - (spec.n_fft - spec.window) // 2  # only this much of the padding is inside a window
+    position = jnp.abs(jnp.arange(-margin, samples + spec.window - spec.hop - margin))
+    position = jnp.minimum(position, 2 * (ends[:, None] - 1) - position)  # reflected at both ends
+    padded = jnp.take_along_axis(wav, jnp.maximum(position, 0), axis=1) * (position >= 0)
     hops = padded.reshape(wav.shape[0], -1, spec.hop)
     count = samples // spec.hop
     frames = jnp.concatenate([hops[:, i : i + count] for i in range(spec.window // spec.hop)], axis=2)
@@ -275,18 +281,18 @@ def stft(
 def istft(
     spectrum: Complex[Array, "batch frames bins"], spec: MelSpec, lengths: Int[Array, " batch"] | None = None
 ) -> Float[Array, "batch samples"]:
-    """The wave of frames · hop samples whose `stft` is closest to `spectrum` in least squares.
+    """Compute the waveform of frames · hop samples whose `stft` is closest to `spectrum` in least squares.
 
-    With `lengths`, in samples, the frames behind the end of each wave have no part in it.
+    With `lengths`, in samples, the frames after the end of each waveform are ignored.
     """
     frames = jnp.fft.irfft(spectrum, n=spec.n_fft)[..., : spec.window] * _hann(spec)
-    ends = jnp.full(frames.shape[0], frames.shape[1]) if lengths is None else (lengths + spec.hop - 1) // spec.hop
-    shown = (jnp.arange(frames.shape[1]) < ends[:, None])[..., None]
-    frames = jnp.where(shown, frames, 0.0)
+    ends = jnp.full(frames.shape[0], frames.shape[1]) if lengths is None else spec.num_frames(lengths)
+    inside = (jnp.arange(frames.shape[1]) < ends[:, None])[..., None]
+    frames = jnp.where(inside, frames, 0.0)
     count = frames.shape[1]
     parts = spec.window // spec.hop
     margin = (spec.window - spec.hop) // 2
-    weight = jnp.where(shown, _hann(spec) ** 2, 0.0)
+    weight = jnp.where(inside, _hann(spec) ** 2, 0.0)
 
     def overlap_add(pieces):
         hops = pieces.reshape(pieces.shape[0], count, parts, spec.hop)
@@ -303,11 +309,11 @@ def borrow_phase(
     spec: MelSpec,
     lengths: Int[Array, " batch"] | None = None,
 ) -> Float[Array, "batch sources samples"]:
-    """The wave of each source from its normalised log-Mel frames and the phase of `recording` (SpeechFlow A.2).
+    """Compute the waveform of each source from its log-Mel spectrogram and the phase of `recording` (SpeechFlow A.2).
 
     Magnitudes come from the filterbank's pseudo-inverse.
     """
-    return _waves(magnitude(mels, spec) * unit(recording)[:, None], spec, lengths)
+    return _istft_sources(magnitude(mels, spec) * unit(recording)[:, None], spec, lengths)
 
 
 def attenuate(
@@ -316,12 +322,12 @@ def attenuate(
     spec: MelSpec,
     lengths: Int[Array, " batch"] | None = None,
 ) -> Float[Array, "batch sources samples"]:
-    """The wave of each source: `recording`, each band turned down to the source's log-Mel frames where it is above.
+    """Compute each source by turning each band of `recording` down to the source's log-Mel spectrogram.
 
-    Detail that the bands do not resolve stays as it is in the recording, and nothing is added. The gain of a bin is the
-    mean of the gains of its bands, weighted by the filterbank.
+    A band that is already below it is unchanged. Detail that the bands do not resolve is kept from the recording, and
+    nothing is added. The gain of a bin is the mean of the gains of its bands, weighted by the filterbank.
     """
-    return _masked(_gains(mels, recording, spec, most=1.0), recording, spec, lengths)
+    return _apply_masks(_band_gains(mels, recording, spec, most=1.0), recording, spec, lengths)
 
 
 def equalise(
@@ -330,12 +336,12 @@ def equalise(
     spec: MelSpec,
     lengths: Int[Array, " batch"] | None = None,
 ) -> Float[Array, "batch sources samples"]:
-    """As `attenuate`, but bands are turned up as well, by up to `BOOST`: it brings back what a recording has lost."""
-    return _masked(_gains(mels, recording, spec, most=BOOST), recording, spec, lengths)
+    """Like `attenuate`, but also turn bands up, by up to `BOOST`, to restore what the recording has lost."""
+    return _apply_masks(_band_gains(mels, recording, spec, most=BOOST), recording, spec, lengths)
 
 
-def _gains(mels, recording, spec, most):
-    """The factor of each band that leads from `recording` to `mels`, `most` at most."""
+def _band_gains(mels, recording, spec, most):
+    """Return the gain of each band from `recording` to `mels`, at most `most`."""
     return jnp.exp(jnp.minimum((mels - _log_mel(recording, spec)[:, None]) * spec.std, math.log(most)))
 
 
@@ -345,12 +351,12 @@ def ratio_mask(
     spec: MelSpec,
     lengths: Int[Array, " batch"] | None = None,
 ) -> Float[Array, "batch sources samples"]:
-    """The wave of each source by the ratio mask M_i² / Σ_j M_j² on `recording`; M are Mel amplitudes.
+    """Compute the waveform of each source by the ratio mask M_i² / Σ_j M_j² on `recording`; M are Mel amplitudes.
 
-    The masks of all sources add up to 1 in each bin, so the waves add up to the recording. Use it where the recording
-    holds nothing but the sources.
+    The masks of all sources add up to 1 in each bin, so the waveforms add up to the recording. Use it if the recording
+    contains only the sources.
     """
-    return _masked(jax.nn.softmax(2.0 * spec.std * mels, axis=1), recording, spec, lengths)
+    return _apply_masks(jax.nn.softmax(2.0 * spec.std * mels, axis=1), recording, spec, lengths)
 
 
 def wiener_mask(
@@ -359,49 +365,49 @@ def wiener_mask(
     spec: MelSpec,
     lengths: Int[Array, " batch"] | None = None,
 ) -> Float[Array, "batch sources samples"]:
-    """The wave of each source by the Wiener mask M_i² / (Σ_j M_j² + R²), with the rest R² = max(X² − Σ_j M_j², 0).
+    """Compute the waveform of each source by the Wiener mask M_i² / (Σ_j M_j² + R²), R² = max(X² − Σ_j M_j², 0).
 
-    X is the Mel amplitude of `recording`. The rest is the part of its power that no source explains: use it where the
-    recording holds noise beside the sources.
+    X is the Mel amplitude of `recording`. The rest R² is the part of its power that no source explains: use it if the
+    recording contains noise in addition to the sources.
     """
     power = 2.0 * (spec.std * mels + spec.mean)
     total = jnp.maximum(jax.nn.logsumexp(power, axis=1), 2.0 * (spec.std * _log_mel(recording, spec) + spec.mean))
-    return _masked(jnp.exp(power - total[:, None]), recording, spec, lengths)
+    return _apply_masks(jnp.exp(power - total[:, None]), recording, spec, lengths)
 
 
-def _masked(masks, recording, spec, lengths):
-    """Waves of `recording` under masks [batch, sources, frames, mels] in the bands of the filterbank."""
-    return _waves(jnp.einsum("bsfm,mk->bsfk", masks, _shares(spec)) * recording[:, None], spec, lengths)
+def _apply_masks(masks, recording, spec, lengths):
+    """Return the waveforms of `recording` under masks [batch, sources, frames, mels] in the filterbank's bands."""
+    return _istft_sources(jnp.einsum("bsfm,mk->bsfk", masks, _shares(spec)) * recording[:, None], spec, lengths)
 
 
-def _waves(spectra, spec, lengths):
+def _istft_sources(spectra, spec, lengths):
     return jax.vmap(lambda spectrum: istft(spectrum, spec, lengths), in_axes=1, out_axes=1)(spectra)
 
 
-WAVES = {  # how the Mels of sources and a recording become waves
-    "inverse": borrow_phase,
-    "gains": attenuate,
-    "equalise": equalise,
+RECONSTRUCTIONS = {  # of waveforms, from the log-Mel spectrograms of sources and a recording
+    "phase": borrow_phase,
+    "mask": attenuate,
+    "boost": equalise,
     "ratio": ratio_mask,
     "wiener": wiener_mask,
 }
 
 
-def known(way: str) -> str:
-    """The name of one of `WAVES`; `UserError` if it is none."""
-    if way not in WAVES:
-        raise UserError(f"unknown way from Mels to waves {way!r}; choose from {', '.join(WAVES)}")
-    return way
+def reconstruction(name: str) -> str:
+    """Return `name` if it is in `RECONSTRUCTIONS`. Raises `UserError` otherwise."""
+    if name not in RECONSTRUCTIONS:
+        raise UserError(f"unknown reconstruction {name!r}; choose from {', '.join(RECONSTRUCTIONS)}")
+    return name
 
 
 def magnitude(mel: Float[Array, "*batch frames mels"], spec: MelSpec) -> Float[Array, "*batch frames bins"]:
-    """The amplitude spectrum of normalised log-Mel frames, through the filterbank's pseudo-inverse."""
+    """Compute the magnitude spectrum of a normalised log-Mel spectrogram by the filterbank's pseudo-inverse."""
     inverse = jnp.asarray(_pseudo_inverse(spec))
     return jnp.maximum(jnp.einsum("...fm,km->...fk", jnp.exp(mel * spec.std + spec.mean), inverse), 0.0)
 
 
 def unit(spectrum: Complex[Array, "*axes"]) -> Complex[Array, "*axes"]:
-    """Each number by its size: the phase alone."""
+    """Divide each complex number by its absolute value: only the phase remains."""
     return spectrum / jnp.sqrt(_power(spectrum) + TINY)
 
 
@@ -412,14 +418,17 @@ def _power(spectrum):
 @functools.lru_cache
 def _hann(spec: MelSpec) -> np.ndarray:
     if spec.window % spec.hop or (spec.window - spec.hop) % 2:
-        raise ValueError(f"the window ({spec.window}) must be a multiple of the hop ({spec.hop}) and differ evenly")
+        raise ValueError(
+            "the window must be a multiple of the hop and differ from it by an even number of samples, "
+            f"got window {spec.window} and hop {spec.hop}"
+        )
     return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(spec.window) / spec.window)).astype(np.float32)
 
 
 @functools.lru_cache
 def filterbank(spec: MelSpec) -> Float[np.ndarray, "mels bins"]:
-    """Triangular filters on the Slaney scale with unit area, from librosa."""
-    with warnings.catch_warnings():  # on its way it asks for the progress bars of notebooks
+    """Return triangular filters on the Slaney scale with unit area, from librosa."""
+    with warnings.catch_warnings():  # its imports warn about the progress bars of notebooks
         warnings.simplefilter("ignore")
         from librosa.filters import mel  # slow to import (numba)
 
@@ -428,11 +437,11 @@ def filterbank(spec: MelSpec) -> Float[np.ndarray, "mels bins"]:
 
 @functools.lru_cache
 def _shares(spec: MelSpec) -> np.ndarray:
-    """The share of each band in each bin; a bin without a band is as its neighbour."""
+    """Return the share of each band in each bin; a bin outside of all bands has the shares of the nearest bin."""
     weights = filterbank(spec)
     bins = np.arange(weights.shape[1])
-    held = bins[weights.any(axis=0)]
-    nearest = held[np.abs(bins[:, None] - held).argmin(axis=1)]
+    covered = bins[weights.any(axis=0)]
+    nearest = covered[np.abs(bins[:, None] - covered).argmin(axis=1)]
     return (weights / np.maximum(weights.sum(axis=0), TINY))[:, nearest]
 
 

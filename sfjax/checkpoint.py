@@ -1,4 +1,4 @@
-"""Saved training states: written by orbax, checked by digests of our own, and where a run starts from."""
+"""Save and restore training states with orbax and digests; write and check the config of a run."""
 
 from __future__ import annotations
 
@@ -20,62 +20,63 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy as preserva
 from sfjax.errors import UserError
 
 CONFIG = "config.json"
-# What is asked of a config when its run is used
+# The sections that a config needs for its run to be used
 NEEDED = {"precision", "process", "mel", "model", "task", "lora", "phase", "sample", "infer", "init_from", "run"}
-# What may change between two starts of one run: sections, and fields that say how a network is computed, not what it is
+# What may change between two starts of a run: sections, and fields that change how a result is computed, not the result
 FREE = {"run", "debug", "mesh", "model.remat", "model.unroll", "model.attention_block"}
-BEFORE = "; --config.run.pass_damaged=True goes on from the one before"
+BEFORE = "; set --config.run.pass_damaged=True to resume from the checkpoint before it"
 
 
 @jax.jit
 def digests(tree: Any) -> dict[str, jax.Array]:
-    """A 32-bit sum for each leaf over its bits, each weighted by an odd number of its place.
+    """Compute a 32-bit sum for each leaf over its bits, each weighted by an odd number that depends on its position.
 
     Integer sums have no order, so the digest is the same however the leaf is sharded. Any single flipped bit changes
     it.
     """
-
-    def digest(leaf):
-        bits = jax.lax.bitcast_convert_type(leaf, f"uint{leaf.dtype.itemsize * 8}").astype(jnp.uint32)
-        strides = [math.prod(leaf.shape[axis + 1 :]) for axis in range(leaf.ndim)]
-        count = lambda axis: jax.lax.broadcasted_iota(jnp.uint32, leaf.shape, axis)
-        place = sum((count(axis) * jnp.uint32(stride) for axis, stride in enumerate(strides)), jnp.uint32(0))
-        return (bits * ((place * jnp.uint32(2654435761)) | 1)).sum(dtype=jnp.uint32)
-
     return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): digest(leaf)
+        jax.tree_util.keystr(path, simple=True, separator="/"): _digest(leaf)
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
 
 
-def place(workdir: str | os.PathLike, elsewhere: str) -> epath.Path:
-    """The folder of a run's checkpoints: `elsewhere`, also gs://…; if that is empty, one in the workdir.
+def _digest(leaf):
+    bits = jax.lax.bitcast_convert_type(leaf, f"uint{leaf.dtype.itemsize * 8}").astype(jnp.uint32)
+    position = jnp.uint32(0)
+    for axis in range(leaf.ndim):
+        stride = jnp.uint32(math.prod(leaf.shape[axis + 1 :]))
+        position = position + jax.lax.broadcasted_iota(jnp.uint32, leaf.shape, axis) * stride
+    return (bits * ((position * jnp.uint32(2654435761)) | 1)).sum(dtype=jnp.uint32)
 
-    `UserError` for what orbax cannot write to, s3:// among others (github.com/google/orbax/pull/2739).
+
+def place(workdir: str | os.PathLike, elsewhere: str) -> epath.Path:
+    """Return the folder of a run's checkpoints: `elsewhere`, also gs://…, or one in the workdir if that is empty.
+
+    Raises `UserError` for what orbax cannot write to, such as s3:// (github.com/google/orbax/pull/2739).
     """
     scheme, remote, _ = elsewhere.partition("://")
     if remote and scheme != "gs":
         raise UserError(
-            f"{elsewhere}: checkpoints go to folders and to gs://, not to {scheme}://; mount it as a folder"
+            f"{elsewhere}: checkpoints must be in a folder or at gs://, got {scheme}://; mount it as a folder"
         )
     if remote and importlib.util.find_spec("gcsfs") is None:
-        raise UserError(f"{elsewhere} wants gcsfs: pip install 'sfjax[gcs]'")
+        raise UserError(f"{elsewhere} needs gcsfs: pip install 'sfjax[gcs]'")
     return epath.Path(elsewhere if remote else os.path.abspath(elsewhere or Path(workdir) / "checkpoints"))
 
 
 class Checkpoints:
-    """The checkpoints in a folder, as `place` names it; use it as a context, leaving it waits for the last save.
+    """The checkpoints in a folder, which `place` returns; a context manager that waits for the last save on exit.
 
-    The newest `keep` are kept, and for good those of steps that are multiples of `keep_every` (0: none).
+    The newest `keep` checkpoints are kept, and permanently those of steps that are multiples of `keep_every` (0: none).
     """
 
     def __init__(self, folder: str | os.PathLike, *, keep: int, keep_every: int):
         self.folder = epath.Path(folder)
-        kept: list[Any] = [preservation.LatestN(keep)]
+        policies: list[Any] = [preservation.LatestN(keep)]
         if keep_every:
-            kept.append(preservation.EveryNSteps(keep_every))
+            policies.append(preservation.EveryNSteps(keep_every))
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=preservation.AnyPreservationPolicy(kept), create=True, cleanup_tmp_directories=True
+            preservation_policy=preservation.AnyPreservationPolicy(policies), create=True, cleanup_tmp_directories=True
         )
         self.manager, self.saving = ocp.CheckpointManager(self.folder, options=options), 0
 
@@ -86,14 +87,14 @@ class Checkpoints:
         self.manager.close()
 
     def save(self, step: int, state: Any) -> None:
-        """Starts writing `state`; it becomes a checkpoint only when it is whole. `UserError` if the disk refuses.
+        """Start writing `state`; it becomes a checkpoint only when it is whole. Raises `UserError` if writing fails.
 
-        Frozen parameters are those of another run: their digests are written, they are not.
+        Frozen parameters belong to another run, so only their digests are written.
         """
         self.wait()
         self.saving = step
         args = ocp.args.Composite(
-            state=ocp.args.StandardSave(state.replace(frozen={})), digests=ocp.args.JsonSave(_sums(state))
+            state=ocp.args.StandardSave(state.replace(frozen={})), digests=ocp.args.JsonSave(_host_digests(state))
         )
         try:
             self.manager.save(step, args=args)
@@ -101,21 +102,23 @@ class Checkpoints:
             raise self._failed(error) from error
 
     def wait(self) -> None:
-        """Waits for the save under way; `UserError` if it failed."""
+        """Wait for the save in progress. Raises `UserError` if it failed."""
         try:
             self.manager.wait_until_finished()
         except Exception as error:
             raise self._failed(error) from error
 
     def _failed(self, error):
-        why = f"step {self.saving} was not saved ({_line(error)})"
-        return UserError(f"{self.folder}: {why}; free space, the same command goes on from the checkpoint before")
+        return UserError(
+            f"{self.folder}: step {self.saving} was not saved ({_one_line(error)}); free space, then the same command "
+            "resumes from the checkpoint before it"
+        )
 
     def newest(self, like: Any, *, pass_damaged: bool, say: Callable[[str], Any]) -> Any:
-        """The state saved last, in the shapes and shardings of `like`, but for what is frozen; None if there is none.
+        """Restore the newest state, without frozen parameters, in the shapes and shardings of `like`; None without one.
 
-        `UserError` if any part of it is damaged, unless `pass_damaged`: then the one before is taken and, if that is
-        whole, what is damaged is removed. `say` hears of it.
+        Raises `UserError` if any part of it is damaged, unless `pass_damaged`: then the state before it is restored
+        and, if that one is whole, the damaged checkpoints are removed. `say` is called with a line for each of them.
         """
         items = {"state": ocp.args.StandardRestore(like.replace(frozen={})), "digests": ocp.args.JsonRestore()}
         damaged: dict[int, UserError] = {}
@@ -127,29 +130,29 @@ class Checkpoints:
                 if not pass_damaged:
                     raise
                 continue
-            for wrong, error in damaged.items():
-                say(f"{error}; removed, going on from step {step}")
-                self.manager.delete(wrong)
+            for damaged_step, error in damaged.items():
+                say(f"{error}; removed, resuming from step {step}")
+                self.manager.delete(damaged_step)
             return state
         if damaged:
             raise next(iter(damaged.values()))
         return None
 
     def digests(self, step: int) -> dict[str, int]:
-        """The digests that were written with the checkpoint of `step`."""
+        """Read the digests that were written with the checkpoint of `step`."""
         return self.manager.restore(step, args=ocp.args.Composite(digests=ocp.args.JsonRestore()))["digests"]
 
 
-def _sums(tree):
-    return {name: int(value) for name, value in jax.device_get(digests(tree)).items()}
+def _host_digests(tree):
+    return {path: int(value) for path, value in jax.device_get(digests(tree)).items()}
 
 
 def check_frozen(frozen: Any, sums: Mapping[str, int], where: str) -> None:
-    """`UserError` unless the frozen parameters are those that the digests of a run, found at `where`, say."""
-    have = _sums({"frozen": frozen})
-    wanted = {name: value for name, value in sums.items() if name.startswith("frozen/")}
-    if have != wanted:
-        wrong = next(name for name in sorted(have | wanted) if have.get(name) != wanted.get(name))
+    """Check frozen parameters against the digests of a run, which is at `where`. Raises `UserError` if they differ."""
+    actual = _host_digests({"frozen": frozen})
+    expected = {path: value for path, value in sums.items() if path.startswith("frozen/")}
+    if actual != expected:
+        wrong = next(path for path in sorted(actual | expected) if actual.get(path) != expected.get(path))
         raise UserError(
             f"{where} adapts another model, which differs in {wrong.removeprefix('frozen/')}; give the one that it was "
             "trained on"
@@ -157,9 +160,9 @@ def check_frozen(frozen: Any, sums: Mapping[str, int], where: str) -> None:
 
 
 def params(workdir: str | os.PathLike, *, ema: bool, step: int | None = None) -> tuple[Any, dict[str, int], int]:
-    """What a run trained, in its newest checkpoint (or that of `step`), as numpy arrays, averaged ones with `ema`.
+    """Load the parameters that a run trained as numpy arrays, averaged ones with `ema`.
 
-    With it come the digests of that checkpoint and its step.
+    Returns the parameters, the digests and the step of its newest checkpoint, or of the one of `step`.
     """
     folder = place(workdir, read_config(workdir)["run"]["checkpoints"])
     if not folder.is_dir():
@@ -183,40 +186,41 @@ def params(workdir: str | os.PathLike, *, ema: bool, step: int | None = None) ->
             "state": ocp.args.PyTreeRestore(item=like, restore_args=restore_args, partial_restore=True),
             "digests": ocp.args.JsonRestore(),
         }
-        found, sums = _restore(manager, folder, step, items)
-        return found[name], sums, step
+        state, saved_digests = _restore(manager, folder, step, items)
+        return state[name], saved_digests, step
 
 
 def _restore(manager, folder, step, items):
     try:
-        found = manager.restore(step, args=ocp.args.Composite(**items))
+        restored = manager.restore(step, args=ocp.args.Composite(**items))
     except Exception as error:
         raise _damaged(folder, step, error) from error
-    have = jax.device_get(digests(found["state"]))
-    wrong = [name for name, value in have.items() if found["digests"].get(name) != int(value)]
+    actual = jax.device_get(digests(restored["state"]))
+    wrong = [path for path, value in actual.items() if restored["digests"].get(path) != int(value)]
     if wrong:
         raise UserError(
             f"{folder / str(step)}: the checkpoint is damaged in {wrong[0]} (and {len(wrong) - 1} more){BEFORE}"
         )
-    return found["state"], found["digests"]
+    return restored["state"], restored["digests"]
 
 
 def _damaged(folder, step, error):
-    return UserError(f"{folder / str(step)}: the checkpoint is damaged or of another model ({_line(error)}){BEFORE}")
+    reason = _one_line(error)
+    return UserError(f"{folder / str(step)}: the checkpoint is damaged or of another model ({reason}){BEFORE}")
 
 
-def _line(error):
+def _one_line(error):
     line = " ".join(str(error).split())
-    if len(line) > 200:  # TensorStore names every layer; what happened stands at the end
+    if len(line) > 200:  # TensorStore names every layer; the cause is at the end
         line = f"{line[:80]} … {line[-110:]}"
     return f"{type(error).__name__}: {line}"
 
 
 def write_config(workdir: str | os.PathLike, config: Any) -> None:
-    """Writes the resolved config of a run, or checks that the run already there has the same.
+    """Write the resolved config of a run; if the run has a checkpoint, check first that its config is the same.
 
-    Any difference outside of `FREE` is a `UserError` that names it. A run without a checkpoint, as one that ran out of
-    memory, has nothing to lose: its config is replaced.
+    Fields in `FREE` may differ. Raises `UserError` for any other difference, and names it. The config of a run without
+    a checkpoint, for example of a run that ran out of memory, is replaced without a check.
     """
     path = Path(workdir) / CONFIG
     config = tuples(json.loads(json.dumps(config)))
@@ -235,25 +239,50 @@ def write_config(workdir: str | os.PathLike, config: Any) -> None:
 
 
 def read_config(workdir: str | os.PathLike) -> dict:
-    """The resolved config that a run was started with; that of an exported folder, which has no section `run`."""
+    """Read the resolved config of a run, or the config of an exported folder, which has no section `run`.
+
+    Fields that are newer than the config get their values from `configs/default.py`.
+    """
     path = Path(workdir) / CONFIG
     if not path.is_file():
         raise UserError(
             f"{workdir}: expected a run folder with {CONFIG}, found none; give the workdir of `sfjax train`"
         )
     try:
-        found = tuples(json.loads(path.read_text()))
+        config = tuples(json.loads(path.read_text()))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not a config ({error}); restore it or start in another workdir") from None
-    found = found if isinstance(found, dict) else {}
-    missing = sorted(NEEDED - found.keys() - ({"run"} if "exported" in found else set()))
+    config = config if isinstance(config, dict) else {}
+    missing = sorted(NEEDED - config.keys() - ({"run"} if "exported" in config else set()))
     if missing:
-        raise UserError(f"{path}: lacks {', '.join(missing)}; of another version or damaged, train or export again")
-    return found
+        raise UserError(
+            f"{path}: lacks {', '.join(missing)}; it is of another version or damaged: train or export again"
+        )
+    return _with_defaults(config)
+
+
+def _with_defaults(config):
+    """Add the fields and sections that were introduced after a config was written, with the values of `default.py`."""
+    from sfjax.configs import default  # pyright: ignore[reportMissingImports] # a folder beside sfjax
+
+    skipped = {"task"}  # has fields of its own
+    if isinstance(config["task"], dict) and config["task"].get("name") == "durations":
+        skipped.add("model")
+    if "exported" in config:
+        skipped |= {"run", "debug", "mesh"}
+    filled = dict(config)
+    for name, value in default.get_config().to_dict().items():
+        if name in skipped:
+            continue
+        if name not in config:
+            filled[name] = value
+        elif isinstance(value, dict) and isinstance(config[name], dict):
+            filled[name] = value | config[name]
+    return filled
 
 
 def tuples(value):
-    """JSON's lists as the tuples that they were."""
+    """Return a JSON value with tuples instead of lists, as they were before it was written."""
     if isinstance(value, dict):
         return {key: tuples(item) for key, item in value.items()}
     return tuple(map(tuples, value)) if isinstance(value, list) else value
@@ -264,5 +293,5 @@ def _differences(name, old, new):
         return []
     if not (isinstance(old, dict) and isinstance(new, dict)):
         return [f"{name}: {old} there, {new} here"]
-    inner = lambda key: f"{name}.{key}" if name else key
-    return [line for key in sorted(old | new) for line in _differences(inner(key), old.get(key), new.get(key))]
+    prefix = f"{name}." if name else ""
+    return [line for key in sorted(old | new) for line in _differences(prefix + key, old.get(key), new.get(key))]

@@ -1,8 +1,9 @@
-"""Variance-preserving diffusion on the same network, to compare with: its path, its loss and its usual sampler, DDIM.
+"""Variance-preserving diffusion with the same network, as a baseline: its path, loss and sampler (DDIM).
 
-Time runs as in `flow`: t = 0 is noise, t = 1 is data. x_t = α·x1 + σ·x0 with α² + σ² = 1 (Ho et al., arXiv 2006.11239;
-the continuous schedule is that of Song et al., arXiv 2011.13456), and the network tells v = α·x0 − σ·x1 (Salimans and
-Ho, arXiv 2202.00512): the noise itself, told with an error e, puts the data wrong by e·σ/α, 150 times e at the start.
+Time runs as in `flow`: t = 0 is noise, t = 1 is data. The path is x_t = α·x1 + σ·x0 with α² + σ² = 1 (Ho et al.,
+arXiv 2006.11239); the continuous schedule is from Song et al. (arXiv 2011.13456). The network predicts
+v = α·x0 − σ·x1 (Salimans and Ho, arXiv 2202.00512). If it predicted the noise instead, an error e of the noise would be
+an error of e·σ/α in the data, 150 times e at the start.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from jaxtyping import Array, Float, Int
 from sfjax import flow
 from sfjax.errors import UserError
 
-BETA = 0.1, 20.0  # the rate at which noise comes in, at data and at noise
-STAGES = {"ddim": 1}  # evaluations in a step of a solver
+BETA = 0.1, 20.0  # β0 and β1: the rate at which noise is added, at the data and at the noise end
+STAGES = {"ddim": 1}  # network evaluations per step
 
 
 def schedule(t: Float[Array, "*batch"]) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"]]:
-    """α and σ at time t: log α = −s²·(β1 − β0)/4 − s·β0/2 with s = 1 − t."""
+    """Return α and σ at time t: log α = −s²·(β1 − β0)/4 − s·β0/2 with s = 1 − t."""
     s = 1 - t
     log_alpha = -0.25 * s**2 * (BETA[1] - BETA[0]) - 0.5 * s * BETA[0]
     return jnp.exp(log_alpha), jnp.sqrt(-jnp.expm1(2 * log_alpha))
@@ -38,23 +39,26 @@ def loss(
     t: Float[Array, " batch"],
     compare: Callable | None = None,
 ) -> flow.Error:
-    """The squared distance of `field(x_t, t)` from v, over the frames of weight one; `compare` as in `flow.loss`."""
-    alpha, sigma = (each[:, None, None] for each in schedule(t))
+    """Compute the squared distance of `field(x_t, t)` from v over frames of weight 1; `compare` as in `flow.loss`."""
+    alpha, sigma = (scale[:, None, None] for scale in schedule(t))
     xt = alpha * x1 + sigma * x0
     v = field(xt, t)
-    squared = lambda x1: flow.weighted(jnp.square(v - (alpha * x0 - sigma * x1)), weight)
+
+    def squared(x1):
+        return flow.weighted(jnp.square(v - (alpha * x0 - sigma * x1)), weight)
+
     error = squared(x1) if compare is None else compare(squared, alpha * xt - sigma * v)
     return flow.Error(error.sum(), weight.sum() * x1.shape[-1])
 
 
 def check(*, solver: str, steps: int, sway: float, tolerance: float, guidance: float = 0.0) -> None:
-    """`UserError` if options of sampling, as in config section `sample`, cannot work."""
+    """Raise `UserError` for invalid sampling options (config section `sample`)."""
     if solver not in STAGES:
-        raise UserError(f"unknown solver {solver!r} of a diffusion model; set it to {', '.join(STAGES)}")
+        raise UserError(f"unknown solver {solver!r} for a diffusion model; choose from {', '.join(STAGES)}")
     if steps < 1:
-        raise UserError(f"a solver wants at least 1 step, got {steps}; take 32")
+        raise UserError(f"steps must be at least 1, got {steps}; set it to 32")
     if not math.isfinite(guidance):
-        raise UserError(f"guidance wants a number, got {guidance}; take 0 for none")
+        raise UserError(f"guidance must be a finite number, got {guidance}; set it to 0 for none")
     flow.times(steps, sway)
 
 
@@ -70,20 +74,21 @@ def sample(
     tolerance: float,
     guidance: float,
 ) -> Float[Array, "batch frames mels"]:
-    """x1 from x0 under the network's `inputs` by DDIM without noise of its own (Song et al., arXiv 2010.02502).
+    """Sample x1 from x0 for the network's `inputs` by deterministic DDIM (Song et al., arXiv 2010.02502).
 
-    One evaluation a step, two with guidance; `tolerance` has no meaning here.
+    A step takes one evaluation of the network, two with guidance. `tolerance` has no effect.
     """
     check(solver=solver, steps=steps, sway=sway, tolerance=tolerance, guidance=guidance)
     field: Any = flow.guided(network, guidance)
     grid = flow.times(steps, sway).astype(np.float32)
 
-    def move(state, ends):
+    def step(state, interval):
         x, _ = state
-        (alpha, sigma), (next_alpha, next_sigma) = map(schedule, ends)
-        v = field(ends[0], x, (inputs, lengths))
+        start, end = interval
+        (alpha, sigma), (next_alpha, next_sigma) = schedule(start), schedule(end)
+        v = field(start, x, (inputs, lengths))
         data, noise = alpha * x - sigma * v, sigma * x + alpha * v
         return (next_alpha * data + next_sigma * noise, data), None
 
-    (_, data), _ = jax.lax.scan(move, (x0, x0), (grid[:-1], grid[1:]))
+    (_, data), _ = jax.lax.scan(step, (x0, x0), (grid[:-1], grid[1:]))
     return data

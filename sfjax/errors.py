@@ -1,4 +1,4 @@
-"""What ends a verb early, without being a mistake in the program."""
+"""Exceptions that end a command with a message instead of a traceback."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import sys
 
 
 class UserError(Exception):
-    """A mistake in the input, not in the program: one line that says what was wanted, what came and what to do.
+    """A mistake in the input, not in the program: one line with what was expected, what was found and what to do.
 
     The command line prints it without a traceback and exits with code 2.
     """
 
 
 class Preempted(Exception):
-    """The machine wants its place back (SIGTERM): all is saved, and the same command goes on.
+    """The machine ends the run (SIGTERM); all is saved, and the same command resumes it.
 
-    The command line exits with code 75, at which a launch script puts its job into the queue again.
+    The command line exits with code 75, after which a launch script queues its job again.
     """
 
 
 def complain(line: str) -> int:
-    """Says what went wrong in one line on standard error, as the command line does; its exit code, 2."""
+    """Print an error as one line on standard error, as the command line does; return the exit code, 2."""
     print(f"sfjax: {' '.join(line.split())}", file=sys.stderr)
     return 2

@@ -1,6 +1,6 @@
-"""What a network is trained by: its first parameters, the error of a batch, and pictures of what it makes.
+"""What training minimises: the initial parameters, the error of a batch, and samples to look at.
 
-`estimation` is the paper's: log-Mel → task → loss of the process. `sfjax.vocoder.phase` has the other one.
+`ESTIMATOR` is the paper's: log-Mel → task → loss of flow matching. `sfjax.networks` lists all of them.
 """
 
 from __future__ import annotations
@@ -11,18 +11,25 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
-from sfjax import amplitude, audio, flow, sharding, sources, tasks
-from sfjax.model import Estimator
+from sfjax import amplitude_loss, audio, diffusion, flow, separation_loss, sharding
+from sfjax.config import Config, ModelConfig
+from sfjax.errors import UserError
+from sfjax.model import PRECONDITIONS, Estimator, EstimatorConfig
+from sfjax.tasks.separate import ALIGNMENT
 
-Batch = dict[str, Any]  # what `loader.ARRAYS` names: waves, Mels and labels by name, lengths and task [batch]
+Batch = dict[str, Any]  # keys are `loader.ARRAYS`: waves, Mels and labels by name, lengths and task [batch]
+PROCESSES = {"flow": flow, "diffusion": diffusion}  # config.process; diffusion is a baseline
 
 
 class Objective(NamedTuple):
-    """`init(key)` makes parameters; `error(task)` is a function (parameters, batch, keys, t, dropout) → flow.Error,
-    `draw(task, options)` one (parameters, batch, keys) → Mels `condition`, `sample`, `target`, their true `frames`,
-    and a `wave`; None where there is nothing to see."""
+    """What training minimises for one network.
+
+    `init(key)` makes parameters. `error(task)` is a function (parameters, batch, keys, t, dropout) → `flow.Error`.
+    `draw(task, options)` is a function (parameters, batch, keys) → the Mels `condition`, `sample` and `target`, their
+    true `frames`, and a `wave`; None if the network draws no pictures.
+    """
 
     network: Any
     init: Callable
@@ -30,10 +37,35 @@ class Objective(NamedTuple):
     draw: Callable | None
 
 
-def estimation(network: Estimator, process: Any, spec: audio.MelSpec, amplitudes: float = 0.0) -> Objective:
-    """The objective of the estimator, by flow matching or another process.
+class Trainable(NamedTuple):
+    """One kind of network, a row of `sfjax.networks.NETWORKS`: how it is trained and loaded.
 
-    `amplitudes` is the weight of `sfjax.amplitude.error` beside the error of the process.
+    `objective(config)` makes its `Objective`. `check(config)` raises `UserError` if samples cannot be drawn as
+    the config says. `load(params, config)` makes what inference uses. `training(config, rule, rate)` makes an optimizer
+    and a training step from the learning rule; None stands for the gradient step of `sfjax.train_step`. A network that
+    only helps a model has a `title` for messages, and `argument` names its parameter of `sfjax.load`. For example, the
+    phase net has the title "phase net" and the argument "phase": `sfjax.load("runs/separate", phase="runs/phase")`.
+    """
+
+    objective: Callable
+    check: Callable
+    load: Callable
+    training: Callable | None = None
+    title: str = "model"
+    argument: str = ""
+
+
+def process(name: str) -> Any:
+    """Return the module of a generative process by name. Raises `UserError` if it is unknown."""
+    if name not in PROCESSES:
+        raise UserError(f"unknown process {name!r}; choose from {', '.join(PROCESSES)}")
+    return PROCESSES[name]
+
+
+def estimation(network: Estimator, process: Any, spec: audio.MelSpec, amplitudes: float = 0.0) -> Objective:
+    """Return the objective of the estimator, by flow matching or another process.
+
+    `amplitudes` is the weight of `sfjax.amplitude_loss.error` beside the error of the process.
     """
     return Objective(
         network,
@@ -41,6 +73,73 @@ def estimation(network: Estimator, process: Any, spec: audio.MelSpec, amplitudes
         functools.partial(_error, network, process.loss, spec, amplitudes),
         functools.partial(_draw, network, process.sample, spec),
     )
+
+
+def sample_mels(
+    network: Estimator,
+    params: Any,
+    sampler: Callable,
+    x0: Float[Array, "batch frames mels"],
+    inputs: dict[str, Array],
+    lengths: Int[Array, " batch"],
+    **options: Any,
+) -> Float[Array, "batch frames mels"]:
+    """Sample Mels from noise `x0` under the network's `inputs`.
+
+    `sampler` is the `sample` function of a process; `options` are the fields of config section `sample`.
+    """
+
+    def field(x, t, inputs, lengths):
+        return network.apply({"params": params}, x, t, lengths=lengths, **inputs)
+
+    return sampler(field, x0, inputs, lengths, **options)
+
+
+def _objective(config: Config) -> Objective:
+    _check_network(config)
+    task: Any = config.task
+    network = _network(config, adapter=config.lora, embedding=task.embedding_size)
+    return estimation(network, process(config.process), config.mel, amplitudes=config.amplitude)
+
+
+def _network(config: ModelConfig, **options: Any) -> Estimator:
+    task: Any = config.task
+    assert isinstance(config.model, EstimatorConfig)  # `sfjax.config.read` chooses it for these tasks
+    return Estimator(
+        config.model,
+        mels=config.mel.bands,
+        phones=len(task.phones),
+        copies=task.aligned_copies,
+        dtype=config.precision.compute,
+        **options,
+    )
+
+
+def _check_network(config):
+    patch, precondition = config.model.patch, config.model.precondition
+    if patch < 1:
+        raise UserError(f"config.model.patch must be 1 or more frames, got {patch}; take 1 or 2")
+    if config.task.aligned_copies and ALIGNMENT % patch:
+        raise UserError(f"aligned copies need a model.patch of 1, 2 or 4 frames, got {patch}; take 2")
+    if precondition not in ("none", *PRECONDITIONS):
+        raise UserError(f"unknown model.precondition {precondition!r}; choose from none, {', '.join(PRECONDITIONS)}")
+    if precondition != "none" and precondition != config.process:
+        raise UserError(
+            f"model.precondition={precondition} fits process={precondition}, got process={config.process}; "
+            "set it to none"
+        )
+
+
+def _check_sampling(config: ModelConfig) -> None:
+    process(config.process).check(**config.sample)
+
+
+def _load(params: Any, config: ModelConfig) -> tuple[Estimator, Any]:
+    """Return the network without what only training uses; adapters are merged into `params`."""
+    return _network(config), jax.device_put(params)
+
+
+ESTIMATOR = Trainable(_objective, _check_sampling, _load)
 
 
 def _init(network, key):
@@ -59,42 +158,52 @@ def _error(network, loss, spec, amplitudes, task):
         dropout: Key[Array, ""] | None,
     ) -> flow.Error:
         lengths = batch["lengths"]
-        mel = lambda wav, lengths: audio.log_mel(wav, spec, jnp.minimum(lengths, wav.shape[1]))
+
+        def mel(wav, lengths):
+            return audio.log_mel(wav, spec, jnp.minimum(lengths, wav.shape[1]))
+
         features = {name: sharding.by_example(mel, wav, lengths) for name, wav in batch["waves"].items()}
         features |= {"task": batch["task"], **batch["labels"]}
         keys = jax.vmap(functools.partial(jax.random.split, num=2))(keys)
-        example = jax.vmap(task.example)(features, (lengths + spec.hop - 1) // spec.hop, keys[:, 0])
+        example = jax.vmap(task.example)(features, spec.num_frames(lengths), keys[:, 0])
         target, weight, count = example.pop("target"), example.pop("weight"), example.pop("length")
         compared = example.pop("sources", None)
         x0 = jax.vmap(lambda key: flow.noise(key, target.shape[1], target.shape[2]))(keys[:, 1])
         rngs = {} if dropout is None else {"dropout": dropout}
 
-        kept: dict[str, Any] = {}
+        intermediates: dict[str, Any] = {}
 
         def field(x, t):
-            inputs = {"params": params}
-            more = dict(lengths=count, train=dropout is not None, rngs=rngs, mutable=["intermediates"])
-            v, found = network.apply(inputs, x, t, **more, **example)
-            kept.update(found.get("intermediates", {}))
+            options = dict(lengths=count, train=dropout is not None, rngs=rngs, mutable=["intermediates"])
+            v, variables = network.apply({"params": params}, x, t, **options, **example)
+            intermediates.update(variables.get("intermediates", {}))
             return v
 
-        def heard(squared, estimate):
-            """The error of each frame as a function of x1."""
+        def with_amplitudes(squared, estimate):
+            """Return the error of each frame as a function of x1."""
             if not amplitudes:
                 return squared
-            return lambda x1: squared(x1) + amplitudes * amplitude.error(estimate, x1, weight, spec.std)
+            return lambda x1: squared(x1) + amplitudes * amplitude_loss.error(estimate, x1, weight, spec.std)
 
         if compared is None:
-            return loss(field, target, weight, x0, t, lambda squared, estimate: heard(squared, estimate)(target))
-        bins = amplitude.emphasis(compared.pop("mixture"), weight, spec.std)
-        joined, number = sources.Joined(emphasis=bins, **compared), tasks.compared(task)
-        order = functools.partial(sources.error, x1=target, t=t, joined=joined, count=number, std=spec.std)
-        found = loss(field, target, weight, x0, t, lambda squared, estimate: order(heard(squared, estimate), estimate))
+            return loss(
+                field, target, weight, x0, t, lambda squared, estimate: with_amplitudes(squared, estimate)(target)
+            )
+        bins = amplitude_loss.emphasis(compared.pop("mixture"), weight, spec.std)
+        joined, number = separation_loss.Joined(emphasis=bins, **compared), task.compared_sources
+
+        def best_order(squared, estimate):
+            frame_error = with_amplitudes(squared, estimate)
+            return separation_loss.error(
+                frame_error, estimate, x1=target, t=t, joined=joined, count=number, std=spec.std
+            )
+
+        errors = loss(field, target, weight, x0, t, best_order)
         if not network.embedding:
-            return found
-        (bins,) = kept["bins"]
-        clusters = sources.cluster_error(bins, target, joined, number) * joined.cluster
-        return found._replace(total=found.total + (clusters * weight.sum(axis=1)).sum() * spec.bands)
+            return errors
+        (bins,) = intermediates["bins"]
+        clusters = separation_loss.cluster_error(bins, target, joined, number) * joined.cluster
+        return errors._replace(total=errors.total + (clusters * weight.sum(axis=1)).sum() * spec.bands)
 
     return error
 
@@ -103,16 +212,15 @@ def _draw(network, sampler, spec, task, options):
     def draw(params: Any, batch: Batch, keys: Key[Array, " batch"]) -> dict[str, Array]:
         waves, lengths = batch["waves"], batch["lengths"]
         features = {name: audio.log_mel(wav, spec, lengths) for name, wav in waves.items()} | batch["labels"]
-        frames = (lengths + spec.hop - 1) // spec.hop
+        frames = spec.num_frames(lengths)
         example = jax.vmap(task.example)(features, frames, keys)
         target, weight, count = example.pop("target"), example.pop("weight"), example.pop("length")
         example.pop("sources", None)
-        apply = lambda x, t, inputs, lengths: network.apply({"params": params}, x, t, lengths=lengths, **inputs)
         x0 = jax.vmap(lambda key: flow.noise(key, target.shape[1], target.shape[2]))(keys)
-        x1 = sampler(apply, x0, example, count, **options)
-        x1 = jnp.where(weight[..., None] > 0, x1, target)  # what was shown is pasted back
+        x1 = sample_mels(network, params, sampler, x0, example, count, **options)
+        x1 = jnp.where(weight[..., None] > 0, x1, target)  # shown frames keep their values
         spectrum = audio.stft(waves[task.phase], spec, lengths)
-        first = jax.vmap(task.sources)(x1, frames)[:, :1, : spectrum.shape[1]]  # one of several can be heard
+        first = jax.vmap(task.sources)(x1, frames)[:, :1, : spectrum.shape[1]]  # of several sources
         wave = audio.borrow_phase(first, spectrum, spec, lengths)[:, 0]
         return {"condition": example["condition"], "sample": x1, "target": target, "wave": wave, "frames": count}
 

@@ -1,7 +1,7 @@
-"""The training step compiled for devices that one does not own: what it needs of their memory, arithmetic and links.
+"""Compile the training step for devices that you do not have: memory, arithmetic and communication.
 
-Nothing here is measured. Bytes are the compiler's, FLOPs are counted from shapes, collectives are read from the
-compiled program, and times are lower bounds from peak rates (a roofline).
+Nothing is measured. Bytes are the compiler's, FLOPs are counted from shapes, collectives are read from the compiled
+program, and times are lower bounds from peak rates (a roofline).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ GIB = 2**30
 
 
 class Chip(NamedTuple):
-    """What one chip has: GiB of memory, bfloat16 FLOP/s, bytes/s of its memory and of all its links, one way."""
+    """One chip: GiB of memory, bfloat16 FLOP/s, and bytes/s of its memory and of all its links in one direction."""
 
     memory: float
     flops: float
@@ -39,7 +39,7 @@ CHIPS = {  # cloud.google.com/tpu/docs, system architecture; links are half of t
     "v5p": Chip(95, 459e12, 2765e9, 600e9),
     "v6e": Chip(32, 918e12, 1640e9, 400e9),
 }
-LIBTPU = {  # it would ask a machine that is not there, and refuse a second process
+LIBTPU = {  # without these, libtpu queries a machine that is not there, and refuses a second process
     "TPU_ACCELERATOR_TYPE": "v5e-256",
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_SKIP_MDS_QUERY": "1",
@@ -48,9 +48,9 @@ LIBTPU = {  # it would ask a machine that is not there, and refuse a second proc
 
 
 def devices(topology: str) -> tuple[list[Any], Chip | None]:
-    """The devices of `v5e:16x16` (described by libtpu) or of `cpu:32` (virtual), and what a chip of them has.
+    """Return the devices of a topology, and the chip: `v5e:16x16` is described by libtpu, `cpu:32` are virtual devices.
 
-    Call it before JAX starts its backends. `UserError` for a topology that nobody knows.
+    Call it before JAX starts its backends. Raises `UserError` for an unknown topology.
     """
     kind, _, shape = topology.partition(":")
     if kind == "cpu" and shape.isdigit() and int(shape):
@@ -59,19 +59,19 @@ def devices(topology: str) -> tuple[list[Any], Chip | None]:
         return jax.devices(), None
     if kind not in CHIPS or not re.fullmatch(r"\d+(x\d+)+", shape):
         raise UserError(
-            f"unknown topology {topology!r}; give cpu:N or one of {', '.join(CHIPS)} with its shape, as v5e:16x16"
+            f"unknown topology {topology!r}; give cpu:N or one of {', '.join(CHIPS)} with its shape, like v5e:16x16"
         )
     if importlib.util.find_spec("libtpu") is None:
-        raise UserError(f"{topology} is described by libtpu, which is not installed: pip install 'sfjax[tpu]'")
+        raise UserError(f"{topology} needs libtpu, which describes it: pip install 'sfjax[tpu]'")
     jax.config.update("jax_platforms", "cpu")
     for name, value in LIBTPU.items():
         os.environ.setdefault(name, value)
     try:
-        found = topologies.get_topology_desc(platform="tpu", topology_name=topology)
+        description = topologies.get_topology_desc(platform="tpu", topology_name=topology)
     except RuntimeError as error:
-        why = " ".join(str(error).split())[:160]
-        raise UserError(f"no topology {topology!r} ({why}); give a shape that these chips come in") from None
-    return list(found.devices), CHIPS[kind]
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(f"unknown topology {topology!r} ({reason}); give a shape that {kind} chips come in") from None
+    return list(description.devices), CHIPS[kind]
 
 
 class Moved(NamedTuple):
@@ -90,12 +90,12 @@ _BITS = re.compile(r"\b(pred|[a-z]+(\d+)\w*)\[([\d,]*)\]")
 
 
 def collectives(text: str) -> dict[str, Moved]:
-    """The collectives of a compiled program, from its text; those in a loop count as often as it turns."""
+    """Count the collectives in the text of a compiled program; those in a loop count once for each turn."""
     bodies: dict[str, list[str]] = {}
     entry, name = "", ""
     for line in text.splitlines():
-        if found := _COMPUTATION.match(line):
-            name = found[1]
+        if header := _COMPUTATION.match(line):
+            name = header[1]
             bodies[name] = []
             entry = name if line.startswith("ENTRY") else entry
         elif name:
@@ -114,83 +114,83 @@ def collectives(text: str) -> dict[str, Moved]:
 
     visit(entry, 1)
     partitions = re.search(r"num_partitions=(\d+)", text)
-    everyone = int(partitions[1]) if partitions else 1
-    each: dict[str, tuple[str, int, float]] = {}
+    devices = int(partitions[1]) if partitions else 1
+    by_channel: dict[str, tuple[str, int, float]] = {}
     for name, lines in bodies.items():
         for number, line in enumerate(lines):
             if times[name] and (match := _COLLECTIVE.search(line)):
-                # a TPU program repeats one in the phases of its asynchronous form, under one channel
+                # a TPU program repeats a collective in the phases of its asynchronous form, under one channel
                 channel = re.search(r"channel_id=(\d+)", line)
                 key = channel[1] if channel else f"{name} {number}"
-                each[key] = match[2], times[name], _received(match, line, everyone)
+                by_channel[key] = match[2], times[name], _received_bytes(match, line, devices)
     total: dict[str, Moved] = {}
-    for kind, count, size in each.values():
+    for kind, count, size in by_channel.values():
         before = total.get(kind, Moved(0, 0.0))
         total[kind] = Moved(before.count + count, before.bytes + count * size)
     return total
 
 
 def _turns(line, bodies):
-    """How often a loop turns: as the compiler says, or the number that its condition compares with."""
-    if known := re.search(r'known_trip_count":\{"n":"(\d+)"', line):
-        return int(known[1])
+    """Return how often a loop turns: as the compiler states, or the number that its condition compares with."""
+    if stated := re.search(r'known_trip_count":\{"n":"(\d+)"', line):
+        return int(stated[1])
     condition = re.findall(r"condition=%?([\w.\-]+)", line)[0]
-    numbers = [re.search(r"s32\[\]\S* constant\((\d+)\)", each) for each in bodies.get(condition, ())]
+    numbers = [re.search(r"s32\[\]\S* constant\((\d+)\)", line) for line in bodies.get(condition, ())]
     return max((int(number[1]) for number in numbers if number), default=1)
 
 
-def _received(match, line, everyone):
-    """Bytes that a device receives by a ring through one collective."""
+def _received_bytes(match, line, devices):
+    """Return the bytes that a device receives through one collective, if it runs on a ring."""
     shape, kind, started = match.groups()
-    sizes = [_bytes(part) for part in _BITS.finditer(shape)]
-    size = max(sizes) if started else sum(sizes)  # a started one lists its operands too
-    group = _group(line, everyone)
+    sizes = [_array_bytes(array) for array in _BITS.finditer(shape)]
+    size = max(sizes) if started else sum(sizes)  # an asynchronous start lists its operands too
+    group = _group_size(line, devices)
     share = (group - 1) / group
     factor = {"all-gather": share, "all-reduce": 2 * share, "reduce-scatter": group - 1, "all-to-all": share}
     return size * factor.get(kind, 1.0)
 
 
-def _bytes(match):
+def _array_bytes(match):
     length = math.prod(int(size) for size in match[3].split(",") if size)
     return length * (int(match[2]) // 8 if match[2] else 1)
 
 
-def _group(line, everyone):
-    if found := re.search(r"replica_groups=\{\{([\d,]*)\}", line):
-        return len(found[1].split(","))
-    if found := re.search(r"replica_groups=\[(?:\d+,)*(\d+)\]<=", line):
-        return int(found[1])
-    if found := re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", line):
-        sizes = dict(re.findall(r"'(\w+)'=(\d+)", found[1]))
-        return math.prod(int(sizes[axis]) for axis in re.findall(r"'(\w+)'", found[2]))
-    return everyone
+def _group_size(line, devices):
+    """Return how many devices take part in a collective together; all of them if it names no groups."""
+    if groups := re.search(r"replica_groups=\{\{([\d,]*)\}", line):
+        return len(groups[1].split(","))
+    if groups := re.search(r"replica_groups=\[(?:\d+,)*(\d+)\]<=", line):
+        return int(groups[1])
+    if groups := re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", line):
+        sizes = dict(re.findall(r"'(\w+)'=(\d+)", groups[1]))
+        return math.prod(int(sizes[axis]) for axis in re.findall(r"'(\w+)'", groups[2]))
+    return devices
 
 
 def flops(params: Any, frozen: Any, *, width: int, layers: int, batch: int, tokens: int) -> float:
-    """FLOPs of a step by its shapes, forward and backward without what rematerialisation repeats.
+    """Count the FLOPs of a step from its shapes, forward and backward, without recomputation by rematerialisation.
 
-    Every matrix meets every token once (the time makes one more), and attention every pair of tokens. Frozen
-    matrices have no gradient of their own.
+    Every matrix is applied once to every token (the time is one more token), and attention to every pair of tokens.
+    Frozen matrices have no gradient of their own.
     """
     positions = tokens + 1
-    matrices = 3 * _matrices(params) + 2 * _matrices(frozen)
-    return batch * (2.0 * matrices * positions + 3.0 * 4 * layers * width * positions**2)
+    products = 3 * _matrix_elements(params) + 2 * _matrix_elements(frozen)
+    return batch * (2.0 * products * positions + 3.0 * 4 * layers * width * positions**2)
 
 
-def _matrices(tree):
+def _matrix_elements(tree):
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    is_one = lambda path: re.search(r"kernel|_lora", jax.tree_util.keystr(path))
-    return sum(leaf.size for path, leaf in leaves if is_one(path))
+    return sum(leaf.size for path, leaf in leaves if re.search(r"kernel|_lora", jax.tree_util.keystr(path)))
 
 
 def on_chip(tree: Any) -> int:
-    """Bytes of a tree of shapes with shardings that lie on one device."""
+    """Count the bytes on one device of a tree of shapes with shardings."""
     return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """A plan; sizes in bytes on one device, `moved` by kind, times in seconds; `failure` if it did not compile."""
+    """A plan: sizes in bytes on one device, `moved` by kind, times in seconds, and `failure` if it did not compile."""
 
     mesh: dict[str, int]
     parameters: int
@@ -209,11 +209,11 @@ class Report:
 
     @property
     def total(self) -> int:
-        """Bytes of one device that are in use."""
+        """Bytes in use on one device."""
         return sum(self.kinds.values())
 
     def text(self) -> str:
-        """The report for a terminal."""
+        """Return the report for a terminal."""
         mesh = " × ".join(f"{axis} {size}" for axis, size in self.mesh.items())
         lines = [f"mesh {mesh}; {self.parameters:,} parameters; compiled in {self.compiling:.0f} s", ""]
         if self.failure:
@@ -252,18 +252,18 @@ def plan(
     updates: int,
     utilisation: float,
 ) -> Report:
-    """Compiles a lowered step on `mesh` and reports on it.
+    """Compile a lowered step on `mesh` and report on it.
 
-    `state` and `batch` are its shapes with shardings, `flops` and `audio` (seconds) those of a step, `memory` the GiB
-    of a device where no `chip` says it.
+    `state` and `batch` are shapes with shardings; `flops` and `audio` (seconds) are those of one step; `memory` is the
+    GiB of a device and replaces the `chip`'s own.
     """
     memory = chip.memory if memory is None and chip else memory
-    began, failure, compiled = time.perf_counter(), "", None
+    start, failure, compiled = time.perf_counter(), "", None
     try:
         compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:  # out of memory
         failure = " ".join(str(error).split())[:300]
-    compiling = time.perf_counter() - began
+    compiling = time.perf_counter() - start
     kinds = {
         "parameters": on_chip(state.params),
         "their average": on_chip(state.ema),
@@ -273,9 +273,9 @@ def plan(
     }
     moved: dict[str, Moved] = {}
     if compiled is not None:
-        found = compiled.memory_analysis()
-        kinds["activations and the rest"] = found.temp_size_in_bytes + max(
-            found.output_size_in_bytes - found.alias_size_in_bytes, 0
+        analysis = compiled.memory_analysis()
+        kinds["activations and the rest"] = analysis.temp_size_in_bytes + max(
+            analysis.output_size_in_bytes - analysis.alias_size_in_bytes, 0
         )
         moved = collectives(compiled.as_text())
     bounds, step = {}, None
@@ -284,36 +284,52 @@ def plan(
         bounds = {
             "arithmetic at its peak": work / chip.flops,
             "state read and written": 2 * on_chip((state.params, state.ema, state.opt_state)) / chip.bandwidth,
-            "collectives on all links": sum(each.bytes for each in moved.values()) / chip.links,
+            "collectives on all links": sum(collective.bytes for collective in moved.values()) / chip.links,
         }
         step = work / (chip.flops * utilisation)
     return Report(
-        dict(mesh.shape), sum(leaf.size for leaf in jax.tree.leaves(state.params)), kinds, memory, flops, moved, bounds,
-        audio, updates, utilisation, step, compiling, failure, _advice(state, kinds, memory, mesh, failure),
-    )  # fmt: skip
+        mesh=dict(mesh.shape),
+        parameters=sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+        kinds=kinds,
+        memory=memory,
+        flops=flops,
+        moved=moved,
+        bounds=bounds,
+        audio=audio,
+        updates=updates,
+        utilisation=utilisation,
+        step=step,
+        compiling=compiling,
+        failure=failure,
+        advice=_advice(state, kinds, memory, mesh, failure),
+    )
 
 
 def _advice(state, kinds, memory, mesh, failure):
-    """The mesh with the least traffic of parameters that fits; the batch is split as before."""
+    """Recommend the mesh that fits with the least traffic of parameters; the batch is split as before."""
     if memory is None:
-        return "give --memory GiB of a device to hear which mesh fits"
+        return "set --memory to the GiB of a device to see which mesh fits"
     parts, tensor = mesh.shape["data"] * mesh.shape["fsdp"], mesh.shape["tensor"]
     other = kinds["batch"] + kinds.get("activations and the rest", 0)
     for fsdp in (size for size in range(1, parts + 1) if parts % size == 0):
         shape = (parts // fsdp, fsdp, tensor)
-        there = AbstractMesh(shape, sharding.AXES, axis_types=(AxisType.Auto,) * 3)
+        candidate = AbstractMesh(shape, sharding.AXES, axis_types=(AxisType.Auto,) * 3)
         try:
-            places = sharding.shardings(state, there)
+            shardings = sharding.shardings(state, candidate)
         except UserError:
             continue
-        split = jax.tree.map(lambda leaf, at: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=at), state, places)
-        gradients = max(on_chip(split.params) - kinds["parameters"], 0)  # those of this mesh are in `other`
-        needs = (on_chip(split) + gradients + other) / GIB
-        if needs <= 0.9 * memory and not (failure and fsdp <= mesh.shape["fsdp"]):
-            name = " ".join(f"--config.mesh.{axis}={size}" for axis, size in zip(sharding.AXES, shape, strict=True))
-            doubt = " (without activations, which could not be compiled)" if failure else ""
-            return f"the mesh that fits with the least traffic: {name}, about {needs:.1f} GiB per device{doubt}"
+        split = jax.tree.map(_with_sharding, state, shardings)
+        gradients = max(on_chip(split.params) - kinds["parameters"], 0)  # the gradients of `mesh` are in `other`
+        needed = (on_chip(split) + gradients + other) / GIB
+        if needed <= 0.9 * memory and not (failure and fsdp <= mesh.shape["fsdp"]):
+            flags = " ".join(f"--config.mesh.{axis}={size}" for axis, size in zip(sharding.AXES, shape, strict=True))
+            caveat = " (without activations, which could not be compiled)" if failure else ""
+            return f"the mesh that fits with the least traffic: {flags}, about {needed:.1f} GiB per device{caveat}"
     return (
         f"no split of the state over these devices fits into {memory:g} GiB; try --config.model.remat=full, "
         "--config.accumulate, fewer --config.data.seconds or more devices"
     )
+
+
+def _with_sharding(leaf, sharding):
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)

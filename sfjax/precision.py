@@ -1,7 +1,7 @@
-"""Named policies of what is computed in which type; parameters, softmax, loss and optimizer are always float32.
+"""Precision policies. Parameters, softmax, loss and optimizer are always float32.
 
-Float16 has no room for small gradients, so its policy scales the loss by a power of two that is found while training
-(Micikevicius et al., arXiv 1710.03740). The other policies hold a scale of one in the same place.
+Small gradients underflow in float16, so its policy scales the loss by a power of two that is adjusted during training
+(Micikevicius et al., arXiv 1710.03740). The other policies keep a scale of one in the same field.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sfjax.errors import UserError
 
 
 class Policy(NamedTuple):
-    """What layers compute in, the first loss scale, and the finite steps in a row that double it (0: it is fixed)."""
+    """The type that layers compute in, the initial loss scale, and how many finite steps double it (0: none do)."""
 
     compute: Any
     scale: float
@@ -31,26 +31,26 @@ POLICIES = {
 
 
 def policy(name: str) -> Policy:
-    """The policy of that name in `POLICIES`."""
+    """Return the policy of that name in `POLICIES`. Raises `UserError` if there is none."""
     if name not in POLICIES:
         raise UserError(f"unknown precision {name!r}; choose from {', '.join(POLICIES)}")
     return POLICIES[name]
 
 
 class Scale(flax.struct.PyTreeNode):
-    """The factor of the loss before its gradient is taken, and the finite steps since it last changed."""
+    """The factor of the loss before its gradient is computed, and the finite steps since it last changed."""
 
-    value: Any  # typed Any because shapes, shardings and restore targets stand in the same tree
+    value: Any  # Any, because shapes, shardings and restore targets use the same tree
     steps: Any
 
 
 def start(policy: Policy) -> Scale:
-    """The scale of step 0."""
+    """Return the scale of step 0."""
     return Scale(jnp.float32(policy.scale), jnp.int32(0))
 
 
 def adjust(scale: Scale, finite: Bool[Array, ""], policy: Policy) -> Scale:
-    """The scale of the next step: half after gradients that were not finite, double after `patience` that were."""
+    """Return the scale of the next step: halved after non-finite gradients, doubled after `patience` finite ones."""
     if not policy.patience:
         return scale
     steps = jnp.where(finite, scale.steps + 1, 0)

@@ -1,6 +1,6 @@
-"""Where arrays live: the processes of a run, their mesh of devices, and the table from parameter paths to its axes.
+"""Join processes, make the device mesh, and map parameter paths to mesh axes.
 
-Only this module names axes.
+Only this module names mesh axes.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from jaxtyping import Array
 from sfjax.errors import UserError
 
 AXES = ("data", "fsdp", "tensor")
-SILENCE = 30  # seconds without a sign of life after which a process is given up, and the others end
+SILENCE = 30  # seconds without a heartbeat after which a process counts as dead, and the others end
 EXPLICIT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 BATCH = PartitionSpec(("data", "fsdp"))
-LARGE = 2**24  # bytes of a leaf that must not lie whole on every device of a mesh that splits parameters
+LARGE = 2**24  # bytes from which on a leaf must be split on a mesh that splits parameters
 
-# The first pattern found in a leaf's path decides; the leading axis of transformer leaves is the layer.
+# The first pattern that matches a leaf's path applies; the leading axis of transformer leaves is the layer.
 RULES = (
     (r"transformer/(early|late)/(query|key|value|up)/kernel$", PartitionSpec(None, "fsdp", "tensor")),
     (r"transformer/(early|late)/(out|down)/kernel$", PartitionSpec(None, "tensor", "fsdp")),
@@ -50,25 +50,27 @@ RULES = (
     (r"(^|/)(step|count|skipped|streak|ns_coeffs|scale/value|scale/steps)$", PartitionSpec()),
 )
 
-# The model's words for the axes of its activations; those that are not here are whole.
+# Mesh axes of the model's activations by their names in the model; other axes are not split.
 ACTIVATIONS = {"batch": ("data", "fsdp"), "heads": "tensor", "units": "tensor"}
 
 _mesh: contextvars.ContextVar[Mesh | AbstractMesh | None] = contextvars.ContextVar("mesh", default=None)
 
 
 def join(environment: Mapping[str, str] = os.environ) -> None:
-    """Joins the processes that the environment names into one run; alone if it names none. Call it before all else.
+    """Join the processes that the environment names into one run; alone if it names none. Call it before all else.
 
-    These are the tasks of a SLURM step, the hosts of a TPU pod in Kubernetes (TPU_WORKER_HOSTNAMES), those that JAX
-    finds by itself where SFJAX_CLUSTER=auto, or those that the variables `EXPLICIT` give, all three. `UserError` if
-    they are incomplete.
+    The processes are the tasks of a SLURM step, the hosts of a TPU pod in Kubernetes (TPU_WORKER_HOSTNAMES), those that
+    JAX detects if SFJAX_CLUSTER=auto, or those of the three variables `EXPLICIT`. Raises `UserError` if these three
+    are incomplete.
     """
-    found = {name: environment[name] for name in EXPLICIT if name in environment}
-    if found:
+    settings = {name: environment[name] for name in EXPLICIT if name in environment}
+    if settings:
         try:
-            address, count, number = found[EXPLICIT[0]], int(found[EXPLICIT[1]]), int(found[EXPLICIT[2]])
+            address, count, number = settings[EXPLICIT[0]], int(settings[EXPLICIT[1]]), int(settings[EXPLICIT[2]])
         except (KeyError, ValueError):
-            raise UserError(f"wanted {', '.join(EXPLICIT)}, host:port and two numbers; got {found}") from None
+            raise UserError(
+                f"expected {', '.join(EXPLICIT)} as host:port and two numbers, got {settings}; set all three"
+            ) from None
         jax.distributed.initialize(address, count, number, heartbeat_timeout_seconds=SILENCE)
     elif (
         int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1
@@ -79,52 +81,57 @@ def join(environment: Mapping[str, str] = os.environ) -> None:
 
 
 def agree(text: str, what: str) -> None:
-    """`UserError` on every process unless all of them hold the same text."""
+    """Check that all processes hold the same text. Raises `UserError` on every process otherwise."""
     if jax.process_count() == 1:
         return
-    mine = np.frombuffer(hashlib.sha256(text.encode()).digest()[:8], np.uint32)
-    every = np.asarray(multihost_utils.process_allgather(mine))
-    others = [i for i, found in enumerate(every) if not np.array_equal(found, every[0])]
+    digest = np.frombuffer(hashlib.sha256(text.encode()).digest()[:8], np.uint32)
+    digests = np.asarray(multihost_utils.process_allgather(digest))
+    others = [i for i, other in enumerate(digests) if not np.array_equal(other, digests[0])]
     if others:
-        raise UserError(f"processes {others} of {len(every)} have another {what} than process 0; start all alike")
+        raise UserError(
+            f"processes {others} of {len(digests)} have another {what} than process 0; start all with the same {what}"
+        )
 
 
 def meet(name: str) -> None:
-    """Returns when every process has come to the place of that name."""
+    """Wait until every process has called this with the same name."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
 
 
 def mesh(devices: Sequence[Any] | None = None, /, *, data: int, fsdp: int, tensor: int) -> Mesh:
-    """Devices (default: all) as a data × fsdp × tensor mesh; one size may be −1, which takes the devices left."""
+    """Return a data × fsdp × tensor mesh of devices (default: all); one size may be −1, for the remaining devices.
+
+    Raises `UserError` if the sizes do not divide the devices.
+    """
     sizes, devices = [data, fsdp, tensor], jax.devices() if devices is None else devices
     known = int(np.prod([size for size in sizes if size != -1]))
     wrong = sizes.count(-1) > 1 or (sizes.count(-1) == 0 and known != len(devices))
     if wrong or min(size for size in sizes if size != -1) < 1 or len(devices) % known:
-        asked = " × ".join(f"{axis} {size}" for axis, size in zip(AXES, sizes, strict=True))
-        raise UserError(f"the mesh {asked} does not divide {len(devices)} devices; set one axis to -1 for the rest")
+        axes = " × ".join(f"{axis} {size}" for axis, size in zip(AXES, sizes, strict=True))
+        raise UserError(f"the mesh {axes} does not divide {len(devices)} devices; set one axis to -1 for the rest")
     shape = [len(devices) // known if size == -1 else size for size in sizes]
     return jax.make_mesh(tuple(shape), AXES, devices=devices, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def shardings(tree, on: Mesh | AbstractMesh):
-    """The NamedSharding of every leaf of a tree of arrays or shapes, by `RULES`.
+    """Return the NamedSharding of every leaf of a tree of arrays or shapes, by `RULES`.
 
-    `UserError` for a leaf without a rule, for one that the mesh does not divide, and for a large one that would lie
-    whole on devices that split parameters.
+    Raises `UserError` for a leaf without a rule, and for a leaf that the mesh does not divide. On a mesh that splits
+    parameters (fsdp or tensor above 1), also for a leaf of `LARGE` bytes or more in fewer than fsdp × tensor parts.
     """
 
-    def place(path, leaf):
+    def by_rule(path, leaf):
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         for pattern, spec in RULES:
             if re.search(pattern, name):
-                return _checked(name, leaf, NamedSharding(on, spec))
+                return _checked_sharding(name, leaf, NamedSharding(on, spec))
         raise UserError(f"no sharding rule for {name} {leaf.shape}; add one to sfjax.sharding.RULES")
 
-    return jax.tree_util.tree_map_with_path(place, tree)
+    return jax.tree_util.tree_map_with_path(by_rule, tree)
 
 
-def _checked(name, leaf, sharding):
+def _checked_sharding(name, leaf, sharding):
     try:
         shard = sharding.shard_shape(leaf.shape)
     except ValueError:
@@ -133,19 +140,19 @@ def _checked(name, leaf, sharding):
             f"{name} {leaf.shape}, split by {sharding.spec}, does not divide into the mesh {sizes}; "
             "choose sizes of fsdp and tensor that divide the network's width and ffn"
         ) from None
-    whole = leaf.size * leaf.dtype.itemsize if jnp.issubdtype(leaf.dtype, jnp.number) else 0
+    size = leaf.size * leaf.dtype.itemsize if jnp.issubdtype(leaf.dtype, jnp.number) else 0
     splits = sharding.mesh.shape["fsdp"] * sharding.mesh.shape["tensor"]
-    if whole >= LARGE and math.prod(shard) * splits > leaf.size:
+    if size >= LARGE and math.prod(shard) * splits > leaf.size:
         raise UserError(
-            f"{name} has {whole / 2**20:.0f} MiB, of which every device would hold {math.prod(shard)} of {leaf.size} "
-            f"elements though fsdp × tensor is {splits}; split it by a rule in sfjax.sharding.RULES"
+            f"{name} has {size / 2**20:.0f} MiB, and every device would hold {math.prod(shard)} of {leaf.size} "
+            f"elements although fsdp × tensor is {splits}; split it by a rule in sfjax.sharding.RULES"
         )
     return sharding
 
 
 @contextlib.contextmanager
 def activations(on: Mesh | AbstractMesh) -> Iterator[None]:
-    """While it is open (or around the function that it decorates), `constrain` splits activations over a mesh."""
+    """Let `constrain` split activations over a mesh, in this context or in the function that this decorates."""
     token = _mesh.set(on)
     try:
         yield
@@ -154,26 +161,29 @@ def activations(on: Mesh | AbstractMesh) -> Iterator[None]:
 
 
 def constrain(x: Array, *names: str) -> Array:
-    """`x`, with its axes split as `ACTIVATIONS` says of their names, where the mesh divides them; no mesh, no change.
+    """Split the axes of `x` by their names in `ACTIVATIONS`, where the mesh divides them; without a mesh, return `x`.
 
-    The compiler would find a split from those of parameters and batch, but for fsdp it takes one that moves the
+    The compiler would derive a split from the parameters and the batch, but with fsdp it chooses one that moves the
     activations rather than the parameters.
     """
     on = _mesh.get()
     if on is None:
         return x
     spec = [ACTIVATIONS.get(name) for name in names]
-    size = lambda axes: math.prod(on.shape[axis] for axis in ((axes,) if isinstance(axes, str) else axes or ()))
-    spec = [None if length % size(axes) else axes for axes, length in zip(spec, x.shape, strict=True)]
+    spec = [None if length % _mesh_size(on, axes) else axes for axes, length in zip(spec, x.shape, strict=True)]
     return jax.lax.with_sharding_constraint(x, NamedSharding(on, PartitionSpec(*spec)))
 
 
+def _mesh_size(on, axes):
+    """Return how many parts one mesh axis, a tuple of them, or None splits an array axis into."""
+    return math.prod(on.shape[axis] for axis in ((axes,) if isinstance(axes, str) else axes or ()))
+
+
 def by_example(function: Callable, *arrays: Any) -> Any:
-    """`function(*arrays)`, which treats each example of the first axis by itself, on every device for its own examples.
+    """Compute `function(*arrays)` on every device for its own examples.
 
-    The arrays may be trees of arrays.
-
-    For what the compiler cannot split: it would gather the batch for an FFT, and do all of it everywhere.
+    `function` must treat each example of the first axis separately. The arrays may be trees of arrays. Use this for
+    what the compiler cannot split: for an FFT, it would gather the batch and compute all of it on every device.
     """
     on = _mesh.get()
     if on is None or any(len(x) % parts(on) for x in jax.tree.leaves(arrays)):
@@ -182,20 +192,20 @@ def by_example(function: Callable, *arrays: Any) -> Any:
 
 
 def parts(on: Mesh | AbstractMesh) -> int:
-    """How many equal parts a batch is split into."""
+    """Return how many equal parts a batch is split into."""
     return math.prod(on.shape[axis] for axis in BATCH[0])
 
 
 def batch(on: Mesh) -> NamedSharding:
-    """Arrays whose first axis is the batch: split over data and fsdp."""
+    """Return the sharding of arrays whose first axis is the batch: split over data and fsdp."""
     return NamedSharding(on, BATCH)
 
 
 def place(share: Any, to: NamedSharding) -> Any:
-    """Arrays of which every process holds its own share of the first axis, as arrays of all of it."""
+    """Make global arrays; `share` is what this process holds of their first axis."""
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(to, x), share)
 
 
-def replicated(on: Mesh) -> NamedSharding:
-    """Arrays that every device holds whole."""
+def replicated(on: Mesh | AbstractMesh) -> NamedSharding:
+    """Return the sharding of arrays that every device holds whole."""
     return NamedSharding(on, PartitionSpec())

@@ -1,149 +1,58 @@
-"""The one loop: a config and a workdir in, checkpoints and curves out."""
+"""The training loop: it takes a config and a work folder, and writes checkpoints and metrics."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import math
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Float
 
-from sfjax import audio, checkpoint, flow, lora, optim, precision, release, sharding, tasks
+from sfjax import audio, checkpoint, lora, optim, sharding, train_step
+from sfjax.config import Config, read
 from sfjax.data import inventory, loader
 from sfjax.errors import UserError
-from sfjax.interrupt import Interrupt
-from sfjax.journal import Journal, Silence, Trace
-from sfjax.model import PRECONDITIONS, Estimator
-from sfjax.objective import Batch, Objective, estimation
-from sfjax.process import process
-from sfjax.tasks.separate import ALIGNMENT
-from sfjax.text import durations
+from sfjax.export import release
+from sfjax.metric_writer import Journal, Silence, Trace
+from sfjax.networks import NETWORKS
+from sfjax.objective import Batch, Objective
+from sfjax.preemption import Interrupt
+from sfjax.tasks import Task
+from sfjax.train_step import State
 from sfjax.validation import Validation
-from sfjax.vocoder import gan, networks, phase
 
-OWN = (*optim.PHONES, "copy_table", "embedding")  # parameters of some tasks alone
-
-
-class State(flax.struct.PyTreeNode):
-    """All that a run carries from step to step.
-
-    `step` counts batches, `skipped` those whose gradients were not finite, `streak` the last ones of these in a row;
-    `scale` is that of the loss. `params` are those that are trained, `ema` their average; `frozen` are the others,
-    which checkpoints leave out.
-    """
-
-    step: Any  # typed Any because shapes, shardings and restore targets stand in the same tree
-    params: Any
-    ema: Any
-    frozen: Any
-    opt_state: Any
-    scale: Any
-    skipped: Any
-    streak: Any
-
-
-def start(
-    params: Any, tx: optax.GradientTransformation, policy: precision.Policy, adapter: lora.Adapter | None
-) -> State:
-    """A state at step 0 with the given parameters, of which a run with this adapter trains some."""
-    zero = lambda: jnp.zeros((), jnp.int32)
-    params, frozen = lora.split(params, adapter)
-    ema = jax.tree.map(jnp.copy, params)
-    return State(zero(), params, ema, frozen, tx.init(params), precision.start(policy), zero(), zero())
-
-
-def step(
-    state: State,
-    batch: Batch,
-    *,
-    seed: int,
-    error: Callable,
-    tx: optax.GradientTransformation,
-    rate: optax.Schedule,
-    policy: precision.Policy,
-    decay: float,
-    pieces: int,
-    early: float,
-) -> tuple[State, dict[str, Float[Array, ""]]]:
-    """One batch: the gradient of total error over total count, in `pieces` one after the other, and an update.
-
-    Masks, times and noise follow from (seed, step, example). A step without finite gradients changes nothing but the
-    counters.
-    """
-    now = jax.random.fold_in(jax.random.key(seed), state.step)
-    count, values = len(batch["lengths"]), sum(x.size for x in jax.tree.leaves((batch["waves"], batch["labels"])))
-    keys = jax.vmap(lambda i: jax.random.fold_in(now, i))(jnp.arange(count))
-    keys, key_t = jnp.unstack(jax.vmap(jax.random.split)(keys), axis=1)
-    t = flow.early_times(jax.vmap(jax.random.uniform)(key_t), early)
-    dropout = jax.random.split(jax.random.fold_in(now, count), pieces)
-
-    # the gradient is that of scale · (about the mean error): a power of two, so that nothing is rounded
-    unit = state.scale.value / 2 ** math.ceil(math.log2(values))
-
-    def piece_error(params, piece):
-        found = error(lora.join(params, state.frozen), *piece)
-        return found.total * unit, (found.total, found.count)
-
-    def add(sums, piece):
-        gradient, (total, count) = jax.grad(piece_error, has_aux=True)(state.params, piece)
-        return jax.tree.map(jnp.add, sums, (total, count, gradient)), None
-
-    examples = (batch, keys, t)
-    if pieces == 1:
-        gradient, (total, count) = jax.grad(piece_error, has_aux=True)(state.params, (*examples, dropout[0]))
-    else:
-        # every piece takes its share of each device's examples
-        cut = jax.tree.map(lambda x: x.reshape(-1, pieces, *x.shape[1:]).swapaxes(0, 1), examples)
-        zeros = (jnp.zeros(()), jnp.zeros(()), jax.tree.map(jnp.zeros_like, state.params))
-        (total, count, gradient), _ = jax.lax.scan(add, zeros, (*cut, dropout))
-    gradient = jax.tree.map(lambda g: g / unit / count, gradient)
-    norm = optax.tree.norm(gradient)
-    finite = jnp.isfinite(norm) & jnp.isfinite(total)
-
-    gradient = jax.tree.map(lambda g: jnp.where(finite, g, 0.0), gradient)
-    updates, opt_state = tx.update(gradient, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    ema = optim.average(state.ema, params, state.step - state.skipped, decay)
-    old = (state.params, state.ema, state.opt_state)
-    params, ema, opt_state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), (params, ema, opt_state), old)
-    bad = (~finite).astype(jnp.int32)
-    metrics = {
-        "loss": total / count,
-        "gradient_norm": norm,
-        "learning_rate": rate(state.step - state.skipped),
-        "loss_scale": state.scale.value,
-        "skipped": state.skipped + bad,
-        "streak": (state.streak + 1) * bad,
-    }
-    scale, streak = precision.adjust(state.scale, finite, policy), (state.streak + 1) * bad
-    return State(state.step + 1, params, ema, state.frozen, opt_state, scale, state.skipped + bad, streak), metrics
+OWN = (*optim.PHONES, "copy_table", "embedding")  # parameters that only some tasks have
 
 
 class Program(NamedTuple):
-    """What a config trains: `init(key)` and `start(params)` make a State, `step(state, batch)` advances it.
+    """What a config trains: `init(key)` and `start(params)` make a State, `step(state, batch)` trains on a batch.
 
     `check()` raises `UserError` if samples cannot be drawn as the config says.
     """
 
-    spec: audio.MelSpec
-    task: Any
+    config: Config
     objective: Objective
-    adapter: lora.Adapter | None
     init: Callable
     start: Callable
     step: Callable
     check: Callable
+
+    @property
+    def spec(self) -> audio.MelSpec:
+        """How log-Mel spectrograms are computed."""
+        return self.config.mel
+
+    @property
+    def task(self) -> Task:
+        """The task."""
+        return self.config.task
 
     @property
     def network(self) -> Any:
@@ -151,136 +60,96 @@ class Program(NamedTuple):
         return self.objective.network
 
 
-def program(config: Any) -> Program:
-    """The program of a config, for any mesh."""
-    spec, task, policy = audio.MelSpec(**config.mel), tasks.make(**config.task), precision.policy(config.precision)
-    adapter, how = lora.make(**config.lora), process(config.process)
-    if not 0 <= config.early <= 1:
-        raise UserError(f"early wants a share from 0 to 1, got {config.early}; take 0 for even times")
-    if not 0 <= config.amplitude < math.inf:
-        raise UserError(f"amplitude wants a weight of 0 or more, got {config.amplitude}; take 0 for the paper's loss")
-    made = _objective(config, task, spec, adapter, how, policy.compute)
-    tx = rule = optim.optimizer(**config.optim)
+def make_program(config: Any) -> Program:
+    """Return the program of a config, for any mesh.
+
+    `config` is a ConfigDict with the fields of `configs/default.py`. Raises `UserError` for values that cannot work.
+    """
+    config = read(config)
+    trainable = NETWORKS[config.task.network]
+    objective = trainable.objective(config)
+    tx = optim.optimizer(**config.optim)
     rate = optim.schedule(**{name: config.optim[name] for name in ("peak", "end", "warmup", "updates")})
-    advance = functools.partial(
-        step, seed=config.seed, error=made.error(task), tx=tx, rate=rate, policy=policy, decay=config.ema,
-        pieces=config.accumulate, early=config.early,
-    )  # fmt: skip
-    if isinstance(task, tasks.Vocode) and networks.is_adversarial(config):
-        tx = gan.optimizers(rule)
-        advance = functools.partial(
-            gan.step, section=config.vocoder, task=task, spec=spec, seed=config.seed, rule=rule, rate=rate,
-            decay=config.ema,
-        )  # fmt: skip
-    begin = functools.partial(start, tx=tx, policy=policy, adapter=adapter)
-    return Program(
-        spec, task, made, adapter,
-        init=lambda key: begin(made.init(key)),
-        start=begin,
-        step=advance,
-        check=lambda: how.check(**config.sample),
-    )  # fmt: skip
+    step = functools.partial(
+        train_step.step,
+        seed=config.seed,
+        error=objective.error(config.task),
+        tx=tx,
+        rate=rate,
+        policy=config.precision,
+        decay=config.ema,
+        pieces=config.accumulate,
+        t0_fraction=config.t0_fraction,
+    )
+    if trainable.training and (training := trainable.training(config, tx, rate)):
+        tx, step = training
+    start = functools.partial(train_step.start, tx=tx, policy=config.precision, adapter=config.lora)
+
+    def init(key):
+        return start(objective.init(key))
+
+    return Program(config, objective, init, start, step, check=functools.partial(trainable.check, config))
 
 
-def _objective(config, task, spec, adapter, how, dtype):
-    phones = len(tasks.phones(task))
-    if isinstance(task, tasks.Phase):
-        return phase.objective(phase.PhaseNet(**config.phase, spec=spec, dtype=dtype))
-    if isinstance(task, tasks.Vocode):
-        return networks.objective(config, spec)
-    if isinstance(task, tasks.Durations):
-        return durations.objective(
-            durations.DurationModel(**config.model, phones=phones, size=config.mel.bands, dtype=dtype)
-        )
-    _check_network(config, task)
-    network = Estimator(
-        **config.model, mels=config.mel.bands, adapter=adapter, phones=phones, copies=tasks.copies(task),
-        embedding=tasks.embedding(task), dtype=dtype,
-    )  # fmt: skip
-    return estimation(network, how, spec, amplitudes=config.amplitude)
-
-
-def _check_network(config, task):
-    patch, precondition = config.model.patch, config.model.precondition
-    if patch < 1:
-        raise UserError(f"model.patch wants 1 or more frames, got {patch}; take 1 or 2")
-    if tasks.copies(task) and ALIGNMENT % patch:
-        raise UserError(f"aligned copies need a model.patch of 1, 2 or 4 frames, got {patch}; take 2")
-    if precondition not in ("none", *PRECONDITIONS):
-        raise UserError(f"unknown model.precondition {precondition!r}; choose from none, {', '.join(PRECONDITIONS)}")
-    if precondition != "none" and precondition != config.process:
-        raise UserError(
-            f"model.precondition={precondition} fits process={precondition}, got process={config.process}; "
-            "set it to none"
-        )
-
-
-def _check_same_function(config, trained):
-    """Parameters of equal shapes compute something else where one of these fields differs."""
-    for field in ("heads", "precondition"):
-        before, now = trained["model"].get(field), config.model.get(field)
-        if before != now:
-            raise UserError(
-                f"{config.init_from} was trained with model.{field}={before}, got {now}; set "
-                f"--config.model.{field}={before}"
-            )
-
-
-def on_mesh(made: Program, mesh: Mesh) -> tuple[State, Callable]:
-    """The shapes and shardings of a program's state on a mesh, and its jitted step, to which the state is donated."""
-    shapes = jax.eval_shape(made.init, jax.random.key(0))
+def on_mesh(program: Program, mesh: Mesh) -> tuple[State, Callable]:
+    """Return shapes and shardings of a program's state on a mesh, and its jitted step; the step donates the state."""
+    shapes = jax.eval_shape(program.init, jax.random.key(0))
     places = sharding.shardings(shapes, mesh)
     like = jax.tree.map(lambda s, p: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=p), shapes, places)
     across, whole = sharding.batch(mesh), sharding.replicated(mesh)
 
     @sharding.activations(mesh)
     def step(state, batch):
-        return made.step(state, batch)
+        return program.step(state, batch)
 
     return like, jax.jit(step, in_shardings=(places, across), out_shardings=(places, whole), donate_argnums=0)
 
 
-def batch_shapes(config: Any, made: Program, mesh: Mesh) -> Batch:
-    """The shapes and shardings of the longest batch that a program's step takes."""
+def batch_shapes(program: Program, mesh: Mesh) -> Batch:
+    """Return shapes and shardings of the longest batch that a program's step takes."""
+    config, task, spec = program.config, program.task, program.spec
     plan = loader.Plan((), (), config.data.buckets, config.data.seconds, config.data.multiple, config.seed)
     _check_sizes(plan, sharding.parts(mesh), config.accumulate)
     longest = int(np.argmax(config.data.buckets))
-    examples, samples = plan.size(longest), config.data.buckets[longest] * made.spec.sample_rate
-    place = sharding.batch(mesh)
-    one = lambda dtype, *shape: jax.ShapeDtypeStruct((examples, *shape), dtype, sharding=place)
-    waves = {name: one(jnp.float32, round(samples * share)) for name, share in made.task.columns.items()}
-    frames = made.spec.frames(round(samples))
-    mels = {
-        name: one(jnp.float32, count, frames, made.spec.bands) for name, count in tasks.predicted(made.task).items()
+    examples, samples = plan.size(longest), config.data.buckets[longest] * spec.sample_rate
+    frames, place = spec.num_frames(round(samples)), sharding.batch(mesh)
+
+    def shape(dtype, *sizes):
+        return jax.ShapeDtypeStruct((examples, *sizes), dtype, sharding=place)
+
+    return {
+        "waves": {name: shape(jnp.float32, round(samples * share)) for name, share in task.columns.items()},
+        "mels": {name: shape(jnp.float32, count, frames, spec.bands) for name, count in task.predicted.items()},
+        "labels": {name: shape(jnp.int32, round(frames * share)) for name, share in task.labels.items()},
+        "lengths": shape(jnp.int32),
+        "task": shape(jnp.int32),
     }
-    labels = {name: one(jnp.int32, round(frames * share)) for name, share in tasks.labels(made.task).items()}
-    return {"waves": waves, "mels": mels, "labels": labels, "lengths": one(jnp.int32), "task": one(jnp.int32)}
 
 
 def run(config: Any, workdir: str | Path, *, out: Any = None) -> State:
-    """Trains by `config` in `workdir`, or goes on from its newest checkpoint; returns the last state.
+    """Train by `config` in `workdir`, or resume from its newest checkpoint; return the last state.
 
-    It says how it goes on `out`, a text file, or on standard error.
-
-    `config` is a ConfigDict with the fields of `configs/default.py`. SIGINT and SIGTERM end the run after the step
-    under way, saved, with `KeyboardInterrupt` and `Preempted`. Raises `UserError` for whatever a user can put right,
-    before anything is compiled where that is possible. Every process of a run calls it with the same config.
+    `config` is a ConfigDict with the fields of `configs/default.py`. Log lines go to `out`, a text file, by default
+    standard error. SIGINT and SIGTERM end the run after the current step, saved, with `KeyboardInterrupt` and
+    `Preempted`. Raises `UserError` for everything that a user can correct, before compiling where possible. Every
+    process of a run calls this with the same config.
     """
     out = out or sys.stderr
 
-    # What is trained, on what, and where it lives
+    # What is trained, on which data and devices
+    resolved = inventory.with_phones(config)
+    program = make_program(resolved)
+    config = program.config
     jax.config.update("jax_debug_nans", config.debug.nans)
-    config = inventory.with_phones(config)
-    made = program(config)
-    read, read_valid = readers(config, made.task, made.spec)
-    made.check()
+    read_train, read_valid = readers(program)
+    program.check()
     mesh = sharding.mesh(**config.mesh)
-    _check_sizes(read.plan, sharding.parts(mesh), config.accumulate)
-    sharding.agree(config.to_json_best_effort(sort_keys=True), "config")
+    _check_sizes(read_train.plan, sharding.parts(mesh), config.accumulate)
+    sharding.agree(resolved.to_json_best_effort(sort_keys=True), "config")
     if jax.process_index() == 0:
-        checkpoint.write_config(workdir, config.to_dict())
+        checkpoint.write_config(workdir, resolved.to_dict())
     sharding.meet("config")
-    like, train_step = on_mesh(made, mesh)
+    like, train_one = on_mesh(program, mesh)
     across = sharding.batch(mesh)
 
     with contextlib.ExitStack() as stack:
@@ -290,15 +159,19 @@ def run(config: Any, workdir: str | Path, *, out: Any = None) -> State:
         )
         interrupt = stack.enter_context(Interrupt())
         trace = stack.enter_context(Trace(Path(workdir) / "tensorboard", *config.debug.profile))
+
+        def say(line):
+            if jax.process_index() == 0:
+                print(line, file=out)
+
         # Resume this workdir, or start from another's parameters, or from scratch
-        say = lambda line: print(line, file=out) if jax.process_index() == 0 else None
-        state = _first_state(config, saved, like, made, say)
+        state = _first_state(program, saved, like, say)
         first, last = int(state.step), config.optim.updates
         journal = (
             Journal(workdir, first=first, out=out, every=config.run.log) if jax.process_index() == 0 else Silence()
         )
-        validate = Validation(config, made, read_valid, across)
-        reading = loader.batches(read, first=first, last=last, workers=config.run.workers)
+        validate = Validation(program, read_valid, across)
+        reading = loader.batches(read_train, first=first, last=last, workers=config.run.workers)
         batches = stack.enter_context(contextlib.closing(reading))
         pending, bad, seen, began = None, 0, 0, time.perf_counter()
 
@@ -309,7 +182,7 @@ def run(config: Any, workdir: str | Path, *, out: Any = None) -> State:
             waited = time.perf_counter() - waited
             on_device = sharding.place({name: batch[name] for name in loader.ARRAYS}, across)  # the one crossing in
             with jax.transfer_guard("disallow"):
-                state, metrics = train_step(state, on_device)
+                state, metrics = train_one(state, on_device)
                 if pending is not None:  # the step before, read while this one runs
                     _after(journal, pending, config)
             pending = (number, metrics, batch["names"], batch["seconds"], waited)
@@ -338,41 +211,54 @@ def run(config: Any, workdir: str | Path, *, out: Any = None) -> State:
     return state
 
 
-def readers(config: Any, task: Any, spec: audio.MelSpec) -> tuple[loader.Reader, dict[str, loader.Reader]]:
-    """The readers of training batches and, by the name of each task, of validation batches; none if there are none."""
-    parts = tasks.parts(task)
-    columns = {name: part.columns for name, part in parts.items()}
-    labels = {name: tasks.labels(part) for name, part in parts.items()}
-    share = (jax.process_index(), jax.process_count())
-
-    def sources(manifests, split):
-        return loader.sources(
-            manifests, split=split, columns=columns, predicted=tasks.predicted(task), labels=labels,
-            phones=tasks.phones(task), mix=config.mix, degrade=config.degrade, mixture=config.mixture,
-            rate=spec.sample_rate, hop=spec.hop,
-        )  # fmt: skip
-
-    def reader(found, columns, labels):
-        plan = loader.Plan(
-            tuple(source.manifest.seconds / source.share for source in found),
-            tuple(source.weight for source in found),
-            config.data.buckets, config.data.seconds, config.data.multiple, config.seed,
-        )  # fmt: skip
-        return loader.Reader(
-            found, plan, columns, tasks.predicted(task), labels, spec.sample_rate, spec.hop, spec.bands, share
-        )
-
-    train = reader(sources(config.data.train, config.data.split), task.columns, tasks.labels(task))
+def readers(program: Program) -> tuple[loader.Reader, dict[str, loader.Reader]]:
+    """Return the reader of training batches, and the readers of validation batches by task; none if there are none."""
+    config, task = program.config, program.task
+    valid = config.data.valid or config.data.train
+    train = _reader(program, task, _sources(program, config.data.train, config.data.split))
     if not config.run.valid_batches:
         return train, {}
-    valid = sources(config.data.valid or config.data.train, config.data.valid_split)
-    by_task = {name: tuple(one for one in valid if one.task == i) for i, name in enumerate(parts)}
-    return train, {name: reader(found, columns[name], labels[name]) for name, found in by_task.items() if found}
+    sources = _sources(program, valid, config.data.valid_split)
+    by_task = {name: tuple(source for source in sources if source.task == i) for i, name in enumerate(task.parts)}
+    return train, {name: _reader(program, task.parts[name], found) for name, found in by_task.items() if found}
+
+
+def _sources(program, manifests, split):
+    config, task, spec = program.config, program.task, program.spec
+    return loader.sources(
+        manifests,
+        split=split,
+        columns={name: part.columns for name, part in task.parts.items()},
+        predicted=task.predicted,
+        labels={name: part.labels for name, part in task.parts.items()},
+        phones=task.phones,
+        mix=config.mix,
+        degrade=config.degrade,
+        mixture=config.mixture,
+        rate=spec.sample_rate,
+        hop=spec.hop,
+    )
+
+
+def _reader(program, task, sources):
+    data, spec = program.config.data, program.spec
+    plan = loader.Plan(
+        tuple(source.manifest.seconds / source.share for source in sources),
+        tuple(source.weight for source in sources),
+        data.buckets,
+        data.seconds,
+        data.multiple,
+        program.config.seed,
+    )
+    share = (jax.process_index(), jax.process_count())
+    return loader.Reader(
+        sources, plan, task.columns, program.task.predicted, task.labels, spec.sample_rate, spec.hop, spec.bands, share
+    )
 
 
 def _check_sizes(plan, parts, pieces):
     if pieces < 1:
-        raise UserError(f"config.accumulate wants the pieces that a batch is cut into, 1 or more, got {pieces}")
+        raise UserError(f"config.accumulate must be the number of pieces of a batch, 1 or more, got {pieces}")
     for bucket, seconds in enumerate(plan.buckets):
         size = plan.size(bucket)
         if size % (parts * pieces):
@@ -382,36 +268,49 @@ def _check_sizes(plan, parts, pieces):
             )
 
 
-def _first_state(config, saved, like, made, say):
+def _first_state(program, saved, like, say):
+    """The state of the newest checkpoint; else one with the parameters of `init_from`; else one from scratch."""
+    config, adapter, places = program.config, program.config.lora, jax.tree.map(lambda leaf: leaf.sharding, like)
     state = saved.newest(like, pass_damaged=config.run.pass_damaged, say=say)
-    adapter, places = made.adapter, jax.tree.map(lambda leaf: leaf.sharding, like)
     if state is not None and adapter is None:
         return state
     if adapter is not None and not config.init_from:
-        raise UserError("adapters want a model to stand beside; set --config.init_from to its run")
+        raise UserError("LoRA needs a base model; set --config.init_from to its run")
     if state is not None:
         base, _ = release.weights(config.init_from, ema=True)
         frozen = jax.device_put(lora.split(base, adapter)[1], places.frozen)
         checkpoint.check_frozen(frozen, saved.digests(int(state.step)), str(saved.folder))
         return state.replace(frozen=frozen)
     params = lora.join(places.params, places.frozen)
-    fresh = jax.jit(made.objective.init, out_shardings=params)(jax.random.key(config.seed))
+    fresh = jax.jit(program.objective.init, out_shardings=params)(jax.random.key(config.seed))
     if config.init_from:
         base, trained = release.weights(config.init_from, ema=True)
         _check_same_function(config, trained.config)
-        # a model that knows no phones, or no copies of a recording, learns them; one that needs none forgets them
+        # parameters that only some tasks have start afresh, and are dropped where the task does not have them
         base = {name: leaf for name, leaf in base.items() if name in fresh or name not in OWN}
-        kept = {name: leaf for name, leaf in lora.base(fresh).items() if name in base or name not in OWN}
-        here, there = (jax.tree.map(lambda leaf: leaf.shape, tree) for tree in (kept, base))
-        if here != there:
+        needed = {name: leaf for name, leaf in lora.base(fresh).items() if name in base or name not in OWN}
+        if jax.tree.map(jnp.shape, needed) != jax.tree.map(jnp.shape, base):
             raise UserError(f"{config.init_from} holds another network than --config.model describes; use its size")
-        there = lora.base(params)
-        fresh = lora.join(jax.device_put(base, {name: there[name] for name in base}), fresh)
-    return jax.jit(made.start, out_shardings=places)(fresh)
+        base_places = lora.base(params)
+        fresh = lora.join(jax.device_put(base, {name: base_places[name] for name in base}), fresh)
+    return jax.jit(program.start, out_shardings=places)(fresh)
+
+
+def _check_same_function(config, trained):
+    """Parameters of equal shapes compute another function where one of these fields differs."""
+    for field in ("heads", "precondition"):
+        before, now = trained["model"].get(field), getattr(config.model, field, None)
+        if before != now:
+            raise UserError(
+                f"{config.init_from} was trained with model.{field}={before}, got {now}; set "
+                f"--config.model.{field}={before}"
+            )
+    if different := audio.differences(audio.MelSpec(**trained["mel"]), config.mel):
+        raise UserError(f"{config.init_from} was trained on other Mels ({different}); use its section mel")
 
 
 def _after(journal, pending, config):
-    """Reads the metrics of a step that is done, and ends the run if it has stopped learning."""
+    """Log the metrics of a finished step, and end the run if it has stopped learning."""
     number, metrics, names, seconds, waited = pending
     began = time.perf_counter()
     metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}

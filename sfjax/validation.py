@@ -1,4 +1,4 @@
-"""What a run is judged by while it trains: the error on fixed batches, and samples to look at and listen to."""
+"""Validate a run: the loss on fixed batches, and samples as pictures and audio."""
 
 from __future__ import annotations
 
@@ -11,76 +11,77 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
-from sfjax import lora, sharding, tasks
+from sfjax import lora, sharding
 from sfjax.data import loader
-from sfjax.journal import Journal, Silence
+from sfjax.metric_writer import Journal, Silence
 
 VALIDATION = 20231016  # the seed of validation noise: the same in every run, so that curves compare
 GOLDEN = 0.6180339887498949  # multiples of it spread evenly over [0, 1)
 
 
 class Validation:
-    """The error on fixed batches of each task with fixed noise and times, and pictures of it.
+    """Validation losses of each task on fixed batches with fixed noise and times, and pictures of samples.
 
-    `readers` are those of the tasks by their names. Errors are those of raw and of averaged parameters.
+    `readers` are those of the tasks, by task name. Losses are computed with raw and with averaged parameters.
     """
 
-    def __init__(self, config: Any, made: Any, readers: dict[str, loader.Reader], across: NamedSharding):
-        self.across, options = across, config.sample.to_dict()
-        split, whole = sharding.activations(across.mesh), sharding.replicated(across.mesh)
-        parts = tasks.parts(made.task)
-        self.judges = [
-            _Judge(name, parts[name], reader, config.run, made, options, split, whole)
-            for name, reader in readers.items()
-        ]
+    def __init__(self, program: Any, readers: dict[str, loader.Reader], across: NamedSharding):
+        parts = program.task.parts
+        self.judges = [_Judge(name, parts[name], reader, program, across) for name, reader in readers.items()]
 
     def __call__(self, state: Any, journal: Journal | Silence, done: int) -> dict[str, float]:
-        """Validation losses of `state`: loss and loss_ema, with the task's name where there are several.
+        """Compute the validation losses of `state`, and write pictures and audio to the journal.
 
-        Pictures and audio go to the journal.
+        Keys are loss and loss_ema, followed by the task's name if there are several tasks.
         """
-        found = {}
-        raw, mean = (lora.join(params, state.frozen) for params in (state.params, state.ema))
+        losses = {}
+        raw, averaged = (lora.join(params, state.frozen) for params in (state.params, state.ema))
         for judge in self.judges:
-            ending = f"_{judge.name}" if judge.name else ""
-            for name, params in (("loss", raw), ("loss_ema", mean)) if judge.batches else ():
-                found[name + ending] = judge.loss(params, self.across)
-            judge.draw(mean, journal, done)
-        return found
+            suffix = f"_{judge.name}" if judge.name else ""
+            for name, params in (("loss", raw), ("loss_ema", averaged)) if judge.batches else ():
+                losses[name + suffix] = judge.loss(params)
+            judge.draw(averaged, journal, done)
+        return losses
 
 
 class _Judge:
-    """One task's batches and pictures."""
+    """The validation batches and pictures of one task."""
 
-    def __init__(self, name, task, reader, options, made, sample, split, whole):
-        self.name, self.spec, self.whole = name, made.spec, whole
-        arrays = lambda batch: {name: batch[name] for name in loader.ARRAYS}
+    def __init__(self, name: str, task: Any, reader: loader.Reader, program: Any, across: NamedSharding):
+        self.name, self.spec, self.across = name, program.spec, across
+        options, sample = program.config.run, dict(program.config.sample)
+        self.whole = sharding.replicated(across.mesh)
         self.batches = [
-            arrays(batch) for batch in loader.batches(reader, first=0, last=options.valid_batches, workers=0)
+            _arrays(batch) for batch in loader.batches(reader, first=0, last=options.valid_batches, workers=0)
         ]
         first = dataclasses.replace(reader, share=(0, 1))(0)  # the same on every process
-        pictures = options.pictures if made.objective.draw else 0
-        self.shown = jax.tree.map(lambda x: x[:pictures], arrays(first)) if pictures else None
-        error = made.objective.error(task)
-        self.error = jax.jit(split(functools.partial(_valid_error, error)), out_shardings=whole)
+        pictures = options.pictures if program.objective.draw else 0
+        self.shown = jax.tree.map(lambda x: x[:pictures], _arrays(first)) if pictures else None
+        split = sharding.activations(across.mesh)
+        error = program.objective.error(task)
+        self.error = jax.jit(split(functools.partial(_fixed_error, error)), out_shardings=self.whole)
         if pictures:
-            draw = functools.partial(_drawn, made.objective.draw(task, sample))
-            self.sample = jax.jit(split(draw), out_shardings=whole)
+            draw = functools.partial(_fixed_samples, program.objective.draw(task, sample))
+            self.sample = jax.jit(split(draw), out_shardings=self.whole)
 
-    def loss(self, params, across):
-        totals = []
+    def loss(self, params):
+        errors = []
         for number, batch in enumerate(self.batches):
-            given = sharding.place(batch, across), jax.device_put(np.int32(number), self.whole)
-            totals.append(jax.device_get(self.error(params, *given)))
-        return float(sum(e.total for e in totals) / sum(e.count for e in totals))
+            on_devices = sharding.place(batch, self.across), jax.device_put(np.int32(number), self.whole)
+            errors.append(jax.device_get(self.error(params, *on_devices)))
+        return float(sum(error.total for error in errors) / sum(error.count for error in errors))
 
     def draw(self, params, journal, done):
         if self.shown is not None:
-            drawn = jax.device_get(self.sample(params, jax.device_put(self.shown, self.whole)))
-            journal.pictures(done, drawn, self.shown["lengths"], self.spec, self.name)
+            samples = jax.device_get(self.sample(params, jax.device_put(self.shown, self.whole)))
+            journal.pictures(done, samples, self.shown["lengths"], self.spec, self.name)
 
 
-def _valid_error(error, params, batch, number):
+def _arrays(batch):
+    return {name: batch[name] for name in loader.ARRAYS}
+
+
+def _fixed_error(error, params, batch, number):
     count = len(batch["lengths"])
     examples = number * count + jnp.arange(count)
     keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(VALIDATION), i))(examples)
@@ -88,6 +89,6 @@ def _valid_error(error, params, batch, number):
     return error(params, batch, keys, t, None)
 
 
-def _drawn(draw, params, batch):
+def _fixed_samples(draw, params, batch):
     keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(VALIDATION), i))(jnp.arange(len(batch["lengths"])))
     return draw(params, batch, keys)

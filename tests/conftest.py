@@ -14,14 +14,32 @@ import numpy as np
 import pytest
 from jaxtyping import install_import_hook
 
+CACHE = "JAX_COMPILATION_CACHE_DIR"
+LONGEST = ("notebooks", "web", "train", "stablehlo", "processes", "release", "tts_lists", "vocode")  # files start first
+
 jax.config.update("jax_disable_most_optimizations", True)  # halves the time of the suite
 
-cache = tempfile.mkdtemp()  # a run started twice is compiled once
-atexit.register(shutil.rmtree, cache, ignore_errors=True)
-jax.config.update("jax_compilation_cache_dir", cache)
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+if CACHE not in os.environ:  # workers and subprocesses inherit the folder, so that a program is compiled once
+    os.environ[CACHE] = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, os.environ[CACHE], ignore_errors=True)
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+jax.config.update("jax_compilation_cache_dir", os.environ[CACHE])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 install_import_hook("sfjax", "beartype.beartype")
+
+
+def pytest_collection_modifyitems(items):
+    """Start the longest files first. A file stays in one worker, which makes its fixtures once; notebooks spread."""
+
+    def order(item):
+        name = item.path.stem.removeprefix("test_")
+        return LONGEST.index(name) if name in LONGEST else len(LONGEST)
+
+    items.sort(key=order)
+    for item in items:
+        group = item.nodeid if item.path.stem == "test_notebooks" else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
@@ -128,15 +146,31 @@ def toy_config(corpus):
         config = importlib.import_module(f"sfjax.configs.{name}").get_config(f"{row},tiny" if colon else "tiny")
         config.update_from_flattened_dict(
             {
-                "model.width": 32, "model.ffn": 64, "model.layers": 2, "model.unroll": 1, "model.attention_block": 0,
-                "data.train": f"{corpus}/speech.parquet", "data.buckets": (1.0, 2.0), "data.seconds": 4.0,
-                "mix.noise": f"{corpus}/noise.parquet", "optim.peak": 1e-3, "optim.warmup": 2, "optim.updates": 6,
-                "ema": 0.9, "run.workers": 0, "run.log": 1, "run.validate": 4, "run.valid_batches": 1,
+                "model.width": 32,
+                "model.ffn": 64,
+                "model.layers": 2,
+                "model.unroll": 1,
+                "model.attention_block": 0,
+                "data.train": f"{corpus}/speech.parquet",
+                "data.buckets": (1.0, 2.0),
+                "data.seconds": 4.0,
+                "mix.noise": f"{corpus}/noise.parquet",
+                "optim.peak": 1e-3,
+                "optim.warmup": 2,
+                "optim.updates": 6,
+                "ema": 0.9,
+                "run.workers": 0,
+                "run.log": 1,
+                "run.validate": 4,
+                "run.valid_batches": 1,
                 "run.pictures": 0,
-                "run.save": 100, "sample.steps": 2, "infer.seconds": 2.0, "infer.overlap": 0.5,
+                "run.save": 100,
+                "sample.steps": 2,
+                "infer.seconds": 2.0,
+                "infer.overlap": 0.5,
             }
             | overrides
-        )  # fmt: skip
+        )
         return config
 
     return make
@@ -182,11 +216,7 @@ def refused(call):
 @pytest.fixture(scope="session")
 def shell():
     """A function that starts the command line as a process of its own, in a group of its own, as a terminal does."""
-    environment = os.environ | {
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
-    }
+    environment = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
 
     def start(*words, limit=None):
         program = (  # a shell that starts the suite in the background makes its children deaf to Ctrl-C
@@ -196,9 +226,13 @@ def shell():
         if limit is not None:
             program = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); {program}"
         return subprocess.Popen(
-            [sys.executable, "-c", program, *map(str, words)], env=environment, text=True, start_new_session=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+            [sys.executable, "-c", program, *map(str, words)],
+            env=environment,
+            text=True,
+            start_new_session=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
 
     return start
 

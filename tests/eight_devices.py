@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from sfjax import checkpoint, flow, lora, sharding, tasks, train
+from sfjax import checkpoint, flow, lora, sharding, train
 
 MESHES = {
     "one": dict(data=1, fsdp=1, tensor=1),
@@ -29,7 +29,7 @@ BATCH, SECONDS = 8, 1
 def found(config, sizes, folder):
     """On a mesh: loss, gradient (first moments of Adam after one step), guided samples, digests of what was saved."""
     mesh = sharding.mesh(jax.devices()[: np.prod([*sizes.values()])], **sizes)
-    made = train.program(config)
+    made = train.make_program(config)
     like, step = train.on_mesh(made, mesh)
     places = jax.tree.map(lambda leaf: leaf.sharding, like)
     state = jax.jit(made.init, out_shardings=places)(jax.random.key(0))
@@ -56,7 +56,7 @@ def batch(config, made):
     shortest = min(made.task.columns.values())
     lengths = (shortest * (samples - 1000 * np.arange(BATCH))).astype(np.int32)
     waves = {name: wave(share) for name, share in made.task.columns.items()}
-    task = np.arange(BATCH, dtype=np.int32) % len(tasks.parts(made.task))
+    task = np.arange(BATCH, dtype=np.int32) % len(made.task.parts)
     return {"waves": waves, "mels": {}, "labels": {}, "lengths": lengths, "task": task}
 
 

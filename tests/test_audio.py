@@ -1,4 +1,4 @@
-"""The one acoustic feature and its way back."""
+"""Sound files are read and written correctly; log-Mel spectrograms match librosa and lead back to waveforms."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from sfjax import audio, container, metrics
+from sfjax import audio, audio_io, metrics
 from sfjax.errors import UserError
 
 
@@ -24,7 +24,7 @@ def test_log_mel_is_librosas(spec, voice):
 @pytest.mark.parametrize("samples, frames", [(16_000, 100), (16_001, 101), (1600, 10), (1599, 10)])
 def test_there_is_one_frame_for_each_started_hop(spec, samples, frames):
     assert audio.log_mel(jnp.ones((1, samples)), spec).shape == (1, frames, 80)
-    assert spec.frames(samples) == frames
+    assert spec.num_frames(samples) == frames
 
 
 def test_the_filterbank_is_well_conditioned_and_has_no_empty_band(spec):
@@ -76,7 +76,7 @@ def test_reading_a_crop_equals_cutting_the_whole(tmp_path, voice):
         np.testing.assert_allclose(crop, whole[5000:8000], atol=tolerance)
 
 
-@pytest.mark.parametrize("suffix", container.SUFFIXES)
+@pytest.mark.parametrize("suffix", audio_io.SUFFIXES)
 def test_every_container_is_written_and_read(tmp_path, voice, suffix):
     wav = voice(1.0, 4)
     audio.write(tmp_path / f"a{suffix}", wav, 16_000)

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sfjax import audio, infer, train
+from sfjax import audio, inference, train
 from sfjax.data import manifest
-from sfjax.text import phones, pronounce
+from sfjax.text import g2p, phones
 
 FOLDER = Path(__file__).parent / "benchmarks"
 
@@ -56,7 +56,7 @@ def pairs(data, script):
 @pytest.fixture(scope="module")
 def said():
     """A function from words to their line: every phone lasts 8 frames, no pauses, 0.1 s of silence at both ends."""
-    lexicon = pronounce.default_lexicon()
+    lexicon = g2p.default_lexicon()
 
     def make(text):
         tokens = phones.spell([lexicon[word] for word in text.split()])
@@ -140,7 +140,7 @@ def test_mixtures_have_the_levels_that_the_list_says(script, data, pairs):
     items = json.loads((data / "list.json").read_text())["items"]
     assert len(manifest.read(pairs / "valid.parquet", split="valid")) == len(items) == 6
     assert len(manifest.read(pairs / "p287.parquet", split=None)) == 1
-    level = lambda wav: script("enhance_valid").mixing.active_level(wav, 16_000)
+    level = lambda wav: script("enhance_valid").noise_mixer.active_level(wav, 16_000)
     for item in items:
         clean, noisy = (audio.read(pairs / part / f"{item['name']}.flac")[0] for part in ("clean", "noisy"))
         whole = audio.read(data / item["speech"])[0][item["start"] : item["start"] + item["frames"]]
@@ -149,7 +149,7 @@ def test_mixtures_have_the_levels_that_the_list_says(script, data, pairs):
         assert level(clean) - level(noisy - clean) == pytest.approx(item["snr"], abs=0.3)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_speed_is_measured(script, tmp_path):
     script("speed").main(["--quick", "-o", str(tmp_path / "speed.json")])
     found = result(tmp_path / "speed.json")
@@ -163,13 +163,19 @@ def test_the_cost_of_each_degradation_is_measured(script, tmp_path):
     script("degrade").main(["--seconds", "1", "--examples", "4", "--rounds", "1", "-o", str(tmp_path / "degrade.json")])
     found = result(tmp_path / "degrade.json")
     assert [row["stage"] for row in found["stages"]][:7] == [
-        "room", "microphone", "clip", "band", "codec", "packets", "level",
-    ]  # fmt: skip
+        "room",
+        "microphone",
+        "clip",
+        "band",
+        "codec",
+        "packets",
+        "level",
+    ]
     assert all(row["ms"] > 0 for row in found["stages"])
     assert all(row["audio_seconds_per_second"] > 0 for row in found["whole"]) and len(found["whole"]) == 4
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_compilation_is_measured(script, tmp_path):
     script("compile").main(["--size", "tiny", "--seconds", "1", "-o", str(tmp_path / "compile.json")])
     rows = result(tmp_path / "compile.json")["rows"]
@@ -187,7 +193,7 @@ def test_a_target_is_reached_on_the_line_between_two_validations(script):
     assert reached(curve, 1.0) == 1.0 and reached(curve, 0.2) is None
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_levers_are_compared_by_the_minutes_that_they_take(script, corpus, tmp_path):
     speech, noise = corpus / "speech.parquet", corpus / "noise.parquet"
     words = ["--quick", "--train", str(speech), "--minutes", "0.01", "-o", str(tmp_path / "speedrun.json")]
@@ -204,7 +210,7 @@ def test_levers_are_compared_by_the_minutes_that_they_take(script, corpus, tmp_p
     assert found["rows"][0]["minutes to target"] == found["rows"][0]["curves"][0][0][0]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_adapters_cost_less_memory_than_full_fine_tuning(script, tmp_path):
     words = ["--size", "tiny", "--batch", "2", "--seconds", "0.5", "--rounds", "1"]
     script("variants").main([*words, "-o", str(tmp_path / "variants.json")])
@@ -222,14 +228,14 @@ def test_the_torch_network_is_the_same_one(script):
     assert speed.torch_case("tiny", speed.sized("tiny", 1), speed.waves(1, 0.5))[1] < 1e-5
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_memory_is_measured_and_a_long_file_begins_like_its_beginning(script, tmp_path):
     script("memory").main(["--quick", "-o", str(tmp_path / "memory.json")])
     found = result(tmp_path / "memory.json")
     assert 0.1 < found["short"]["peak_gib"] < 2 and found["si_sdr_db"] >= 40
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_errors_are_found_where_they_are_and_solvers_compared(script, pairs, enhancer, tmp_path):
     command = ["--quick", "--model", str(enhancer), "--pairs", str(pairs), "--workers", "1"]
     script("where").main([*command, "-o", str(tmp_path / "where.json")])
@@ -248,7 +254,7 @@ def test_errors_are_found_where_they_are_and_solvers_compared(script, pairs, enh
     assert (tmp_path / "solvers.png").stat().st_size > 10_000
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_run_killed_three_times_ends_as_one_left_alone(script, tmp_path):
     with pytest.raises(SystemExit) as ended:
         script("kills").main(["--kills", "3", "--updates", "600", "-o", str(tmp_path / "kills.json")])
@@ -286,8 +292,9 @@ def test_pairs_are_different_recordings_and_the_other_speaker_has_the_same_sex(s
     voices, line = script("voices"), said("a dog")
     found = [
         voices.Utterance(f"{n}{k}", f"s{n}", "FM"[n % 2], np.zeros(9, np.float32), line)
-        for n in range(5) for k in range(2 if n == 4 else 3 + n)
-    ]  # fmt: skip
+        for n in range(5)
+        for k in range(2 if n == 4 else 3 + n)
+    ]
     made = voices.pairs(found, 2, 0)
     assert [pair.target.speaker for pair in made] == [f"s{n}" for n in range(4) for _ in range(2)]  # s4 has two only
     for prompt, target, same, other in made:
@@ -296,7 +303,7 @@ def test_pairs_are_different_recordings_and_the_other_speaker_has_the_same_sex(s
     assert len({pair.prompt.name for pair in made}) == len(made)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_speech_from_text_is_measured(script, speech, speaker, toy_config, tmp_path):
     voices, folder = script("voices"), tmp_path / "made"
     voices.main(["prepare", "--data", str(speech), "-o", str(folder), "--workers", "1"])
@@ -309,9 +316,13 @@ def test_speech_from_text_is_measured(script, speech, speaker, toy_config, tmp_p
     # one recording has no alignment, another one a phone of 0.68 s
     assert len(made["voices"]) + len(made["held"]) == 69 + 6 - 2 and len(made["speech"]) == 3 * 3 + 6 + 1
 
-    train.run(toy_config("durations", **{"data.train": str(folder / "voices.parquet"), "optim.updates": 60,
-                                         "optim.peak": 1e-2}), tmp_path / "timing")  # fmt: skip
-    runs = ["--model", str(speaker[0]), "--timing", str(tmp_path / "timing")]
+    train.run(
+        toy_config(
+            "durations", **{"data.train": str(folder / "voices.parquet"), "optim.updates": 60, "optim.peak": 1e-2}
+        ),
+        tmp_path / "duration_model",
+    )
+    runs = ["--model", str(speaker[0]), "--duration-model", str(tmp_path / "duration_model")]
     words = ["--solver", "euler", "--steps", "1", "--pairs", "1", "--workers", "1"]
     hears = ["--transcriber", 'command:sh -c "echo a big dog ran home" {}']
     voices.main(["say", str(folder), *runs, *words, *hears, "-o", str(tmp_path / "out")])
@@ -334,10 +345,10 @@ def test_speech_from_text_is_measured(script, speech, speaker, toy_config, tmp_p
     np.testing.assert_allclose(kept, audio.read(speech / "speech/kathleen/4.flac")[0], atol=1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_lines_said_again_last_as_they_say_whatever_they_are_batched_with(script, said, speaker, voice):
     voices = script("voices")
-    say = voices.Voice(infer.load(speaker[0]), {"solver": "euler", "steps": 1, "guidance": 0.0}, 0)
+    say = voices.Voice(inference.load(speaker[0]), {"solver": "euler", "steps": 1, "guidance": 0.0}, 0)
     texts = ["home came the big dog", "a dog", "the small dog ran"]
     wave = lambda text: voice(sum(said(text).lengths) / 100, 0)
     prompt = say.prompt(voices.Utterance("a", "s", None, wave("a big dog"), said("a big dog")))
@@ -346,9 +357,9 @@ def test_lines_said_again_last_as_they_say_whatever_they_are_batched_with(script
     assert [len(one) for one in say.again([wave(text) for text in texts])] == [len(one) for one in made]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_speed_of_speech_is_measured(script, speaker, tmp_path):
-    words = ["--model", str(speaker[0]), "--timing", str(speaker[1]), "--rounds", "1"]
+    words = ["--model", str(speaker[0]), "--duration-model", str(speaker[1]), "--rounds", "1"]
     script("voices").main(["speed", *words, "-o", str(tmp_path / "speed.json")])
     found = json.loads((tmp_path / "speed.json").read_text())
     few, many = found["rows"]
@@ -358,7 +369,7 @@ def test_the_speed_of_speech_is_measured(script, speaker, tmp_path):
     assert min(found["apart"].values()) > 0
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_vocoders_are_compared(script, corpus, toy_config, tmp_path):
     sizes = {"channels": 16, "residual_kernels": (3,), "dilations": (1,), "periods": (2,), "scales": 1}
     sizes |= {"discriminators": 0.02, "frames": 20}

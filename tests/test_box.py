@@ -1,4 +1,4 @@
-"""The models in the package: whole, small, named, and of use to whoever has just installed it."""
+"""The models in the package are complete and small, name their data and licence, and work right after installation."""
 
 import configparser
 from pathlib import Path
@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 import sfjax
-from sfjax import audio, card, infer, metrics, release
-from sfjax.data import mixing, voices
+from sfjax import audio, inference, metrics
+from sfjax.data import noise_mixer, synthetic
 from sfjax.errors import UserError
+from sfjax.export import locate, model_card, release
 
 OWN = {
     "base": "pretrain",
@@ -25,13 +26,13 @@ ROOT = Path(sfjax.__file__).parents[1]
 
 
 def test_the_models_are_packed_and_small():
-    assert sorted(path.name for path in release.OWN.iterdir() if (path / release.CARD).is_file()) == sorted(OWN)
-    files = [path for name in OWN for path in (release.OWN / name).iterdir()]
+    assert sorted(path.name for path in locate.OWN.iterdir() if (path / locate.CARD).is_file()) == sorted(OWN)
+    files = [path for name in OWN for path in (locate.OWN / name).iterdir()]
     assert sum(path.stat().st_size for path in files) < MOST
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     packed = [
-        path for glob in setup["options.package_data"]["sfjax.weights"].split(", ") for path in release.OWN.glob(glob)
+        path for glob in setup["options.package_data"]["sfjax.weights"].split(", ") for path in locate.OWN.glob(glob)
     ]
     assert {*files} == {*packed}
 
@@ -40,22 +41,22 @@ def test_the_models_are_packed_and_small():
 def test_a_model_is_whole_and_names_its_data_and_licence(name):
     found = release.info(f"sfjax://{name}")
     assert found["wrong"] is None and found["task"] == OWN[name] and found["types"] == "float16"
-    licence, data = release.told(f"sfjax://{name}")
+    licence, data = release.card_lines(f"sfjax://{name}")
     assert licence.startswith("licence: CC-BY-") and data.startswith("Trained on ") and "speechocean762" in data
-    notes = (release.OWN / f"{name}.md").read_text()  # what it was exported with
-    assert (release.OWN / name / release.CARD).read_text().endswith(f"{card.DATA}\n\n{notes.strip()}\n")
+    notes = (locate.OWN / f"{name}.md").read_text()  # what it was exported with
+    assert (locate.OWN / name / locate.CARD).read_text().endswith(f"{model_card.DATA}\n\n{notes.strip()}\n")
 
 
 def test_a_name_of_no_model_of_the_package_is_refused():
     for name in ("sfjax://nothing", "sfjax:///nothing", "sfjax://..", "sfjax://enhance/../speak"):
         with pytest.raises(UserError, match="sfjax://"):
-            infer.load(name)
+            inference.load(name)
     with pytest.raises(
         UserError,
         match="choose from sfjax://base, sfjax://durations, sfjax://enhance, sfjax://restore, "
         "sfjax://separate, sfjax://speak, sfjax://vocoder",
     ):
-        infer.load("sfjax://nothing")
+        inference.load("sfjax://nothing")
 
 
 @pytest.fixture(scope="module")
@@ -64,15 +65,18 @@ def pairs(real_data, tmp_path_factory):
     if real_data is not None:
         return real_data / "pairs/vbd/clean", real_data / "pairs/vbd/noisy"
     folder = tmp_path_factory.mktemp("pairs")
-    voices.generate(folder / "speech", voices=3, sentences=1, seed=5, workers=1)
+    synthetic.generate(folder / "speech", voices=3, sentences=1, seed=5, workers=1)
     speech = sorted((folder / "speech").rglob("*.flac"))
-    noises = voices.noises(folder / "noise", count=6, seed=7)
+    noises = synthetic.noises(folder / "noise", count=6, seed=7)
     for i, (path, noise) in enumerate(zip(2 * speech, noises, strict=True)):
         clean, rate = audio.read(path)
         noise = np.resize(audio.read(noise)[0], len(clean))
-        levels = {"speech_level": mixing.active_level(clean, rate), "noise_level": mixing.active_level(noise, rate)}
+        levels = {
+            "speech_level": noise_mixer.active_level(clean, rate),
+            "noise_level": noise_mixer.active_level(noise, rate),
+        }
         audio.write(folder / f"clean/{i}.flac", clean, rate)
-        audio.write(folder / f"noisy/{i}.flac", mixing.at_snr(clean, noise, 5.0, **levels), rate)
+        audio.write(folder / f"noisy/{i}.flac", noise_mixer.at_snr(clean, noise, 5.0, **levels), rate)
     return folder / "clean", folder / "noisy"
 
 
@@ -92,7 +96,7 @@ def test_a_recording_is_cleaned_right_after_installation(pairs, tmp_path, call):
         assert after > before, metric
     np.testing.assert_array_equal(
         sfjax.load().enhance(*audio.read(noisy / names[0])),
-        infer.load("sfjax://enhance").enhance(*audio.read(noisy / names[0])),
+        inference.load("sfjax://enhance").enhance(*audio.read(noisy / names[0])),
     )
 
 

@@ -1,4 +1,4 @@
-"""Configs build at every size, and a section is the keyword arguments of one function, no more and no less."""
+"""Every config builds at every size; each section has exactly the keyword arguments of the function that reads it."""
 
 import dataclasses
 import importlib
@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 import sfjax
-from sfjax import audio, configs, flow, lora, model, optim, precision, process, sharding, tasks
+from sfjax import audio, configs, flow, lora, model, objective, optim, precision, sharding, tasks, transformer
 from sfjax.__main__ import main
+from sfjax.config import read
 from sfjax.configs import default, paper
-from sfjax.data import degrade, examples, mixing
-from sfjax.text import durations
-from sfjax.vocoder import discriminators, gan, hifigan, networks, phase, spectral
+from sfjax.data import degrade, examples, noise_mixer
+from sfjax.errors import UserError
+from sfjax.vocoder import discriminators, hifigan, networks, phase_net, spectral
 
 NAMES = sorted(path.stem for path in Path(configs.__path__[0]).glob("*.py") if path.stem not in ("__init__", "paper"))
 ROWS = [("paper", f"{row},{size}") for row in paper.ROWS for size in ("tiny", "large")]
@@ -41,27 +42,19 @@ def test_every_section_binds_to_its_consumer(name, size):
     config = build(name, size)
     assert config.precision in precision.POLICIES
     assert set(config.mel) == keywords(audio.MelSpec)
-    network = durations.DurationModel if name == "durations" else model.Estimator
-    assert set(config.model) == keywords(network) - {
-        "mels",
-        "size",
-        "adapter",
-        "phones",
-        "copies",
-        "embedding",
-        "dtype",
-        "parent",
-        "name",
-    }
+    sizes = transformer.TransformerConfig if name == "durations" else model.EstimatorConfig
+    assert set(config.model) == {field.name for field in dataclasses.fields(sizes)}
     sections = [section for section in config.task.to_dict().values() if isinstance(section, dict)]
     for section in sections or [config.task]:
         assert set(section) == {"name"} | {field.name for field in dataclasses.fields(tasks.make(**section))}
     tasks.make(**config.task)
-    assert set(config.mix) == keywords(mixing.Mixer) and set(config.mixture) == keywords(examples.Talk) - {"speakers"}
+    assert set(config.mix) == keywords(noise_mixer.Mixer) and set(config.mixture) == keywords(examples.Talk) - {
+        "speakers"
+    }
     assert set(config.degrade) == keywords(degrade.Chain) - {"mixer", "rate"}
     degrade.Chain(None, 16_000, **dict(config.degrade) | {"room": 0.0, "rooms": None})
     assert set(config.lora) == {field.name for field in dataclasses.fields(lora.Adapter)}
-    assert set(config.phase) == keywords(phase.PhaseNet) - {"spec", "dtype", "parent", "name"}
+    assert set(config.phase) == keywords(phase_net.PhaseNet) - {"spec", "dtype", "parent", "name"}
     sizes = keywords(hifigan.Generator) - {"mels", "dtype", "parent", "name"}
     judges = keywords(discriminators.Discriminators) - {"channels", "dtype", "parent", "name"}
     assert set(config.vocoder) == sizes | judges | {
@@ -72,9 +65,8 @@ def test_every_section_binds_to_its_consumer(name, size):
         "network",
     }
     assert set(config.spectral) == keywords(spectral.SpectralNet) - {"spec", "dtype", "parent", "name"}
-    networks.make(config, audio.MelSpec(**config.mel))
-    assert gan.generator(config.vocoder, audio.MelSpec(**config.mel)).channels == config.vocoder.channels
-    assert config.process in process.PROCESSES
+    networks.network(read(config))
+    assert config.process in objective.PROCESSES
     assert set(config.optim) == given(optim.optimizer)
     assert set(config.mesh) == given(sharding.mesh)
     assert set(config.sample) == given(flow.sample) | given(flow.solve)
@@ -83,12 +75,40 @@ def test_every_section_binds_to_its_consumer(name, size):
     assert config.model.layers % 2 == 0 and config.model.width % config.model.heads == 0
 
 
+@pytest.mark.parametrize("name, size", EVERY)
+def test_a_typed_config_has_the_values_of_the_file(name, size):
+    config = build(name, size)
+    typed = read(config)
+    for section in ("data", "mix", "degrade", "mixture", "optim", "mesh", "sample", "infer", "run", "debug", "model"):
+        assert vars(getattr(typed, section)) == config[section].to_dict()
+    assert vars(typed.mel) == config.mel.to_dict()
+
+
+@pytest.mark.parametrize(
+    "section, change, told",
+    [
+        ("optim", {"peek": 1.0}, "optim.peek"),
+        ("optim", {"peak": None}, "no field peak"),
+        ("run", None, "no section run"),
+    ],
+)
+def test_a_config_with_missing_or_unknown_fields_is_refused(section, change, told):
+    config = default.get_config("tiny").to_dict()
+    if change is None:
+        del config[section]
+    else:
+        values = config[section] | change
+        config[section] = {field: value for field, value in values.items() if value is not None}
+    with pytest.raises(UserError, match=told):
+        read(config)
+
+
 @pytest.mark.parametrize("section", ["data", "run", "infer"])
 def test_every_field_that_a_program_reads_by_name_is_read_and_there(section):
     source = "".join(path.read_text() for path in Path(sfjax.__file__).parent.rglob("*.py"))
     read = set(re.findall(rf"config\.{section}\.(\w+)", source))
     if section == "infer":  # held by the model as `chunking`
-        read = set(re.findall(r'(?:chunking\[|section\.pop\()"(\w+)"', source)) | {"overlap"}
+        read = set(re.findall(r'(?:chunking\[|chunking\.pop\()"(\w+)"', source)) | {"overlap"}
     assert read == set(default.get_config("tiny")[section])
 
 

@@ -1,13 +1,16 @@
+"""LibriSpeech becomes rows, is compared with its published numbers, and broken trees are reported completely."""
+
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from sounds import CHECKS, noise, put, rejects, rows
 
+from sfjax.cli.data import CORPORA
 from sfjax.data import corpora, prepare
 from sfjax.data.corpora import librispeech
 from sfjax.errors import UserError
-from sfjax.verbs.data import CORPORA
 
 
 def lay(folder, sets=("train-clean-100", "dev-clean", "test-other")):
@@ -38,7 +41,7 @@ def test_utterances_come_with_speaker_words_set_and_split(tmp_path):
     assert json.loads(summary.stats.read_text())["corpus"] == "librispeech"
 
 
-def test_what_differs_from_what_was_published_is_said_for_each_set(tmp_path, monkeypatch):
+def test_each_set_is_compared_with_its_published_numbers(tmp_path, monkeypatch):
     seconds = {
         "dev-clean": corpora.Published("valid", 4, 4 / 3600),
         "test-other": corpora.Published("test", 4, 5 / 3600),
@@ -46,14 +49,14 @@ def test_what_differs_from_what_was_published_is_said_for_each_set(tmp_path, mon
     published = librispeech.SETS | seconds
     monkeypatch.setattr(librispeech, "CORPUS", librispeech.CORPUS._replace(sets=published))
     assert prepared(lay(tmp_path / "LibriSpeech"), tmp_path).notes == (
-        "train-clean-100: 4 recordings, 0.00 h; published are 28,539 and 100.6 h",
+        "train-clean-100: 4 recordings, 0.00 h; published: 28,539 and 100.6 h",
         "dev-clean: 4 recordings, 0.00 h, as published",
-        "test-other: 4 recordings, 0.00 h; published are 4 and 0.00138889 h",
-        "not there: train-clean-360, train-other-500, dev-other, test-clean",
+        "test-other: 4 recordings, 0.00 h; published: 4 and 0.00138889 h",
+        "missing: train-clean-360, train-other-500, dev-other, test-clean",
     )
 
 
-def test_a_broken_tree_is_reported_whole(tmp_path):
+def test_a_broken_tree_is_reported_completely(tmp_path):
     folder = lay(tmp_path / "LibriSpeech")
     train, dev, test = (folder / name for name in ("train-clean-100", "dev-clean", "test-other"))
     (train / "100" / "10" / "100-10.trans.txt").unlink()
@@ -68,10 +71,10 @@ def test_a_broken_tree_is_reported_whole(tmp_path):
     assert reasons == {
         "100-10-0000.flac": "has no line in 100-10.trans.txt",
         "100-10-0001.flac": "has no line in 100-10.trans.txt",
-        "101-10-0000.flac": "44100 Hz, it comes with 16000 Hz",
-        "101-11-0001.flac": "is not there, 101-11.trans.txt has its words",
-        "copy of 1.flac": "not named as LibriSpeech names its files, 102-10-0000.flac",
-        "102-10-0001.flac": "is not there, 102-10.trans.txt has its words",
+        "101-10-0000.flac": "44100 Hz, expected 16000 Hz",
+        "101-11-0001.flac": "is missing, but 101-11.trans.txt has its words",
+        "copy of 1.flac": "not named like LibriSpeech's files, such as 102-10-0000.flac",
+        "102-10-0001.flac": "is missing, but 102-10.trans.txt has its words",
     }
     assert summary.files == 6
     assert summary.reasons[0].startswith("rejected 2, as ")
@@ -104,7 +107,7 @@ def test_parts_of_a_corpus_are_compared_when_they_are_merged(tmp_path):
         (lambda folder: None, {"sets": ["dev-other"]}, "expected sound that can be used, found none"),
     ],
 )
-def test_another_layout_or_an_unknown_set_is_refused_in_a_line(tmp_path, change, how, message):
+def test_another_layout_or_an_unknown_set_is_rejected_in_one_line(tmp_path, change, how, message):
     change(lay(tmp_path / "LibriSpeech"))
     with pytest.raises(UserError, match=message):
         prepared(tmp_path / "LibriSpeech", tmp_path, **how)
@@ -117,7 +120,12 @@ def test_one_set_can_be_given_by_its_own_folder(tmp_path):
 
 @pytest.mark.parametrize("name", CORPORA)
 def test_every_corpus_of_the_command_line_has_sets_of_known_splits(name):
-    corpus = corpora.named(name)
+    corpus = corpora.load(name)
     assert corpus.release and corpus.rates
     assert {one.split for one in corpus.sets.values()} <= {"train", "valid", "test"}
     assert all(one.recordings > 0 for one in corpus.sets.values())
+
+
+def test_every_corpus_has_a_command():
+    modules = {path.stem for path in Path(corpora.__file__).parent.glob("*.py")} - {"__init__"}
+    assert modules == set(CORPORA)

@@ -1,4 +1,4 @@
-"""Griffin-Lim: its waves have the Mels that were asked for, whatever stands beside them in the batch."""
+"""Griffin-Lim makes waves with the requested Mels, whatever else is in the batch."""
 
 import jax
 import jax.numpy as jnp

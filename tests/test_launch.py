@@ -1,4 +1,4 @@
-"""The launch scripts: what they run, that they queue again what was preempted, and what they ask for first."""
+"""The launch scripts start the right commands, queue preempted jobs again and report missing arguments and tools."""
 
 import os
 import re
@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 import sfjax
-from sfjax import overrides, paper
+from sfjax.cli import CONFIGURED, VERBS
+from sfjax.cli.config_file import load_config
+from sfjax.cli.verb import parser
 from sfjax.configs import paper as recipes
-from sfjax.verbs import CONFIGURED, VERBS
-from sfjax.verbs.verb import parser
+from sfjax.evaluation import paper_tables
 
 SCRIPTS = sorted((Path(sfjax.__file__).parents[1] / "launch").glob("*.sh"))
 LAUNCH = SCRIPTS[0].parent
@@ -80,7 +81,7 @@ def test_a_job_that_cannot_run_is_told_why(cluster, script):
     job = dict(SLURM_JOB_ID="17")
     for words, variables, why in (
         (["--workdir=x"], {}, "not inside a SLURM job; start it with sbatch"),
-        ([], job, "say where the run lives"),
+        ([], job, "expected --workdir"),
     ):
         code, said, notes = cluster(script, *words, **variables)
         assert code == 2 and why in said and not notes
@@ -124,7 +125,7 @@ def test_every_task_of_an_array_prepares_its_part(cluster):
     _, _, notes = cluster("slurm_prepare.sh", "librilight", "/data", "a.parquet", "--sets", "small", **task)
     assert notes == ["sfjax prepare librilight /data a.part-3.parquet --sets small --part 3/64 --workers 8"]
     for words, variables, why in (
-        (["folder", "/data"], task, "folder wants its sources and the manifest's name"),
+        (["folder", "/data"], task, "folder needs its sources and the name of the manifest"),
         (
             ["align", "a.parquet", "b"],
             task,
@@ -148,8 +149,10 @@ def steps(tmp_path):
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         done = subprocess.run(
             ["make", "-n", "-C", tmp_path, "--no-print-directory", "-f", LAUNCH / "paper.mk", *goals],
-            env=os.environ | {"PATH": path}, capture_output=True, text=True,
-        )  # fmt: skip
+            env=os.environ | {"PATH": path},
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout.replace("\\\n", "").splitlines()
 
@@ -166,22 +169,26 @@ def test_the_rules_make_what_every_row_reads_before_they_train_it(steps):
         lists = f"{config.data.train},{config.data.valid},{config.mix.noise},{config.mixture.noise}"
         for name in re.findall(r"data/[^:,]+", lists):
             folder, file = name.rsplit("/", 1)
-            made = rf" {name}( |$)|predict .*/{file} -o {folder}$"
+            made = rf" {name}( |$)|cache-mels .*/{file} -o {folder}$"
             assert any(re.search(made, line) for line in found[: place[row]]), (row, name)
 
 
 def test_the_rules_write_every_report_that_a_table_reads(steps):
-    wanted = {one.partition(":")[2] for one in paper.reports()}
-    written = re.findall(r"-o runs/(\S+\.json)", "\n".join(steps(*(f"table{number}" for number in paper.TABLES))))
+    wanted = {one.partition(":")[2] for one in paper_tables.reports()}
+    written = re.findall(
+        r"-o runs/(\S+\.json)", "\n".join(steps(*(f"table{number}" for number in paper_tables.TABLES)))
+    )
     assert sorted(written) == sorted(wanted)
-    assert {one.partition(":")[0] for one in paper.reports()} == set(map(str, paper.TABLES))
+    assert {one.partition(":")[0] for one in paper_tables.reports()} == set(map(str, paper_tables.TABLES))
     shown = re.findall(r"-o runs/(several_[\w-]+/\w+\.json)", "\n".join(steps("figure3")))
     rows = [row for row in recipes.ROWS if row.startswith("several_")]
     assert sorted(shown) == sorted(f"{row}/{test}.json" for row in rows for test in ("cross_sim_o", "wsj0chime3"))
 
 
 def test_every_command_of_the_rules_is_one_that_sfjax_takes(steps):
-    found = steps(*(f"table{number}" for number in paper.TABLES), f"CONFIGS={LAUNCH.parent}/configs", "SIZE=tiny")
+    found = steps(
+        *(f"table{number}" for number in paper_tables.TABLES), f"CONFIGS={LAUNCH.parent}/configs", "SIZE=tiny"
+    )
     for line in found:
         if line.startswith("make: Nothing to be done"):  # a table of the same reports as another
             continue
@@ -193,7 +200,7 @@ def parsed(line):
     program, verb, *words = shlex.split(line.partition(" && touch ")[0])
     arguments, rest = parser(VERBS).parse_known_args([verb, *words])
     assert program == "sfjax" and (verb in CONFIGURED or not rest), line
-    return arguments, overrides.config(arguments.config, rest) if verb in CONFIGURED else None
+    return arguments, load_config(arguments.config, rest) if verb in CONFIGURED else None
 
 
 def box(tmp_path, *words, data=("manifest.jsonl", "more/manifest.jsonl", "align.jsonl.xz")):
@@ -245,7 +252,7 @@ def test_the_box_skips_what_is_there_and_says_what_is_missing(tmp_path):
 def test_the_rules_leave_what_is_there(steps):
     there = ["runs/speak/trained", "runs/durations/trained", "runs/vocoder/trained", "data/cross.parquet"]
     found = steps("runs/speak/cross.json", there=there)
-    assert [" ".join(line.split()[:2]) for line in found] == ["sfjax recite", "sfjax wer"]
+    assert [" ".join(line.split()[:2]) for line in found] == ["sfjax speak-list", "sfjax wer"]
     found = steps("runs/phase_separate_2/2mix.json", there=["data/2mix.parquet", "runs/phase_separate_2/trained"])
     assert len(found) == 1 and "--model runs/separate_2 --phase runs/phase_separate_2" in found[0]
     assert steps("runs/phase_separate_2/2mix.json", there=["runs/phase_separate_2/2mix.json"])[0].startswith("make: ")
@@ -256,13 +263,13 @@ def test_the_rules_leave_what_is_there(steps):
     [
         ([], (), "expected a folder, as in: launch/paper.sh --tiny paper_tiny; got nothing"),
         (["--tiny", "-n"], (), "expected a folder, .* got -n"),
-        (["x", "1"], (), "x/corpora: no such folder; put the corpora there"),
-        (["--tiny", "x"], ("x/corpora/VoiceBank/a",), "x/corpora: real ones lie there"),
-        (["x"], ("x/corpora/generated",), "x/corpora: generated ones lie there; add --tiny"),
+        (["x", "1"], (), "x/corpora: no such folder; put the corpora"),
+        (["--tiny", "x"], ("x/corpora/VoiceBank/a",), "x/corpora: this folder holds real corpora"),
+        (["x"], ("x/corpora/generated",), "x/corpora: .* generated corpora; add --tiny"),
         (["x", "5"], ("x/corpora/VoiceBank/a",), "No rule to make target 'table5'"),
     ],
 )
-def test_the_paper_wants_its_own_folder(tmp_path, words, there, why):
+def test_the_paper_needs_its_own_folder(tmp_path, words, there, why):
     for name in there:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
@@ -271,15 +278,18 @@ def test_the_paper_wants_its_own_folder(tmp_path, words, there, why):
     assert done.returncode == 2 and re.search(why, done.stderr) and len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_paper_goes_from_corpora_to_a_table_and_on_where_it_was_killed(tmp_path):
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 
     def start():
         return subprocess.Popen(
             [LAUNCH / "paper.sh", "--tiny", tmp_path / "paper", "4", "-j2"],
-            env=os.environ | {"PATH": path}, stdout=subprocess.PIPE, text=True, start_new_session=True,
-        )  # fmt: skip
+            env=os.environ | {"PATH": path},
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
 
     first = start()
     while len(done := sorted(tmp_path.glob("paper/runs/*/trained"))) < 2 and first.poll() is None:
@@ -307,8 +317,12 @@ def test_local_processes_know_of_each_other_and_end_with_the_first_failure():
     assert done.returncode == 75
     assert [line.split(" at ")[0] for line in sorted(done.stdout.splitlines())] == ["0 of 2", "1 of 2"]
     assert len({line.split(" at ")[1] for line in done.stdout.splitlines()}) == 1
-    for words, why in (([], "got nothing"), (["two", "true"], "got two"), (["2"], "a command after"), (["2", "no-such"],
-                       "no-such is not on the PATH")):  # fmt: skip
+    for words, why in (
+        ([], "got nothing"),
+        (["two", "true"], "got two"),
+        (["2"], "a command after"),
+        (["2", "no-such"], "no-such is not on the PATH"),
+    ):
         done = local(*words)
         assert done.returncode == 2 and why in done.stderr
 

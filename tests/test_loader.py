@@ -1,4 +1,4 @@
-"""The order of the data is a function of (seed, step), whoever reads it."""
+"""Batches are a pure function of (seed, step), for any number of workers and processes."""
 
 import dataclasses
 import itertools
@@ -36,9 +36,18 @@ def sources(spec, columns, *, split="train", noise="", degrade=MappingProxyType(
     mix = dict(noise=noise, probability=1.0, snr=(0.0, 5.0), gain=(-3.0, 3.0), babble=0.0, talkers=2, reach=2.0)
     mixture = dict(noise=noise, loudness=(-33.0, -25.0), noise_loudness=(-38.0, -30.0))
     return loader.sources(
-        spec, split=split, columns=columns, predicted={}, labels=dict.fromkeys(columns, {}), phones=(), mix=mix,
-        degrade=dict(default.get_config("tiny").degrade) | degrade, mixture=mixture, rate=16_000, hop=160,
-    )  # fmt: skip
+        spec,
+        split=split,
+        columns=columns,
+        predicted={},
+        labels=dict.fromkeys(columns, {}),
+        phones=(),
+        mix=mix,
+        degrade=dict(default.get_config("tiny").degrade) | degrade,
+        mixture=mixture,
+        rate=16_000,
+        hop=160,
+    )
 
 
 def same(one, two):
@@ -95,7 +104,7 @@ def test_workers_and_processes_change_no_batch(corpus, columns):
             np.testing.assert_array_equal(wav, np.concatenate([half["waves"][column] for half in halves]))
 
 
-def test_a_later_start_goes_on_with_the_very_next_batch(corpus):
+def test_a_later_start_reads_the_same_batches(corpus):
     whole = list(loader.batches(reader(corpus), first=0, last=5, workers=0))
     for one, two in zip(whole[3:], loader.batches(reader(corpus), first=3, last=5, workers=0), strict=True):
         same(one, two)
@@ -132,7 +141,7 @@ def test_pairs_are_read_where_the_manifest_has_them(tmp_path, voice):
     np.testing.assert_allclose(batch["waves"]["noisy"] - batch["waves"]["speech"], 0.25, atol=1e-6)
 
 
-def test_a_file_that_goes_bad_is_replaced_by_the_next_and_named(corpus, tmp_path):
+def test_an_unreadable_file_is_replaced_by_the_next_and_reported(corpus, tmp_path):
     copy = tmp_path / "corpus"
     shutil.copytree(corpus, copy)
     (copy / "speech_0.flac").write_bytes(b"")
@@ -150,7 +159,7 @@ def test_a_file_that_goes_bad_is_replaced_by_the_next_and_named(corpus, tmp_path
     assert named
 
 
-def test_a_folder_that_is_gone_is_an_error(corpus, tmp_path):
+def test_a_missing_folder_is_an_error(corpus, tmp_path):
     copy = tmp_path / "corpus"
     shutil.copytree(corpus, copy)
     gone = reader(copy)
@@ -193,16 +202,23 @@ TWO = ("source_1", "source_2", "mixture")
         ("listed", (), {}, {"tokens": 0.5, "lengths": 0.5}, {"phones", "lengths"}),
     ],
 )
-def test_a_source_has_no_column_but_those_that_its_batches_are_made_of(wide, name, waves, predicted, labels, further):
+def test_a_source_reads_only_the_columns_that_its_batches_need(wide, name, waves, predicted, labels, further):
     columns = dict.fromkeys(waves, 1.0)
     path, noise = wide / f"{name}.parquet", f"{wide}/noise.parquet"
     known = phones.inventory(manifest.read(path, split=None).table.column("phones").to_pylist())
     (few,) = loader.sources(
-        str(path), split="train", columns={"": columns}, predicted=predicted, labels={"": labels}, phones=known,
-        rate=16_000, hop=160, degrade=default.get_config("tiny").degrade,
+        str(path),
+        split="train",
+        columns={"": columns},
+        predicted=predicted,
+        labels={"": labels},
+        phones=known,
+        rate=16_000,
+        hop=160,
+        degrade=default.get_config("tiny").degrade,
         mix=dict(noise=noise, probability=1.0, snr=(0.0, 5.0), gain=(-3.0, 3.0), babble=0.5, talkers=2, reach=2.0),
         mixture=dict(noise=noise, loudness=(-33.0, -25.0), noise_loudness=(-38.0, -30.0)),
-    )  # fmt: skip
+    )
     assert set(few.manifest.columns) == {"path", "start", "frames", "rate"} | further
     every = dataclasses.replace(few, manifest=manifest.read(path, split="train"))
     order = loader.Plan((few.manifest.seconds,), (1.0,), (1.0, 2.0), 4.0, 2, 0)

@@ -1,4 +1,4 @@
-"""Adapters: what they add, what they train, and that they belong to one base."""
+"""Adapters start without effect, train alone, can be merged, and work only with the base they were trained on."""
 
 import hashlib
 import json
@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from sfjax import infer, lora, release, train
+from sfjax import inference, lora, train
 from sfjax.configs import default
 from sfjax.errors import UserError
+from sfjax.export import locate, release
 
 RANK = {"lora.rank": 4, "lora.alpha": 8.0}
 
@@ -24,7 +25,7 @@ def leaves(tree):
 def test_the_large_network_gets_the_papers_adapters():
     config = default.get_config("large")
     config.lora.rank = 64
-    state = jax.eval_shape(train.program(config).init, jax.random.key(0))
+    state = jax.eval_shape(train.make_program(config).init, jax.random.key(0))
     assert lora.count(state.params) == 9_437_184 and lora.count(state.frozen) == 329_704_529
     moments = sum(leaf.size for leaf in jax.tree.leaves(state.opt_state) if leaf.ndim)
     assert moments == 2 * 9_437_184
@@ -58,8 +59,8 @@ def outputs(network, params):
 
 def test_a_fresh_adapter_changes_no_bit_and_merging_a_trained_one_next_to_none(toy_config, base):
     params = jax.device_put(release.weights(base, ema=True)[0])
-    made = train.program(toy_config("enhance", **RANK))
-    plain = train.program(toy_config("enhance"))
+    made = train.make_program(toy_config("enhance", **RANK))
+    plain = train.make_program(toy_config("enhance"))
     fresh = lora.join(params, made.objective.init(jax.random.key(1)))
     np.testing.assert_array_equal(outputs(made.network, fresh), outputs(plain.network, params))
     noise = lambda path, leaf: leaf + 0.3 * jax.random.normal(jax.random.key(hash(path) % 1000), leaf.shape)
@@ -67,7 +68,7 @@ def test_a_fresh_adapter_changes_no_bit_and_merging_a_trained_one_next_to_none(t
     moved = unflatten(flat)
     beside = outputs(made.network, moved)
     assert np.abs(beside - outputs(plain.network, params)).max() > 1e-2
-    np.testing.assert_allclose(outputs(plain.network, lora.merge(moved, made.adapter)), beside, atol=1e-5)
+    np.testing.assert_allclose(outputs(plain.network, lora.merge(moved, made.config.lora)), beside, atol=1e-5)
 
 
 def flatten(tree):
@@ -106,13 +107,13 @@ def test_an_exported_adapter_joins_its_base_and_no_other(base, other, adapted, c
     assert {leaf.dtype for leaf in written.values()} == {np.dtype(np.float16)}
     assert all("_lora/" in name for name in written)
     wav = voice(1.0, 0)
-    here = infer.load(base).adapted(tmp_path / "adapter").enhance(wav, 16_000)
-    there = infer.load(adapted).enhance(wav, 16_000)
+    here = inference.load(base).adapted(tmp_path / "adapter").enhance(wav, 16_000)
+    there = inference.load(adapted).enhance(wav, 16_000)
     np.testing.assert_allclose(here, there, atol=2e-3)  # float16
     with pytest.raises(UserError, match="adapts another model, which differs in .*give the one"):
-        infer.load(other, adapter=tmp_path / "adapter")
+        inference.load(other, adapter=tmp_path / "adapter")
     with pytest.raises(UserError, match="holds no adapters but a whole network"):
-        infer.load(base, adapter=other)
+        inference.load(base, adapter=other)
 
 
 @pytest.mark.slow
@@ -124,18 +125,18 @@ def test_a_base_that_changed_is_refused(toy_config, base, other, tmp_path):
     train.run(config, run)
     shutil.rmtree(copy)
     with pytest.raises(UserError, match="adapts .*base, which is not here; give that model as --model"):
-        infer.load(run)
+        inference.load(run)
     shutil.copytree(other, copy)
     config.run.stop = 0
-    for way in (lambda: train.run(config, run), lambda: infer.load(run)):
+    for way in (lambda: train.run(config, run), lambda: inference.load(run)):
         with pytest.raises(UserError, match="adapts another model"):
             way()
 
 
 def sign(folder):
     """Writes the digests of an exported folder anew."""
-    sums = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in release.FILES}
-    (folder / release.SUMS).write_text("".join(f"{digest}  {name}\n" for name, digest in sums.items()))
+    sums = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in locate.FILES}
+    (folder / locate.SUMS).write_text("".join(f"{digest}  {name}\n" for name, digest in sums.items()))
 
 
 def test_adapters_of_a_wrong_shape_or_rank_are_refused(adapted, base, tmp_path):
@@ -144,19 +145,19 @@ def test_adapters_of_a_wrong_shape_or_rank_are_refused(adapted, base, tmp_path):
     name = next(name for name in flat if name.endswith("/a"))
     safetensors.numpy.save_file(flat | {name: flat[name][..., :2]}, tmp_path / "model.safetensors")
     sign(tmp_path)
-    with pytest.raises(UserError, match="rank 2, its config says 4"):
-        infer.load(base, adapter=tmp_path)
+    with pytest.raises(UserError, match="expected the config's rank 4, got 2"):
+        inference.load(base, adapter=tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     config["lora"]["rank"] = 8
     safetensors.numpy.save_file(flat, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text(json.dumps(config))
     sign(tmp_path)
     with pytest.raises(UserError, match="do not fit|rank"):
-        infer.load(base, adapter=tmp_path)
+        inference.load(base, adapter=tmp_path)
 
 
 def test_adapters_without_a_base_or_with_unknown_layers_are_refused(toy_config, tmp_path):
-    with pytest.raises(UserError, match="adapters want a model to stand beside"):
+    with pytest.raises(UserError, match="init_from"):
         train.run(toy_config("enhance", **RANK), tmp_path)
-    with pytest.raises(UserError, match="targets among query, key"):
+    with pytest.raises(UserError, match="lora.targets .*got .*qry"):
         train.run(toy_config("enhance", **RANK, **{"lora.targets": ("qry",)}), tmp_path)

@@ -1,3 +1,5 @@
+"""Manifests come back as they were written, select splits and columns, and reject wrong rows and files."""
+
 import os
 import pickle
 
@@ -59,9 +61,9 @@ def test_a_row_without_split_belongs_to_every_split_and_the_order_stays(tmp_path
     assert starts("test") == [1]
 
 
-def test_a_split_without_rows_is_told_which_splits_there_are(tmp_path):
+def test_the_error_for_a_split_without_rows_lists_the_splits(tmp_path):
     manifest.write(tmp_path / "m.parquet", [row(split="train"), row(split="valid"), row(split="train")])
-    with pytest.raises(UserError, match=r"no rows for split 'test', it has 'train' \(2 rows\), 'valid' \(1 rows\)"):
+    with pytest.raises(UserError, match=r"split 'test'; choose from 'train' \(2 rows\), 'valid' \(1 rows\)"):
         manifest.read(tmp_path / "m.parquet", split="test")
 
 
@@ -96,7 +98,7 @@ def test_a_pickled_manifest_is_the_same_and_no_larger_than_its_columns(tmp_path)
     assert half.table.nbytes < 0.6 * whole.table.nbytes
 
 
-def test_a_manifest_of_another_hand_reads_the_same(tmp_path):
+def test_a_manifest_of_another_program_reads_the_same(tmp_path):
     table = pa.table(
         {
             "path": pa.array(["a.wav"], pa.large_string()),
@@ -118,25 +120,25 @@ def test_a_manifest_of_another_hand_reads_the_same(tmp_path):
     [
         ([], "at least one row"),
         ([{"path": "a.wav", "start": 0, "frames": 1}], "'rate'"),
-        ([row(frames=0)], "'frames' wants at least 1"),
-        ([row(start=-1)], "'start' wants at least 0"),
-        ([row(path="")], "'path' wants a name"),
-        ([row(), row(path=None)], "'path' wants a name in every row, 1 rows"),
-        ([row(frames=0.5)], "'frames' wants int64"),
-        ([row(rate="16k")], "'rate' wants int32"),
-        ([row(rate=2**40)], "'rate' wants int32"),
-        ([row(speaker=7)], "'speaker' wants string"),
-        ([row(snr=1.0), row(snr="high")], "'snr' wants one type"),
+        ([row(frames=0)], "'frames' must be at least 1"),
+        ([row(start=-1)], "'start' must be at least 0"),
+        ([row(path="")], "'path' must name a file"),
+        ([row(), row(path=None)], "'path' must name a file in every row, 1 rows"),
+        ([row(frames=0.5)], "'frames' must be int64"),
+        ([row(rate="16k")], "'rate' must be int32"),
+        ([row(rate=2**40)], "'rate' must be int32"),
+        ([row(speaker=7)], "'speaker' must be string"),
+        ([row(snr=1.0), row(snr="high")], "'snr' must be of one type"),
     ],
 )
-def test_rows_that_make_no_manifest_are_refused_in_one_line_and_leave_no_file(tmp_path, rows, message):
+def test_invalid_rows_are_rejected_in_one_line_and_leave_no_file(tmp_path, rows, message):
     with pytest.raises(UserError, match=message) as error:
         manifest.write(tmp_path / "m.parquet", rows)
     assert "\n" not in str(error.value)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_is_no_manifest_is_refused_in_one_line(tmp_path):
+def test_a_file_that_is_no_manifest_is_rejected_in_one_line(tmp_path):
     (tmp_path / "text.parquet").write_text("path,start,frames\n")
     (tmp_path / "empty.parquet").write_bytes(b"")
     pq.write_table(pa.table({"path": ["a.wav"], "seconds": [1.0]}), tmp_path / "other.parquet")
@@ -148,7 +150,7 @@ def test_a_file_that_is_no_manifest_is_refused_in_one_line(tmp_path):
         "text.parquet": "expected a Parquet file",
         "empty.parquet": "expected a Parquet file",
         "cut.parquet": "expected a Parquet file",
-        "other.parquet": "wants start, frames, rate, found only path, seconds",
+        "other.parquet": "start, frames, rate, found only path, seconds",
         "none.parquet": "at least one row, found none",
         ".": "no such file",
     }.items():

@@ -1,4 +1,4 @@
-"""The span sampler."""
+"""The span sampler hides an exact fraction in spans of the shortest length or more, and favours no frame or count."""
 
 import jax
 import jax.numpy as jnp

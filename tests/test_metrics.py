@@ -1,3 +1,5 @@
+"""PESQ, ESTOI, the composite measures and SI-SDR have the values of other programs, or a reason for no value."""
+
 import os
 import subprocess
 import sys
@@ -313,7 +315,7 @@ def test_score_is_each_metric_under_its_name_and_leaves_the_waves_alone():
 
 
 def test_a_process_that_scores_does_not_import_jax():
-    code = "import sys, sfjax.metrics, sfjax.evaluate; sys.exit('jax' in sys.modules)"
+    code = "import sys, sfjax.metrics, sfjax.evaluation; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent).returncode == 0
 
 

@@ -1,5 +1,9 @@
-"""The network: its size, its biases, and that an example does not see its batch."""
+"""The network has the paper's size, its layers match those of JAX, and no example affects another.
 
+Padding, batching, blocks of queries and the memory options change no result.
+"""
+
+import dataclasses
 import functools
 
 import jax
@@ -7,13 +11,31 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sfjax import flow, model
+from sfjax import flow, model, transformer
 from sfjax.configs import default
 
-TOY = dict(
-    mels=8, width=32, layers=4, heads=4, ffn=64, dropout=0.1, conv_kernel=5, conv_groups=4, conv_depth=2, patch=1,
-    precondition="none", attention_block=0, remat="none", unroll=2, dtype=jnp.float32,
-)  # fmt: skip
+TOY = model.EstimatorConfig(
+    width=32,
+    layers=4,
+    heads=4,
+    ffn=64,
+    dropout=0.1,
+    conv_kernel=5,
+    conv_groups=4,
+    conv_depth=2,
+    patch=1,
+    precondition="none",
+    residual=False,
+    attention_block=0,
+    remat="none",
+    unroll=2,
+)
+
+
+def toy(dtype=jnp.float32, adapter=None, phones=0, copies=0, embedding=0, **changes):
+    """An estimator of 8 Mel bands; `changes` are fields of its size."""
+    config = dataclasses.replace(TOY, **changes)
+    return model.Estimator(config, 8, dtype, adapter, phones, copies, embedding)
 
 
 def inputs(batch, frames, seed=0):
@@ -22,15 +44,17 @@ def inputs(batch, frames, seed=0):
 
 
 def build(**changes):
-    network = model.Estimator(**TOY | changes)
+    network = toy(**changes)
     params = jax.jit(network.init)(jax.random.key(0), *inputs(1, 10), jnp.array([10]), copy=jnp.zeros((1, 10), int))
     # larger weights than at the start, so that every part of the network speaks
     return network, jax.tree.map(lambda p: p + 0.1 * jax.random.normal(jax.random.key(1), p.shape), params)
 
 
 def count(size, **changes):
-    config = dict(default.get_config(size).model) | changes
-    network = model.Estimator(**config, mels=80, dtype=jnp.float32)
+    sizes = dict(default.get_config(size).model)
+    own = {name: value for name, value in changes.items() if name not in sizes}
+    config = model.EstimatorConfig(**sizes | {name: changes[name] for name in changes.keys() - own.keys()})
+    network = model.Estimator(config, mels=80, dtype=jnp.float32, **own)
     x = jnp.zeros((1, 8, 80))
     given = (x, jnp.zeros(1), x, jnp.array([8]), None, jnp.zeros((1, 8), int))
     shapes = jax.eval_shape(network.init, jax.random.key(0), *given)
@@ -48,8 +72,8 @@ def test_the_small_network_has_about_15_million_parameters():
 
 def test_alibi_slopes_and_bias():
     expected = [0.70710678, 0.5, 0.35355339, 0.25, 0.1767767, 0.125, 0.08838835, 0.0625]
-    np.testing.assert_allclose(model.alibi_slopes(16)[:8], expected, rtol=1e-6)
-    bias = model.alibi(jnp.arange(6), jnp.arange(6), heads=2, lead=1)
+    np.testing.assert_allclose(transformer.alibi_slopes(16)[:8], expected, rtol=1e-6)
+    bias = transformer.alibi(jnp.arange(6), jnp.arange(6), heads=2, lead=1)
     assert bias.dtype == jnp.float32
     np.testing.assert_array_equal(bias[:, 0], 0)
     np.testing.assert_array_equal(bias[:, :, 0], 0)
@@ -59,10 +83,10 @@ def test_alibi_slopes_and_bias():
 def test_attention_equals_jaxs_own():
     query, key, value = jax.random.normal(jax.random.key(0), (3, 2, 37, 4, 8))
     shown = jnp.arange(37) < jnp.array([[37], [20]])
-    bias = model.alibi(jnp.arange(37), jnp.arange(37), heads=4, lead=1)[None]
+    bias = transformer.alibi(jnp.arange(37), jnp.arange(37), heads=4, lead=1)[None]
     expected = jax.nn.dot_product_attention(query, key, value, bias=bias, mask=shown[:, None, None])
     for block in (0, 8, 37, 64):
-        found = model.attention(query, key, value, shown, lead=1, block=block)
+        found = transformer.attention(query, key, value, shown, lead=1, block=block)
         np.testing.assert_allclose(found, expected, atol=2e-6)
 
 
@@ -70,9 +94,9 @@ def test_attention_equals_jaxs_own():
 def test_the_gradient_of_attention_equals_that_of_jaxs_own(block):
     query, key, value, cotangent = jax.random.normal(jax.random.key(0), (4, 2, 37, 4, 8))
     shown = jnp.arange(37) < jnp.array([[37], [20]])
-    bias = model.alibi(jnp.arange(37), jnp.arange(37), heads=4, lead=1)[None]
+    bias = transformer.alibi(jnp.arange(37), jnp.arange(37), heads=4, lead=1)[None]
     own = lambda *given: jax.nn.dot_product_attention(*given, bias=bias, mask=shown[:, None, None])
-    ours = lambda *given: model.attention(*given, shown, lead=1, block=block)
+    ours = lambda *given: transformer.attention(*given, shown, lead=1, block=block)
     for computed, tolerance in ((jnp.float32, 5e-6), (jnp.bfloat16, 0.05)):
         given = [x.astype(computed) for x in (query, key, value)]
         expected = jax.vjp(own, query, key, value)[1](cotangent)
@@ -85,12 +109,12 @@ def test_the_gradient_of_attention_equals_that_of_jaxs_own(block):
 
 def test_gelu_is_the_exact_one():
     x = jnp.linspace(-10, 10, 4001)
-    np.testing.assert_allclose(model.gelu(x), jax.nn.gelu(x, approximate=False), atol=1e-6)
+    np.testing.assert_allclose(transformer.gelu(x), jax.nn.gelu(x, approximate=False), atol=1e-6)
 
 
 def test_dropout_keeps_the_mean_and_draws_anew_with_every_key():
     x = jnp.ones((4, 200, 500))
-    drawn = [np.asarray(model.dropout(x, key, 0.1)) for key in jax.random.split(jax.random.key(0), 3)]
+    drawn = [np.asarray(transformer.dropout(x, key, 0.1)) for key in jax.random.split(jax.random.key(0), 3)]
     for one in drawn:
         assert set(np.unique(one)) == {0.0, np.float32(1 / 0.9)}
         for axes in ((0, 1, 2), (0, 1), (0, 2), (1, 2)):  # in all, of a unit, of a frame, of an example
@@ -102,7 +126,7 @@ def test_dropout_keeps_the_mean_and_draws_anew_with_every_key():
             assert abs((flat[:-lag] & flat[lag:]).mean() - 0.01) < 0.001
     for one, two in ((0, 1), (1, 2), (0, 2)):
         assert abs(((drawn[one] == 0) & (drawn[two] == 0)).mean() - 0.01) < 0.001
-    np.testing.assert_array_equal(drawn[0], model.dropout(x, jax.random.split(jax.random.key(0), 3)[0], 0.1))
+    np.testing.assert_array_equal(drawn[0], transformer.dropout(x, jax.random.split(jax.random.key(0), 3)[0], 0.1))
 
 
 @pytest.mark.parametrize("frames, taps", [(1, 15), (5, 15), (8, 31), (45, 5), (50, 4)])
@@ -112,14 +136,14 @@ def test_the_grouped_convolution_equals_jaxs_own(frames, taps):
     own = jax.lax.conv_general_dilated(
         x, kernel, (1,), "SAME", dimension_numbers=("NTC", "TIO", "NTC"), feature_group_count=4
     )
-    np.testing.assert_allclose(model.grouped_conv(x, kernel), own, atol=1e-4)
+    np.testing.assert_allclose(transformer.grouped_conv(x, kernel), own, atol=1e-4)
 
 
 def test_blocks_of_queries_keep_no_square_of_scores():
     def peak(frames, block):
         x = jax.ShapeDtypeStruct((1, frames, 4, 8), jnp.float32)
         shown = jax.ShapeDtypeStruct((1, frames), bool)
-        loss = lambda q, shown: model.attention(q, q, q, shown, lead=1, block=block).sum()
+        loss = lambda q, shown: transformer.attention(q, q, q, shown, lead=1, block=block).sum()
         return jax.jit(jax.grad(loss)).lower(x, shown).compile().memory_analysis().temp_size_in_bytes
 
     assert peak(2048, 0) > 4 * 2048**2 * 4
@@ -210,7 +234,7 @@ def test_only_input_and_output_grow_with_the_patch():
 @pytest.mark.parametrize("patch", [1, 2])
 def test_a_preconditioned_field_is_scaled_around_the_same_network(patch):
     plain, params = build(patch=patch)
-    scaled = model.Estimator(**TOY | {"patch": patch, "precondition": "flow"})
+    scaled = toy(patch=patch, precondition="flow")
     x, t, condition = inputs(3, 9)
     lengths = jnp.array([9, 9, 4])
     scales = [scale[:, None, None] for scale in flow.scales(t)]
@@ -223,7 +247,7 @@ def test_a_preconditioned_field_is_scaled_around_the_same_network(patch):
 @pytest.mark.parametrize("precondition", ["none", "flow"])
 def test_a_residual_field_adds_to_what_is_left_of_the_condition(precondition):
     plain, params = build(precondition=precondition)
-    residual = model.Estimator(**TOY | {"precondition": precondition, "residual": True})
+    residual = toy(precondition=precondition, residual=True)
     x, t, condition = inputs(3, 9)
     rest = x, t, condition, jnp.array([9, 9, 4])
     scale = 1.0 if precondition == "none" else flow.scales(t).output[:, None, None]
@@ -236,7 +260,7 @@ def test_a_residual_field_adds_to_what_is_left_of_the_condition(precondition):
 )
 def test_memory_options_change_no_value_and_no_gradient(changes):
     network, params = build()
-    other = model.Estimator(**TOY | changes)
+    other = toy(**changes)
     arguments = (*inputs(2, 30), jnp.array([30, 21]))
     # eager gradients of a scan are the same mathematics in another order of sums
     loss = lambda network: jax.jit(jax.value_and_grad(lambda p: (network.apply(p, *arguments) ** 2).mean()))(params)
@@ -262,11 +286,12 @@ def test_skips_join_the_outer_layers():
 def test_kept_inputs_are_popped_newest_first():
     # Early layer i adds the unit vector i and nothing else; late layer j alone passes its skip input on. What comes out
     # then tells which early layer's input that was.
-    trunk = model.Transformer(
-        width=32, layers=6, heads=4, ffn=64, dropout=0.0, attention_block=0, remat="none", unroll=3, lead=0,
+    trunk = transformer.Transformer(
+        dataclasses.replace(TOY, layers=6, dropout=0.0, unroll=3),
+        lead=0,
         adapter=None,
         dtype=jnp.float32,
-    )  # fmt: skip
+    )
     x = jax.random.normal(jax.random.key(0), (1, 1, 32))
     shown = jnp.ones((1, 1), bool)
     init, apply = functools.partial(trunk.init, train=False), jax.jit(functools.partial(trunk.apply, train=False))
@@ -301,7 +326,7 @@ def test_dropout_acts_in_training_alone():
 def test_bf16_computes_near_float32_and_returns_float32():
     network, params = build()
     arguments = (*inputs(2, 30), jnp.array([30, 21]))
-    low = jax.jit(model.Estimator(**TOY | {"dtype": jnp.bfloat16}).apply)(params, *arguments)
+    low = jax.jit(toy(dtype=jnp.bfloat16).apply)(params, *arguments)
     exact = jax.jit(network.apply)(params, *arguments)
     assert low.dtype == jnp.float32
     assert np.abs(low - exact).max() < 0.05 * np.abs(exact).max() + 0.05

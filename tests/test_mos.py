@@ -1,4 +1,4 @@
-"""Listening tests: what raters get is blind, and answers are counted as the paper counts them."""
+"""Listening tests: the page does not reveal the systems, and the scores follow the rules of the paper."""
 
 import json
 import math
@@ -53,11 +53,15 @@ def reply(folder: Path, rater: str, scores: dict, /, **changes) -> Path:
     items = sorted({what["item"] for what in key["clips"].values()})
     clips = {(what["system"], items.index(what["item"])): clip for clip, what in key["clips"].items()}
     content = {
-        "rater": rater, "page": key["page"], "headset": True,
+        "rater": rater,
+        "page": key["page"],
+        "headset": True,
         "onboarding": [test["better"] for test in key["onboarding"]],
-        "answers": [{"clip": clips[which], "score": value, "seconds": 1.5, "order": i + 1}
-                    for i, (which, value) in enumerate(scores.items())],
-    } | changes  # fmt: skip
+        "answers": [
+            {"clip": clips[which], "score": value, "seconds": 1.5, "order": i + 1}
+            for i, (which, value) in enumerate(scores.items())
+        ],
+    } | changes
     path = folder.parent / f"answers-{rater}-{len(list(folder.parent.iterdir()))}.json"
     path.write_text(json.dumps(content))
     return path
@@ -167,20 +171,20 @@ def test_the_same_page_can_be_written_again_over_a_broken_one(systems, tmp_path,
 @pytest.mark.parametrize(
     "changes, expected",
     [
-        (dict(systems={}), "wants systems with names, .* got \\[\\]"),
-        (dict(systems={" ": "clean"}), "wants systems with names"),
+        (dict(systems={}), "systems with names, .* got \\[\\]"),
+        (dict(systems={" ": "clean"}), "systems with names"),
         (dict(systems={"a": "nowhere"}), "nowhere: expected a folder"),
-        (dict(systems={"a": "clean", "b": "empty"}), "no recording is there for all systems: 2 in .*, 0 in "),
+        (dict(systems={"a": "clean", "b": "empty"}), "for all systems, got none: 2 in .*, 0 in "),
         (dict(systems={"a": "double"}), "have the same name"),
         (dict(systems={"a": "broken"}), "x.wav: not readable as sound"),
         (dict(systems={"a": "silent"}), "x.wav: is silent"),
-        (dict(items=3), "2 recordings in common, 3 were asked for"),
-        (dict(items=0), "take 1 to 2"),
-        (dict(each=3), "has 2 items, 3 for each rater"),
-        (dict(each=0), "take 1 to 2"),
-        (dict(seed=-1), "seed wants to be 0 or more"),
-        (dict(dest="other"), "other: holds something other than this page"),
-        (dict(dest="full"), "full: holds something other than this page"),
+        (dict(items=3), "items must be 1 to 2, .* got 3"),
+        (dict(items=0), "items must be 1 to 2, .* got 0"),
+        (dict(each=3), "each must be 1 to 2, .* got 3"),
+        (dict(each=0), "each must be 1 to 2, .* got 0"),
+        (dict(seed=-1), "seed must be 0 or more, got -1"),
+        (dict(dest="other"), "other: contains something other than this page"),
+        (dict(dest="full"), "full: contains something other than this page"),
         (dict(dest="file"), "file: expected a folder to write the page to"),
         (dict(dest="file/page"), "page: could not be written"),
     ],
@@ -234,13 +238,14 @@ def test_who_wears_no_headset_fails_the_test_or_disagrees_is_left_out(page):
         "loud": (reply(page.folder, "loud", GOOD, headset=False), "wore no headset"),
         "deaf": (
             reply(page.folder, "deaf", GOOD, onboarding=[tests[0]["worse"], tests[1]["better"]]),
-            "took the worse recording in 1 of 2 onboarding questions",
+            "chose the worse recording in 1 of 2 onboarding questions",
         ),
         "flat": (reply(page.folder, "flat", table(*[3] * 8)), "scored all 8 clips 3"),
         "upside": (
-            reply(page.folder, "upside", table(1, 2, 1, 2, 4, 5, 4, 3)), "correlates with the majority by -1.00 ≤ 0.2",
+            reply(page.folder, "upside", table(1, 2, 1, 2, 4, 5, 4, 3)),
+            "correlates with the majority by -1.00 ≤ 0.2",
         ),
-    }  # fmt: skip
+    }
     found = mos.score(page.folder / "key.json", [*(path for path, _ in out.values()), *crowd])
     assert {rater["name"]: rater["reason"] for rater in found.failed} == {name: why for name, (_, why) in out.items()}
     assert found.mean == mos.score(page.folder, crowd).mean
@@ -275,8 +280,10 @@ def test_raters_who_do_not_qualify_have_no_part_in_the_majority(page):
 
 def test_raters_may_hear_different_items(systems, tmp_path):
     made = mos.make(systems, tmp_path / "page", **OPTIONS | dict(each=2))
-    low, high = ({("clean_reference", i): 5, ("flowing", i): 2, ("clean_reference", i + 1): 4, ("flowing", i + 1): 1}
-                 for i in (0, 2))  # fmt: skip
+    low, high = (
+        {("clean_reference", i): 5, ("flowing", i): 2, ("clean_reference", i + 1): 4, ("flowing", i + 1): 1}
+        for i in (0, 2)
+    )
     found = mos.score(made.folder, [reply(made.folder, "ann", low), reply(made.folder, "bob", high)])
     assert found.mean == {"clean_reference": 4.5, "flowing": 1.5} and not found.failed
 
@@ -289,30 +296,30 @@ def test_a_single_rating_has_no_interval(systems, tmp_path):
     assert "5.00 ± –" in found.table()
 
 
-BAD_SCORE = "wants a score of 1, 2, 3, 4 or 5, got "
+BAD_SCORE = "must be 1 to 5, got "
 
 
 @pytest.mark.parametrize(
     "scores, changes, expected",
     [
-        (GOOD, dict(page="0123456789abcdef"), "answers page '0123456789abcdef', the key is of page "),
+        (GOOD, dict(page="0123456789abcdef"), "expected answers to page .*, got answers to page '0123456789abcdef'"),
         (GOOD | {("flowing", 0): 6}, {}, BAD_SCORE + "6"),
         (GOOD | {("flowing", 0): 0}, {}, BAD_SCORE + "0"),
         (GOOD | {("flowing", 0): 2.5}, {}, BAD_SCORE + "2.5"),
         (GOOD | {("flowing", 0): True}, {}, BAD_SCORE + "True"),
         (GOOD | {("flowing", 0): None}, {}, BAD_SCORE + "None"),
-        ({("flowing", 0): 3}, {}, "expected 8 clips, .* found 1; finish the page"),
-        (GOOD, dict(answers=[]), "found 0; finish the page"),
-        (GOOD, dict(answers=None), "found 0; finish the page"),
-        (GOOD, dict(answers=[3]), "wants each clip of the page once, got 3"),
+        ({("flowing", 0): 3}, {}, "expected 8 clips, .* got 1; finish the page"),
+        (GOOD, dict(answers=[]), "got 0; finish the page"),
+        (GOOD, dict(answers=None), "got 0; finish the page"),
+        (GOOD, dict(answers=[3]), "each clip of the page once, got 3"),
         (GOOD, dict(answers=[{"clip": "999", "score": 3}]), "each clip of the page once"),
-        (GOOD, dict(rater="../ann"), "a rater is named by letters"),
-        (GOOD, dict(rater=None), "a rater is named by letters"),
-        (GOOD, dict(headset="yes"), "headset wants true or false, got 'yes'"),
-        (GOOD, dict(onboarding=["001"]), "onboarding wants one clip of each of 2 pairs"),
-        (GOOD, dict(onboarding=[[], {}]), "onboarding wants one clip of each of 2 pairs"),
-        (GOOD, dict(headset=False), "no answers are left of 1 .*ann: wore no headset"),
-        (table(*[4] * 8), {}, "no answers are left of 1 .*ann: scored all 8 clips 4"),
+        (GOOD, dict(rater="../ann"), "rater must be .* got '../ann'"),
+        (GOOD, dict(rater=None), "rater must be .* got None"),
+        (GOOD, dict(headset="yes"), "headset must be true or false, got 'yes'"),
+        (GOOD, dict(onboarding=["001"]), "onboarding must be one clip of each of 2 pairs"),
+        (GOOD, dict(onboarding=[[], {}]), "onboarding must be one clip of each of 2 pairs"),
+        (GOOD, dict(headset=False), "got none of 1 .*ann: wore no headset"),
+        (table(*[4] * 8), {}, "got none of 1 .*ann: scored all 8 clips 4"),
     ],
 )
 def test_answers_that_do_not_fit_are_refused(page, scores, changes, expected):
@@ -331,7 +338,7 @@ def test_a_clip_counts_once(page):
 
 
 def test_a_rater_counts_once(page):
-    with pytest.raises(UserError, match="are both of rater 'ann'"):
+    with pytest.raises(UserError, match="are both from rater 'ann'"):
         mos.score(page.folder, [reply(page.folder, "ann", GOOD), reply(page.folder, "ann", GOOD)])
 
 
@@ -349,7 +356,7 @@ def test_files_that_are_not_answers_or_keys_are_refused(page, tmp_path, text, ex
 
 
 def test_no_answers_and_a_folder_without_a_key_are_refused(page, tmp_path):
-    with pytest.raises(UserError, match="no answers were given"):
+    with pytest.raises(UserError, match="expected files of answers, got none"):
         mos.score(page.folder, [])
     with pytest.raises(UserError, match="key.json: expected the key of a listening page, could not read it"):
         mos.score(tmp_path, [reply(page.folder, "ann", GOOD)])

@@ -1,3 +1,5 @@
+"""Corpora of noise, noisy speech and mixtures become rows that train; broken trees are reported completely."""
+
 import csv
 import shutil
 
@@ -18,7 +20,7 @@ def prepared(name, folder, tmp_path, **how):
 
 
 def wrong(summary):
-    """What was rejected: its path below the tree and the first clause of the reason."""
+    """Return the rejects: path below the tree and first clause of the reason."""
     found = rejects(summary)
     return sorted((one["path"].partition("/")[2], one["reason"].split(";")[0].split(" (")[0]) for one in found)
 
@@ -39,7 +41,7 @@ def pair(clean, noisy, seed, rate=16000):
     put(noisy, wav + rest, rate)
 
 
-# What the trees look like
+# Corpora in miniature
 
 
 def voicebank(folder, rate=16000):
@@ -116,7 +118,7 @@ def tree(tmp_path):
     return lay
 
 
-# What is read of them
+# Rows
 
 
 @pytest.mark.parametrize(
@@ -167,7 +169,7 @@ def tree(tmp_path):
         ),
     ],
 )
-def test_every_recording_comes_with_what_is_known_of_it(tree, tmp_path, name, columns, expected):
+def test_every_recording_has_its_columns(tree, tmp_path, name, columns, expected):
     summary = prepared(name, tree(name), tmp_path)
     found = rows(summary.dest)
     assert [tuple(row.get(column) for column in columns) for row in found] == expected
@@ -181,54 +183,56 @@ def test_every_recording_comes_with_what_is_known_of_it(tree, tmp_path, name, co
         (
             "voicebank",
             [
-                "train: 4 recordings, 0.00 h; published are 11,572",
-                "test: 2 recordings, 0.00 h; published are 824",
+                "train: 4 recordings, 0.00 h; published: 11,572",
+                "test: 2 recordings, 0.00 h; published: 824",
             ],
         ),
         (
             "wsj0chime3",
             [
-                "train: 2 recordings, 0.00 h; published are 12,777",
-                "valid: 1 recordings, 0.00 h; published are 1,206",
-                "test: 1 recordings, 0.00 h; published are 651",
+                "train: 2 recordings, 0.00 h; published: 12,777",
+                "valid: 1 recordings, 0.00 h; published: 1,206",
+                "test: 1 recordings, 0.00 h; published: 651",
             ],
         ),
         (
             "dns2020",
             [
-                "train: 2 recordings, 0.00 h; published are 60,000 and 500 h",
-                "no_reverb: 1 recordings, 0.00 h; published are 150",
-                "with_reverb: 1 recordings, 0.00 h; published are 150",
-                "noise: 1 recordings, 0.00 h; published are 70,000",
+                "train: 2 recordings, 0.00 h; published: 60,000 and 500 h",
+                "no_reverb: 1 recordings, 0.00 h; published: 150",
+                "with_reverb: 1 recordings, 0.00 h; published: 150",
+                "noise: 1 recordings, 0.00 h; published: 70,000",
             ],
         ),
         (
             "wham",
             [
-                "tr: 2 recordings, 0.00 h; published are 20,000 and 58.03 h",
-                "cv: 1 recordings, 0.00 h; published are 5,000 and 14.65 h",
-                "tt: 1 recordings, 0.00 h; published are 3,000 and 9 h",
+                "tr: 2 recordings, 0.00 h; published: 20,000 and 58.03 h",
+                "cv: 1 recordings, 0.00 h; published: 5,000 and 14.65 h",
+                "tt: 1 recordings, 0.00 h; published: 3,000 and 9 h",
             ],
         ),
         (
             "librimix",
             [
-                f"Libri{n}Mix/{subset}/{kind}: {count} recordings, 0.00 h; published are {published}"
+                f"Libri{n}Mix/{subset}/{kind}: {count} recordings, 0.00 h; published: {published}"
                 for n, subset, count, published in (
-                    (2, "train-100", 2, "13,900"), (2, "dev", 2, "3,000"), (3, "test", 1, "3,000"),
+                    (2, "train-100", 2, "13,900"),
+                    (2, "dev", 2, "3,000"),
+                    (3, "test", 1, "3,000"),
                 )
                 for kind in ("mix_clean", "mix_both")
             ]
             + [
-                "not there: Libri2Mix/train-360/mix_clean, Libri2Mix/train-360/mix_both, Libri2Mix/test/mix_clean, "
+                "missing: Libri2Mix/train-360/mix_clean, Libri2Mix/train-360/mix_both, Libri2Mix/test/mix_clean, "
                 "Libri2Mix/test/mix_both, Libri3Mix/train-360/mix_clean, Libri3Mix/train-360/mix_both, "
                 "Libri3Mix/train-100/mix_clean, Libri3Mix/train-100/mix_both, Libri3Mix/dev/mix_clean, "
                 "Libri3Mix/dev/mix_both"
             ],
         ),
     ],
-)  # fmt: skip
-def test_what_is_there_is_compared_with_what_was_published(tree, tmp_path, name, notes):
+)
+def test_each_set_is_compared_with_its_published_numbers(tree, tmp_path, name, notes):
     assert list(prepared(name, tree(name), tmp_path).notes) == notes
 
 
@@ -254,7 +258,7 @@ def test_voicebank_trains_an_enhancer_at_its_own_rate_or_at_16_khz(tmp_path, rat
 
 
 @pytest.mark.parametrize("kind", ["mix_clean", "mix_both"])
-def test_librimix_trains_a_separator_on_the_mixtures_that_were_generated(tree, tmp_path, kind):
+def test_librimix_trains_a_separator_on_the_generated_mixtures(tree, tmp_path, kind):
     folder = tree("librimix")
     summary = prepared("librimix", folder, tmp_path, sets=[f"Libri2Mix/dev/{kind}"])
     for number, name in enumerate(MIXED[2]):
@@ -272,10 +276,10 @@ def test_the_files_of_a_mixture_move_with_its_manifest(tree, tmp_path):
     assert len(made(tmp_path / "moved" / "m.parquet", ("mixture", "source_1", "source_2"), 0)["mixture"]) == SAMPLES
 
 
-# What is wrong with them
+# Broken trees
 
 
-def test_a_broken_voicebank_is_reported_whole(tree, tmp_path):
+def test_a_broken_voicebank_is_reported_completely(tree, tmp_path):
     folder = tree("voicebank")
     clean, noisy = (folder / f"{side}_trainset_28spk_wav" for side in ("clean", "noisy"))
     (noisy / "p239_001.wav").unlink()
@@ -286,34 +290,35 @@ def test_a_broken_voicebank_is_reported_whole(tree, tmp_path):
     summary = prepared("voicebank", folder, tmp_path)
     assert wrong(summary) == [
         ("clean_testset_wav/p232_001.wav", "clean and noisy differ in length: 4000 and 3999"),
-        ("clean_trainset_28spk_wav/copy of p239_002.wav", "not named as p226_001.wav"),
+        ("clean_trainset_28spk_wav/copy of p239_002.wav", "not named like p226_001.wav"),
         (
             "clean_trainset_28spk_wav/p239_001.wav",
-            "1 in clean_trainset_28spk_wav and 0 in noisy_trainset_28spk_wav are p239_001, wanted one in each",
+            "expected one file of p239_001 in each folder, "
+            "got 1 in clean_trainset_28spk_wav and 0 in noisy_trainset_28spk_wav",
         ),
-        ("clean_trainset_28spk_wav/p287_003.wav", "44100 Hz, it comes with 16000 or 48000 Hz"),
+        ("clean_trainset_28spk_wav/p287_003.wav", "44100 Hz, expected 16000 or 48000 Hz"),
         ("noisy_trainset_28spk_wav/p226_001.wav", "states 8000 bytes of sound, holds 4956"),
-        ("noisy_trainset_28spk_wav/p287_003.wav", "44100 Hz, it comes with 16000 or 48000 Hz"),
+        ("noisy_trainset_28spk_wav/p287_003.wav", "44100 Hz, expected 16000 or 48000 Hz"),
     ]
     assert summary.files == 2
 
 
-def test_a_broken_wsj0chime3_is_reported_whole(tree, tmp_path):
+def test_a_broken_wsj0chime3_is_reported_completely(tree, tmp_path):
     folder = tree("wsj0chime3")
     (folder / "train" / "clean" / "011c0201.wav").unlink()
     (folder / "test" / "noisy" / "440c0201.wav").rename(folder / "test" / "noisy" / "440c0201_snr3.wav")
     put(folder / "valid" / "noisy" / "050a0501.wav", noise(SAMPLES), 8000)
     summary = prepared("wsj0chime3", folder, tmp_path)
     assert wrong(summary) == [
-        ("test/clean/440c0201.wav", "1 in clean and 0 in noisy are 440c0201, wanted one in each"),
-        ("test/noisy/440c0201_snr3.wav", "not named as 011c0201.wav"),
-        ("train/noisy/011c0201.wav", "0 in clean and 1 in noisy are 011c0201, wanted one in each"),
-        ("valid/noisy/050a0501.wav", "8000 Hz, it comes with 16000 Hz"),
+        ("test/clean/440c0201.wav", "expected one file of 440c0201 in each folder, got 1 in clean and 0 in noisy"),
+        ("test/noisy/440c0201_snr3.wav", "not named like 011c0201.wav"),
+        ("train/noisy/011c0201.wav", "expected one file of 011c0201 in each folder, got 0 in clean and 1 in noisy"),
+        ("valid/noisy/050a0501.wav", "8000 Hz, expected 16000 Hz"),
     ]
     assert summary.files == 1
 
 
-def test_a_broken_dns2020_is_reported_whole(tree, tmp_path):
+def test_a_broken_dns2020_is_reported_completely(tree, tmp_path):
     folder = tree("dns2020")
     training, reverb = folder / "training", folder / "datasets" / "test_set" / "synthetic" / "with_reverb"
     put(training / "noisy" / "of_another_run_snr9_tl-20_fileid_1.wav", noise(SAMPLES))
@@ -321,7 +326,7 @@ def test_a_broken_dns2020_is_reported_whole(tree, tmp_path):
     cut(next((reverb / "noisy").iterdir()))
     (folder / "datasets" / "noise" / "list.txt").write_text("")
     summary = prepared("dns2020", folder, tmp_path)
-    twice = "1 in clean and 2 in noisy are 1, wanted one in each"
+    twice = "expected one file of 1 in each folder, got 1 in clean and 2 in noisy"
     short = "states 8000 bytes of sound, holds 4956"
     assert wrong(summary) == [
         ("datasets/noise/list.txt", "not a .wav"),
@@ -334,7 +339,7 @@ def test_a_broken_dns2020_is_reported_whole(tree, tmp_path):
     assert summary.files == 3
 
 
-def test_a_broken_wham_is_reported_whole(tree, tmp_path):
+def test_a_broken_wham_is_reported_completely(tree, tmp_path):
     folder = tree("wham")
     name = "40na010{}_1.98_01xo031a_-1.98{}.wav".format
     put(folder / "tr" / name(0, "sp08"), noise(SAMPLES))
@@ -343,16 +348,16 @@ def test_a_broken_wham_is_reported_whole(tree, tmp_path):
     write(folder / "metadata" / "noise_meta_tt.csv", ["file"], [[name(0, "")]])
     summary = prepared("wham", folder, tmp_path)
     assert wrong(summary) == [
-        (f"cv/{name(0, '')}", "48000 Hz, it comes with 16000 Hz"),
+        (f"cv/{name(0, '')}", "48000 Hz, expected 16000 Hz"),
         ("metadata/noise_meta_tt.csv", "has no column utterance_id"),
         (f"tr/{name(0, 'sp08')}", "has no line in noise_meta_tr.csv"),
-        (f"tr/{name(1, '')}", "is not there, noise_meta_tr.csv lists it"),
+        (f"tr/{name(1, '')}", "is missing, but noise_meta_tr.csv lists it"),
         (f"tt/{name(0, '')}", "has no line in noise_meta_tt.csv"),
     ]
     assert summary.files == 1
 
 
-def test_a_broken_librimix_is_reported_whole(tree, tmp_path):
+def test_a_broken_librimix_is_reported_completely(tree, tmp_path):
     base = tree("librimix") / "Libri2Mix" / "wav16k" / "min"
     one, two = (f"{name}.wav" for name in MIXED[2])
     (base / "dev" / "s2" / one).unlink()
@@ -365,7 +370,7 @@ def test_a_broken_librimix_is_reported_whole(tree, tmp_path):
     write(base / "metadata" / "mixture_dev_mix_clean.csv", ["mixture"], [["1-2-0003_45-6-0007"]])
     shutil.rmtree(base.parents[1].parent / "Libri3Mix")
     summary = prepared("librimix", base.parents[1], tmp_path)
-    gone, slow = "expected a sound file, found nothing", "8000 Hz, it comes with 16000 Hz"
+    gone, slow = "expected a sound file, found nothing", "8000 Hz, expected 16000 Hz"
     assert [(path.removeprefix("Libri2Mix/wav16k/min/"), reason) for path, reason in wrong(summary)] == [
         (f"dev/mix_clean/{one}", "has no line in mixture_dev_mix_clean.csv"),
         (f"dev/mix_clean/{two}", "has no line in mixture_dev_mix_clean.csv"),
@@ -373,10 +378,10 @@ def test_a_broken_librimix_is_reported_whole(tree, tmp_path):
         (f"dev/s1/{two}", slow),
         (f"dev/s2/{one}", gone),
         ("metadata/mixture_dev_mix_clean.csv", "has no column mixture_ID"),
-        ("metadata/mixture_train-100_mix_both.csv", "line 4 has nothing in mixture_ID"),
+        ("metadata/mixture_train-100_mix_both.csv", "line 4 has no value in mixture_ID"),
         (
             "train-100/mix_both/1-2-0003.wav",
-            "its mixture is 1-2-0003, not named as LibriMix names them, 1089-134686-0000_121-127105-0031",
+            "expected a mixture named like 1089-134686-0000_121-127105-0031, got 1-2-0003",
         ),
         (f"train-100/mix_both/{one}", "has no line in mixture_train-100_mix_both.csv"),
         (f"train-100/mix_clean/{one}", "mixture and s1 differ in length: 4000 and 3999"),
@@ -398,12 +403,12 @@ def test_a_broken_librimix_is_reported_whole(tree, tmp_path):
         ("wham", "nowhere", {}, "expected the folder of the noise of WHAM!, found no such folder"),
         ("wham", "sub", {}, "expected the noise of WHAM! with tr, cv, tt or some of these, found a.wav"),
         ("librimix", "Libri2Mix/wav16k/min/dev", {}, "expected LibriMix with Libri2Mix, Libri3Mix .* found mix_both"),
-        ("librimix", ".", {"speech": "."}, "folders of speech and noise are for a metadata CSV, here mixtures lie"),
-        ("librimix", "sub/a.wav", {}, "expected metadata named as LibriMix's generator does, libri2mix_train-clean"),
-        ("librimix", "sub/libri2mix_dev-clean.csv", {}, "say where that lies with --speech"),
+        ("librimix", ".", {"speech": "."}, "speech and noise are for a metadata CSV only, got a folder"),
+        ("librimix", "sub/a.wav", {}, "expected a CSV of LibriMix's generator, named like libri2mix_train-clean"),
+        ("librimix", "sub/libri2mix_dev-clean.csv", {}, "give this folder with --speech"),
     ],
-)  # fmt: skip
-def test_another_layout_is_refused_in_a_line(tree, tmp_path, name, place, how, message):
+)
+def test_another_layout_is_rejected_in_one_line(tree, tmp_path, name, place, how, message):
     folder = tree(name)
     if "sub" in place:
         at = folder / place if place.endswith("sub") else (folder / place).parent
@@ -417,21 +422,21 @@ def test_another_layout_is_refused_in_a_line(tree, tmp_path, name, place, how, m
 
 
 @pytest.mark.parametrize("name, gone", [("voicebank", "noisy_testset_wav"), ("wsj0chime3", "valid/clean")])
-def test_half_of_a_corpus_of_pairs_is_refused_in_a_line(tree, tmp_path, name, gone):
+def test_a_corpus_of_pairs_without_one_side_is_rejected_in_one_line(tree, tmp_path, name, gone):
     folder = tree(name)
     shutil.rmtree(folder / gone)
     with pytest.raises(UserError, match=f"{gone}: expected the folder of (clean|noisy) files, found no such folder"):
         prepared(name, folder, tmp_path)
 
 
-def test_librimix_without_wav16k_is_refused_in_a_line(tree, tmp_path):
+def test_librimix_without_wav16k_is_rejected_in_one_line(tree, tmp_path):
     folder = tree("librimix") / "Libri2Mix"
     (folder / "wav16k").rename(folder / "wav8k")
     with pytest.raises(UserError, match="Libri2Mix: expected wav16k/min, found none; generate it with --freqs 16k"):
         prepared("librimix", folder, tmp_path)
 
 
-def test_what_a_synthesizer_wrote_may_lie_anywhere(tree, tmp_path):
+def test_the_output_of_the_synthesizer_may_be_in_any_folder(tree, tmp_path):
     folder = tree("dns2020")
     (folder / "training").rename(tmp_path / "mine")
     assert {row["set"] for row in rows(prepared("dns2020", tmp_path / "mine", tmp_path).dest)} == {"train"}
@@ -472,7 +477,7 @@ def test_a_generators_metadata_needs_no_mixture_on_disk(metadata, tmp_path, call
     np.testing.assert_allclose(added, 0.1 * noisy * np.resize(rest, 4000), atol=1e-6)
 
 
-def test_all_that_is_wrong_with_metadata_is_reported_together(metadata, tmp_path):
+def test_all_errors_of_the_metadata_are_reported_together(metadata, tmp_path):
     speech, rest = ["dev-clean/1.flac", 0.5, "dev-clean/2.flac", 2.0], ["cv/a.wav", 0.1]
     cut(metadata.parent / "speech" / "dev-clean" / "2.flac")
     put(metadata.parent / "noise" / "cv" / "slow.wav", noise(SAMPLES), 8000)
@@ -492,10 +497,10 @@ def test_all_that_is_wrong_with_metadata_is_reported_together(metadata, tmp_path
     assert [reason.split()[0] for path, reason in found if path == "2.flac"][0] in ("broken", "expected")
     assert [one for one in found if one[0] != "2.flac"] == [
         ("libri2mix_dev-clean.csv", "1-2-0003_4-5-0007: could not convert string to float: 'loud'"),
-        ("libri2mix_dev-clean.csv", "line 7 has nothing in source_2_path"),
+        ("libri2mix_dev-clean.csv", "line 7 has no value in source_2_path"),
         ("gone.wav", "expected a sound file, found nothing"),
-        ("slow.wav", "8000 Hz, it comes with 16000 Hz"),
-        ("1.flac", f"its mixture is a_b, not named as LibriMix names them, {like}"),
+        ("slow.wav", "8000 Hz, expected 16000 Hz"),
+        ("1.flac", f"expected a mixture named like {like}, got a_b"),
         ("gone.flac", "expected a sound file, found nothing"),
     ]
     assert [row["name"] for row in rows(summary.dest)] == [MIXED[2][0]]
@@ -508,8 +513,8 @@ def test_all_that_is_wrong_with_metadata_is_reported_together(metadata, tmp_path
         (b"mixture_ID,source_1_path\na,b\n", "has no column source_2_path, source_1_gain, source_2_gain; it has mix"),
         (b"", "has no column mixture_ID"),
     ],
-)  # fmt: skip
-def test_a_file_that_is_no_metadata_is_told_in_a_line(metadata, tmp_path, content, message):
+)
+def test_a_file_that_is_no_metadata_is_rejected_in_one_line(metadata, tmp_path, content, message):
     metadata.write_bytes(content)
     with pytest.raises(UserError, match=message):
         prepared("librimix", metadata, tmp_path, places={"speech": metadata.parent})

@@ -1,4 +1,4 @@
-"""Notebooks run from top to bottom, and are stored without what that made."""
+"""Notebooks are stored without outputs and run from top to bottom without warnings."""
 
 import time
 from pathlib import Path

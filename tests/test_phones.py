@@ -1,3 +1,5 @@
+"""Lines of phones: positions, silences between words, lengths that sum to the frames, and phone numbers."""
+
 import numpy as np
 import pytest
 
@@ -40,8 +42,10 @@ def test_hey_whats_up_is_spelled_with_positions_silences_and_a_ghost():
     assert line.words == ("hey", "what's", "up")
     assert line.phones == phones.spell([letters.split() for letters in GREETING])
     assert [line.phones[first:end] for first, end in line.groups()] == [
-        ("A_B", "B_E"), ("C_S",), ("D_B", "E_I", "F_E"),
-    ]  # fmt: skip
+        ("A_B", "B_E"),
+        ("C_S",),
+        ("D_B", "E_I", "F_E"),
+    ]
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -80,11 +84,11 @@ def test_nothing_said_is_one_silence():
     [
         (aligned(HEY, WHATS, UP), 6, r"lasts 0\.12 s, the recording 0\.06 s"),
         (aligned(HEY, frames=40), 34, r"lasts 0\.4 s, the recording 0\.34 s"),
-        (aligned(HEY, word("no")), 20, "word 2 wants phones that are not SIL, got \\[\\]"),
-        (aligned(word("no", ("SIL", 0, 3))), 20, "word 1 wants phones"),
-        (aligned(WHATS, HEY), 20, r"'hey' at 0\.01 s starts before what precedes it ends, at 0\.06 s"),
-        (aligned(word("no", ("N", -1, 3))), 20, "starts before what precedes it"),
-        (aligned(word("no", ("N", 5, 3))), 20, "N, that ends before it starts"),
+        (aligned(HEY, word("no")), 20, r"word 2: expected phones other than SIL, got \[\]"),
+        (aligned(word("no", ("SIL", 0, 3))), 20, "word 1: expected phones"),
+        (aligned(WHATS, HEY), 20, r"'hey' at 0\.01 s must start at 0\.06 s or later"),
+        (aligned(word("no", ("N", -1, 3))), 20, r"must start at 0\.0 s or later"),
+        (aligned(word("no", ("N", 5, 3))), 20, "phone N that ends before it starts"),
         (aligned(word("no", ("N", 1, 3), ("OW", 5, 6))), 20, r"N ends at 0\.03 s, OW starts at 0\.05 s"),
         (aligned(word("no", ("N", 1, 3), ("OW", 2, 6))), 20, r"N ends at 0\.03 s, OW starts at 0\.02 s"),
     ],
@@ -134,5 +138,5 @@ def test_unknown_phones_are_named(unknown, said):
 
 @pytest.mark.parametrize("words", [[["A"], []], [["SIL"]], [["A", "SIL", "B"]]])
 def test_a_word_without_phones_or_with_a_silence_cannot_be_spelled(words):
-    with pytest.raises(UserError, match=f"word {len(words)} wants phones that are not SIL"):
+    with pytest.raises(UserError, match=f"word {len(words)}: expected phones other than SIL"):
         phones.spell(words)

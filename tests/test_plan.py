@@ -1,4 +1,4 @@
-"""Plans: FLOPs, bytes and traffic against what is known of them without a compiler's help."""
+"""`sfjax plan` counts FLOPs, bytes and traffic as theory says, and refuses unknown topologies."""
 
 import importlib.util
 import json
@@ -20,7 +20,7 @@ def test_flops_are_those_that_the_compiler_counts(patch):
     config = default.get_config("tiny")
     config.model.patch = patch
     config.model.attention_block, config.model.unroll = 0, 2  # the compiler counts the body of a loop once
-    made = train.program(config)
+    made = train.make_program(config)
     params = jax.eval_shape(made.init, jax.random.key(0)).params
     frames = jax.ShapeDtypeStruct((2, 800, 80), jnp.float32)
     given = frames, jax.ShapeDtypeStruct((2,), jnp.float32), frames, jax.ShapeDtypeStruct((2,), jnp.int32)
@@ -43,9 +43,13 @@ def planned(tmp_path, *words):
 @pytest.mark.slow
 def test_a_data_parallel_step_reduces_each_gradient_once(tmp_path):
     done, found = planned(
-        tmp_path, "--config=configs/pretrain.py:tiny", "--topology=cpu:8", "--memory=1", "--config.data.seconds=32",
+        tmp_path,
+        "--config=configs/pretrain.py:tiny",
+        "--topology=cpu:8",
+        "--memory=1",
+        "--config.data.seconds=32",
         "--config.data.buckets=(2.0,)",
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     assert "--config.data.multiple=8" in done.stdout and "--config.mesh.fsdp=1" in done.stdout
     kinds = found["kinds"]
@@ -62,9 +66,15 @@ def test_a_data_parallel_step_reduces_each_gradient_once(tmp_path):
 @pytest.mark.slow
 def test_parameters_are_gathered_for_each_use_under_fsdp(tmp_path):
     done, found = planned(
-        tmp_path, "--config=configs/pretrain.py:tiny", "--topology=cpu:4", "--config.data.seconds=32",
-        "--config.data.buckets=(2.0,)", "--config.mesh.fsdp=4", "--config.model.unroll=1", "--config.mesh.data=1",
-    )  # fmt: skip
+        tmp_path,
+        "--config=configs/pretrain.py:tiny",
+        "--topology=cpu:4",
+        "--config.data.seconds=32",
+        "--config.data.buckets=(2.0,)",
+        "--config.mesh.fsdp=4",
+        "--config.model.unroll=1",
+        "--config.mesh.data=1",
+    )
     assert done.returncode == 0, done.stderr
     kinds = found["kinds"]
     assert kinds["parameters"] < 0.4 * 4 * found["parameters"]  # a quarter, but for what lies whole
@@ -108,9 +118,15 @@ def test_traffic_is_read_from_the_forms_that_compilers_write():
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")
 def test_the_small_step_compiles_for_four_chips(tmp_path):
     done, found = planned(
-        tmp_path, "--config=configs/pretrain.py:small", "--topology=v5e:2x2", "--config.precision=bf16",
-        "--config.mesh.data=2", "--config.mesh.fsdp=2", "--config.data.seconds=64", "--config.model.unroll=1",
-    )  # fmt: skip
+        tmp_path,
+        "--config=configs/pretrain.py:small",
+        "--topology=v5e:2x2",
+        "--config.precision=bf16",
+        "--config.mesh.data=2",
+        "--config.mesh.fsdp=2",
+        "--config.data.seconds=64",
+        "--config.model.unroll=1",
+    )
     assert done.returncode == 0, done.stderr
     assert found["parameters"] == 15_747_537
     assert 0 < sum(found["kinds"].values()) < 16 * 2**30

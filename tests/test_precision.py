@@ -1,4 +1,4 @@
-"""Precision: float16 finds its loss scale, and every policy learns alike."""
+"""Float16 training adjusts its loss scale, and every precision policy trains alike."""
 
 import functools
 
@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sfjax import flow, objective, optim, precision, tasks, train
+from sfjax import flow, objective, optim, precision, tasks, train_step
 from sfjax.errors import UserError
-from sfjax.model import Estimator
+from sfjax.model import Estimator, EstimatorConfig
 
 FP16 = precision.policy("fp16")
 
@@ -24,14 +24,14 @@ def run(toy_config, spec, voice):
 
     def make(name):
         policy = precision.policy(name)
-        network = Estimator(**config.model, mels=80, dtype=policy.compute)
+        network = Estimator(EstimatorConfig(**config.model), mels=80, dtype=policy.compute)
         made = objective.estimation(network, flow, spec)
         error = made.error(tasks.make(**config.task))
         tx = optim.optimizer(**config.optim)
         rate = optim.schedule(**{key: config.optim[key] for key in ("peak", "end", "warmup", "updates")})
-        state = jax.jit(lambda key: train.start(made.init(key), tx, policy, None))(jax.random.key(0))
+        state = jax.jit(lambda key: train_step.start(made.init(key), tx, policy, None))(jax.random.key(0))
         step = functools.partial(
-            train.step, seed=0, error=error, tx=tx, rate=rate, policy=policy, decay=0.9, pieces=1, early=0.0
+            train_step.step, seed=0, error=error, tx=tx, rate=rate, policy=policy, decay=0.9, pieces=1, t0_fraction=0.0
         )
         return state, jax.jit(lambda state: step(state, batch))
 

@@ -1,3 +1,5 @@
+"""Preparing audio writes a manifest, its statistics and its rejects, whatever the workers, parts and interruptions."""
+
 import json
 import os
 import shutil
@@ -17,7 +19,7 @@ FOLDER = {"speaker_from": "parent", "split": "train", "valid_share": 0.0, "kind"
 
 
 def put_bad(folder):
-    """One file of each kind of damage; what the reason must say of it."""
+    """Write one file of each kind of damage and return what its reason must say."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "empty.wav").write_bytes(b"")
     put(folder / "whole.flac", noise(32000))
@@ -43,7 +45,7 @@ def put_bad(folder):
         "nan.wav": "1 samples are NaN",
         "silent.flac": "silent",
         "dither.flac": "silent",
-        "single.wav": "0.000 s long, wanted at least 0.2 s",
+        "single.wav": "0.000 s long, expected at least 0.2 s",
         "none.wav": "empty",
         "piped.flac": "does not state its length",
     }
@@ -51,7 +53,7 @@ def put_bad(folder):
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    """Three speakers, five files, four containers, two rates, and a text that is no sound."""
+    """Three speakers, five files, four containers, two rates, and a text file."""
     folder = tmp_path_factory.mktemp("corpus")
     put(folder / "ann" / "1.wav", noise(16000, 1))
     put(folder / "ann" / "2.FLAC", noise(12345, 2), format="FLAC")
@@ -100,7 +102,7 @@ def test_bad_files_are_listed_with_their_reason_and_the_rest_is_prepared(tmp_pat
     assert not summary.rejects.exists()
 
 
-def test_without_one_good_file_there_is_one_line_and_no_manifest(tmp_path):
+def test_without_a_good_file_the_error_is_one_line_and_there_is_no_manifest(tmp_path):
     put_bad(tmp_path / "audio")
     with pytest.raises(UserError, match="found none, 9 rejected") as error:
         prepare.folder(tmp_path / "audio", tmp_path / "m.parquet", **FOLDER, **CHECKS)
@@ -126,7 +128,7 @@ def test_any_number_of_workers_writes_the_same_bytes(tmp_path):
     assert written[0] == written[1]
 
 
-def test_a_manifest_above_its_audio_can_be_moved_with_it_and_one_elsewhere_can_be_moved_alone(tmp_path):
+def test_a_manifest_above_its_audio_moves_with_it_and_a_manifest_elsewhere_moves_alone(tmp_path):
     put(tmp_path / "old" / "audio" / "a.wav", noise(16000))
     for dest in (tmp_path / "old" / "m.parquet", tmp_path / "lists" / "m.parquet"):
         prepare.folder(tmp_path / "old" / "audio", dest, **FOLDER, **CHECKS)
@@ -136,7 +138,7 @@ def test_a_manifest_above_its_audio_can_be_moved_with_it_and_one_elsewhere_can_b
     assert rows(tmp_path / "new" / "m.parquet")[0]["path"] == str(tmp_path / "new" / "audio" / "a.wav")
 
 
-def test_the_statistics_are_those_of_the_files(corpus, tmp_path):
+def test_statistics_agree_with_the_files(corpus, tmp_path):
     summary = prepare.folder(corpus, tmp_path / "m.parquet", **FOLDER, **CHECKS)
     stats = json.loads(summary.stats.read_text())
     assert (stats["files"], stats["speakers"], stats["rates"]) == (5, 4, {"16000": 4, "22050": 1})
@@ -151,7 +153,7 @@ def test_the_statistics_are_those_of_the_files(corpus, tmp_path):
     assert stats["log_mel"]["std"] == pytest.approx(values.std(), abs=1e-4)
 
 
-def test_held_out_speakers_are_the_share_asked_for_and_never_train(tmp_path):
+def test_valid_speakers_are_the_requested_share_and_not_in_train(tmp_path):
     for i in range(20):
         put(tmp_path / "audio" / f"s{i % 10}" / f"{i}.wav", noise(4000, i))
     held = {}
@@ -181,21 +183,21 @@ def test_a_speaker_pattern_finds_its_group_in_the_path_and_rejects_other_files(c
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"speaker_from": "("}, "no regular expression"),
-        ({"speaker_from": "a.*"}, "one group in parentheses, has 0"),
+        ({"speaker_from": "("}, "regular expression, got"),
+        ({"speaker_from": "a.*"}, "one group in parentheses, got 0"),
         ({"valid_share": 0.5}, "give one of the two"),
         ({"split": None, "valid_share": 1.0}, "below 1"),
         ({"split": None, "valid_share": 0.95}, "leaves none to train on"),
     ],
 )
-def test_options_that_contradict_are_refused_before_decoding(corpus, tmp_path, options, message):
+def test_contradictory_options_are_rejected_before_decoding(corpus, tmp_path, options, message):
     with pytest.raises(UserError, match=message):
         prepare.folder(corpus, tmp_path / "m.parquet", **FOLDER | options, **CHECKS)
     with pytest.raises(UserError, match="ends in .parquet"):
         prepare.folder(corpus, tmp_path / "m.csv", **FOLDER, **CHECKS)
 
 
-def test_several_channels_are_counted_and_said_once(tmp_path, capsys):
+def test_multichannel_files_are_counted_and_reported_once(tmp_path, capsys):
     for i, channels in enumerate((1, 2, 3)):
         put(tmp_path / "audio" / f"{i}.wav", noise((16000 * channels), i).reshape(-1, channels))
     summary = prepare.folder(tmp_path / "audio", tmp_path / "m.parquet", **FOLDER, **CHECKS)
@@ -204,7 +206,7 @@ def test_several_channels_are_counted_and_said_once(tmp_path, capsys):
     assert capsys.readouterr().err.count("2 of 3 files have several channels") == 1
 
 
-def test_a_link_back_to_a_folder_above_ends(tmp_path):
+def test_a_link_to_a_parent_folder_does_not_loop(tmp_path):
     put(tmp_path / "audio" / "a.wav", noise(16000))
     put(tmp_path / "other" / "b.wav", noise(16000))
     os.symlink(tmp_path / "audio", tmp_path / "audio" / "loop")
@@ -249,7 +251,7 @@ def write_list(path, lines):
     path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines) + "\n")
 
 
-def test_a_list_gives_crops_and_what_is_known_under_either_name(tmp_path):
+def test_a_list_gives_crops_and_columns_under_either_key(tmp_path):
     put(tmp_path / "a.wav", noise(32000), 16000)
     write_list(
         tmp_path / "list.jsonl",
@@ -273,14 +275,14 @@ def test_lines_that_cannot_be_used_are_rejected_by_their_number(tmp_path):
     put(tmp_path / "a.wav", noise(16000))
     lines = {
         "{'path': 'a.wav'}": "line 1: not JSON",
-        "[1, 2]": "line 2: wanted a JSON object, found list",
-        '{"text": "no path"}': "line 3: wanted 'path' or 'audio_filepath'",
-        '{"path": "a.wav", "offset": -1}': "line 4: offset wants seconds, found -1",
-        '{"path": "a.wav", "duration": "long"}': "line 5: duration wants seconds, found 'long'",
-        '{"path": "a.wav", "duration": 0}': "line 6: duration wants seconds, found 0",
-        '{"path": "a.wav", "offset": NaN}': "line 7: offset wants seconds, found nan",
-        '{"path": "a.wav", "offset": 0.5, "duration": 0.6}': "wanted 0.500 s to 1.100 s, the file has 1.000 s",
-        '{"path": "a.wav", "offset": 1.0}': "wanted 1.000 s to its end, the file has 1.000 s",
+        "[1, 2]": "line 2: expected a JSON object, got list",
+        '{"text": "no path"}': "line 3: expected 'path' or 'audio_filepath'",
+        '{"path": "a.wav", "offset": -1}': "line 4: offset must be 0 seconds or more, got -1",
+        '{"path": "a.wav", "duration": "long"}': "line 5: duration must be more than 0 seconds, got 'long'",
+        '{"path": "a.wav", "duration": 0}': "line 6: duration must be more than 0 seconds, got 0",
+        '{"path": "a.wav", "offset": NaN}': "line 7: offset must be 0 seconds or more, got nan",
+        '{"path": "a.wav", "offset": 0.5, "duration": 0.6}': "expected 0.500 s to 1.100 s, but the file has 1.000 s",
+        '{"path": "a.wav", "offset": 1.0}': "expected 1.000 s to its end, but the file has 1.000 s",
         '{"path": "missing.wav"}': "found nothing",
         '{"path": "a.wav", "duration": 1e-9}': "0.000 s long",
     }
@@ -292,7 +294,7 @@ def test_lines_that_cannot_be_used_are_rejected_by_their_number(tmp_path):
         assert reject["path"] == ("list.jsonl" if reason.startswith("line") else reject["path"])
 
 
-def test_lines_below_a_limit_are_not_looked_at(tmp_path, call):
+def test_lines_below_a_limit_are_skipped(tmp_path, call):
     values = (34.9, 35, "40", None, 60.0)
     lines = []
     for number, value in enumerate(values):
@@ -303,12 +305,12 @@ def test_lines_below_a_limit_are_not_looked_at(tmp_path, call):
     assert call(*words, "dr>=35")[0] == 0
     kept = manifest.read(tmp_path / "m.parquet", split=None)
     assert sorted(Path(kept.row(i)["path"]).stem for i in range(len(kept))) == ["1", "4"]
-    for wrong, message in (("dr>=loud", "expected a number behind >="), ("dr>=99", "no line has dr of at least 99")):
+    for wrong, message in (("dr>=loud", "a number"), ("dr>=99", "no line has dr of at least 99")):
         code, complaints, _ = call(*words, wrong)
         assert code == 2 and len(complaints) == 1 and message in complaints[0]
 
 
-def test_where_looks_only_at_the_lines_asked_for(tmp_path):
+def test_where_selects_lines_by_their_values(tmp_path):
     for name in "abc":
         put(tmp_path / f"{name}.wav", noise(16000))
     (tmp_path / "d.wav").write_bytes(b"")  # never looked at, so no reject
@@ -325,7 +327,7 @@ def test_where_looks_only_at_the_lines_asked_for(tmp_path):
         prepare.jsonl(tmp_path / "no.jsonl", tmp_path / "m.parquet", where={}, least={}, **CHECKS)
 
 
-def test_parts_merged_are_the_whole(tmp_path):
+def test_merged_parts_equal_a_preparation_in_one_part(tmp_path):
     for i in range(7):
         put(tmp_path / f"sounds/s{i % 3}/{i}.wav", noise(16000 + 100 * i, seed=i))
     put_bad(tmp_path / "sounds/bad")
@@ -352,7 +354,7 @@ def test_parts_that_cannot_be_merged_are_named(tmp_path):
     put(tmp_path / "sounds/a.wav", noise(16000))
     part = tmp_path / "parts/a.parquet"
     prepare.folder(tmp_path / "sounds", part, **FOLDER | CHECKS)
-    with pytest.raises(UserError, match="parts have to lie beside it"):
+    with pytest.raises(UserError, match="all parts must be in its folder"):
         prepare.merge([part], tmp_path / "all.parquet", mel=MEL, seed=0)
     with pytest.raises(UserError, match="is one of its parts"):
         prepare.merge([part], part, mel=MEL, seed=0)
@@ -360,7 +362,7 @@ def test_parts_that_cannot_be_merged_are_named(tmp_path):
         prepare.merge([part.with_name("b.parquet")], tmp_path / "all.parquet", mel=MEL, seed=0)
 
 
-def test_a_preparation_that_was_killed_goes_on_where_it_was(tmp_path, monkeypatch):
+def test_a_killed_preparation_resumes(tmp_path, monkeypatch):
     monkeypatch.setattr(decode, "CHUNK", 2)
     for number in range(6):
         put(tmp_path / "in" / f"{number}.wav", noise(8000, number) if number != 1 else np.zeros(8000))
@@ -386,7 +388,7 @@ def test_a_preparation_that_was_killed_goes_on_where_it_was(tmp_path, monkeypatc
     assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
-def test_what_was_kept_of_other_files_or_other_checks_is_not_taken(tmp_path, monkeypatch):
+def test_saved_results_of_other_files_or_checks_are_not_used(tmp_path, monkeypatch):
     monkeypatch.setattr(decode, "CHUNK", 1)
     jobs = []
     for name in "ab":

@@ -1,4 +1,4 @@
-"""Several processes of one run: they learn what one process does, end together, and are read by one."""
+"""Several processes train what one process trains, end together, and write checkpoints that one process can read."""
 
 import json
 import os
@@ -43,11 +43,13 @@ def start(*words, devices):
     environment = os.environ | cache()
     return [
         subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(devices), *map(str, each)], text=True, stderr=subprocess.PIPE,
+            [sys.executable, "-c", PROGRAM, str(devices), *map(str, each)],
+            text=True,
+            stderr=subprocess.PIPE,
             env=environment | (together(i) if len(words) > 1 else {}),
         )
         for i, each in enumerate(words)
-    ]  # fmt: skip
+    ]
 
 
 def wait(folder, steps):
@@ -73,9 +75,17 @@ def losses(folder):
 def config(toy_config):
     """A training over a mesh of four devices."""
     return toy_config(
-        "pretrain", **{"data.multiple": 4, "optim.updates": 10, "mesh.fsdp": 2, "run.validate": 5, "run.save": 5,
-                       "run.pictures": 2, "run.workers": 1}
-    )  # fmt: skip
+        "pretrain",
+        **{
+            "data.multiple": 4,
+            "optim.updates": 10,
+            "mesh.fsdp": 2,
+            "run.validate": 5,
+            "run.save": 5,
+            "run.pictures": 2,
+            "run.workers": 1,
+        },
+    )
 
 
 @pytest.fixture(scope="module")
@@ -91,8 +101,10 @@ def test_two_processes_learn_what_one_does(config, words, tmp_path):
     # the second half by the launch script, each process with two devices
     done = subprocess.run(
         [LOCAL, "2", sys.executable, "-m", "sfjax", *words(tmp_path / "two")],
-        env=os.environ | cache() | {"JAX_NUM_CPU_DEVICES": "2"}, text=True, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        env=os.environ | cache() | {"JAX_NUM_CPU_DEVICES": "2"},
+        text=True,
+        stderr=subprocess.PIPE,
+    )
     assert done.returncode == 0, done.stderr
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert [step for step, _ in one] == [step for step, _ in two] and len(one) == 12
@@ -105,9 +117,9 @@ def test_two_processes_learn_what_one_does(config, words, tmp_path):
     assert step == 10
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), mine, other)
     # and draws the same samples from
-    made = train.program(config)
+    made = train.make_program(config)
     across = sharding.batch(sharding.mesh(data=1, fsdp=1, tensor=1))
-    (alone,) = validation.Validation(config, made, train.readers(config, made.task, made.spec)[1], across).judges
+    (alone,) = validation.Validation(made, train.readers(made)[1], across).judges
     drawn = jax.device_get(alone.sample(mine, alone.shown))["wave"]
     for i, samples in enumerate(alone.shown["lengths"]):
         theirs, _ = audio.read(tmp_path / f"two/samples/0000010_{i}.wav")
@@ -123,7 +135,7 @@ def test_all_processes_leave_after_the_same_step_and_go_on_together(words, tmp_p
     wait(tmp_path, 3)
     running[1].send_signal(signal.SIGTERM)  # one of them is told, all leave
     said = finish(running, code=75)
-    assert all("ended by SIGTERM; what was finished is kept, the same command goes on" in each for each in said)
+    assert all("ended by SIGTERM" in each for each in said)
     saved = losses(tmp_path)[-1][0]
     assert checkpoint.params(tmp_path, ema=True)[2] == saved
     finish(start(*[words(tmp_path, more, f"--config.run.stop={saved + 2}")] * 2, devices=2))
@@ -145,9 +157,9 @@ def test_a_dead_process_ends_the_others(words, tmp_path):
 def test_processes_that_disagree_about_the_config_are_told(words, tmp_path):
     running = start(words(tmp_path), words(tmp_path, "--config.seed=1"), devices=2)
     said = finish(running, code=2)
-    assert all("processes [1] of 2 have another config than process 0; start all alike" in each for each in said)
+    assert all("processes [1] of 2 have another config" in each for each in said)
 
 
 def test_an_incomplete_environment_is_told():
-    with pytest.raises(UserError, match="wanted JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES, JAX_PROCESS_ID"):
+    with pytest.raises(UserError, match="expected JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES, JAX_PROCESS_ID"):
         sharding.join({"JAX_COORDINATOR_ADDRESS": "127.0.0.1:1"})

@@ -1,4 +1,4 @@
-"""Data sets as others keep them: Parquet files of Hugging Face, cuts of lhotse."""
+"""Parquet files of Hugging Face and cuts of lhotse become manifests; what cannot be read is rejected."""
 
 import gzip
 import io
@@ -62,8 +62,9 @@ def test_every_row_with_sound_becomes_one_with_its_text_speaker_and_split(checks
     put(
         data / "train-00000-of-00002.parquet",
         audio=[sound(8000 + i, i, f"t{i}.flac") for i in range(3)],
-        text=["one", "two", None], speaker_id=[7, 8, 7],
-    )  # fmt: skip
+        text=["one", "two", None],
+        speaker_id=[7, 8, 7],
+    )
     put(data / "train-00001-of-00002.parquet", audio=[sound(9000, 3, "t3.flac")], text=["four"], speaker_id=[9])
     dev = dict(sentence=["five"], client_id=["ann"])
     put(data / "validation-00000-of-00001.parquet", audio=[sound(22_050, 4, None, 22_050, "WAV")], **dev)
@@ -78,8 +79,10 @@ def test_every_row_with_sound_becomes_one_with_its_text_speaker_and_split(checks
         ("validation-00000-of-00001.parquet#0", "five", "ann", "valid", None),
     ]
     assert [(r["start"], r["frames"], r["rate"]) for r in found[2:]] == [
-        (0, 8002, RATE), (0, 9000, RATE), (0, 22_050, 22_050),
-    ]  # fmt: skip
+        (0, 8002, RATE),
+        (0, 9000, RATE),
+        (0, 22_050, 22_050),
+    ]
     for number in range(4):
         wav, _ = audio.read(found[number]["path"])
         np.testing.assert_allclose(wav, noise(len(wav), number), atol=2**-15)
@@ -99,24 +102,34 @@ def test_every_row_with_sound_becomes_one_with_its_text_speaker_and_split(checks
         ("data/trainer-00000-of-00001", None, "trainer"),
     ],
 )
-def test_the_split_is_that_of_the_name(tmp_path, name, split, kept):
+def test_the_file_name_gives_the_split(tmp_path, name, split, kept):
     file = put(tmp_path / f"{name}.parquet", audio=[sound(8000)])
     (job,), _ = scan.parquet([file], tmp_path / "m.parquet")
     assert (job.columns["split"], job.columns["set"]) == (split, kept)
 
 
-def test_a_column_says_more_than_the_name_of_its_file(tmp_path):
+def test_a_split_column_wins_over_the_file_name(tmp_path):
     file = put(
-        tmp_path / "train.parquet", audio=[sound(8000)] * 4, split=["dev", "extra", None, "test.other"],
-        normalized_text=["a", "b", "c", "d"], transcription=["e", None, "", "f"], speaker=["x", "y", None, "z"],
-    )  # fmt: skip
+        tmp_path / "train.parquet",
+        audio=[sound(8000)] * 4,
+        split=["dev", "extra", None, "test.other"],
+        normalized_text=["a", "b", "c", "d"],
+        transcription=["e", None, "", "f"],
+        speaker=["x", "y", None, "z"],
+    )
     jobs, _ = scan.parquet([file], tmp_path / "m.parquet")
     assert [(job.columns["split"], job.columns["set"]) for job in jobs] == [
-        ("valid", "dev"), ("extra", "extra"), ("train", "train"), ("test", "test.other"),
-    ]  # fmt: skip
+        ("valid", "dev"),
+        ("extra", "extra"),
+        ("train", "train"),
+        ("test", "test.other"),
+    ]
     assert [(job.columns["text"], job.columns["speaker"]) for job in jobs] == [
-        ("e", "x"), ("b", "y"), ("", None), ("f", "z"),
-    ]  # fmt: skip
+        ("e", "x"),
+        ("b", "y"),
+        ("", None),
+        ("f", "z"),
+    ]
 
 
 def test_rows_and_files_without_sound_are_rejected_with_their_reason(checks, tmp_path):
@@ -141,7 +154,7 @@ def test_rows_and_files_without_sound_are_rejected_with_their_reason(checks, tmp
         assert not found and summary.files == 1
 
 
-def test_a_forgotten_name_of_the_manifest_costs_no_data(refused, content, tmp_path):
+def test_forgetting_the_manifest_name_overwrites_no_data(refused, content, tmp_path):
     one, two = (put(tmp_path / f"{name}.parquet", audio=[sound(8000)]) for name in ("one", "two"))
     before = content(tmp_path)
     refused("two.parquet: holds recordings, which the manifest would overwrite", "prepare", "parquet", one, two)
@@ -152,7 +165,7 @@ def test_a_forgotten_name_of_the_manifest_costs_no_data(refused, content, tmp_pa
     assert content(tmp_path) == before
 
 
-def test_a_data_set_goes_into_shards_by_one_command(call, tmp_path):
+def test_one_command_copies_a_data_set_into_shards(call, tmp_path):
     sounds = [sound(22_050 + 100 * i, i, rate=44_100) for i in range(5)]
     put(tmp_path / "data" / "train.parquet", audio=sounds, text=list("abcde"))
     words = ("prepare", "parquet", tmp_path / "data", tmp_path / "m.parquet", "--workers", 1)
@@ -172,9 +185,12 @@ def test_a_data_set_goes_into_shards_by_one_command(call, tmp_path):
 def cut(recorded=(), **changes):
     """A line as lhotse writes it; None takes a key away."""
     recording = {
-        "id": "r", "sources": [{"type": "file", "channels": [0], "source": "a.wav"}], "sampling_rate": RATE,
-        "num_samples": 32_000, "duration": 2.0,
-    }  # fmt: skip
+        "id": "r",
+        "sources": [{"type": "file", "channels": [0], "source": "a.wav"}],
+        "sampling_rate": RATE,
+        "num_samples": 32_000,
+        "duration": 2.0,
+    }
     said = {"id": "s", "recording_id": "r", "start": 0.0, "duration": 1.0, "text": "hello", "speaker": "ann"}
     made = {"id": "c", "start": 0.5, "duration": 1.25, "channel": 0, "supervisions": [said], "type": "MonoCut"}
     made |= {"recording": recording | dict(recorded)} | changes
@@ -188,7 +204,7 @@ def write_cuts(path, cuts):
 
 
 @pytest.mark.parametrize("name", ["cuts.jsonl", "cuts.jsonl.gz"])
-def test_a_cut_becomes_the_stretch_that_it_is(checks, tmp_path, monkeypatch, name):
+def test_a_cut_becomes_a_crop_of_its_recording(checks, tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)  # where lhotse's paths start
     soundfile.write("a.wav", noise(32_000), RATE)
     other = {"text": "you", "speaker": "bob"}
@@ -204,7 +220,7 @@ def test_a_cut_becomes_the_stretch_that_it_is(checks, tmp_path, monkeypatch, nam
         cut(id="e", supervisions=[{"text": "hello", "speaker": "ann"}, {"text": "there", "speaker": "ann"}]),
         cut(id="f", supervisions=[{"text": "hello", "speaker": "ann"}, other]),
         cut(apart, id="g", channel=1, start=0.25, duration=0.5, supervisions=[other]),
-    ]  # fmt: skip
+    ]
     (tmp_path / "lists").mkdir()
     prepare.lhotse(write_cuts(tmp_path / "lists" / name, cuts), tmp_path / "m.parquet", **checks)
     found = rows(tmp_path / "m.parquet")
@@ -219,7 +235,7 @@ def test_a_cut_becomes_the_stretch_that_it_is(checks, tmp_path, monkeypatch, nam
     assert {r["split"] for r in found} == {None}
 
 
-def test_cuts_that_are_no_file_of_one_channel_are_rejected_with_their_reason(checks, tmp_path, monkeypatch):
+def test_cuts_without_a_one_channel_file_are_rejected_with_their_reason(checks, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     soundfile.write("a.wav", noise(32_000), RATE)
 
@@ -228,19 +244,19 @@ def test_cuts_that_are_no_file_of_one_channel_are_rejected_with_their_reason(che
 
     cuts = {
         "not JSON": "line 1: not JSON",
-        json.dumps(cut(type="MixedCut")): "line 2: wanted a MonoCut, found MixedCut",
-        json.dumps(cut(type="MultiCut", channel=[0, 1])): "line 3: wanted a MonoCut, found MultiCut",
-        json.dumps(cut(type="PaddingCut")): "line 4: wanted a MonoCut, found PaddingCut",
-        json.dumps(cut(type=None)): "line 5: wanted a MonoCut, found no type",
-        json.dumps(cut(recording=None, features={"type": "fbank"})): "line 6: wanted a recording, found none",
-        json.dumps(source(type="command", source="sox …")): "line 7: wanted a source of type file, found command",
-        json.dumps(source(type="url", source="s3://a")): "line 8: wanted a source of type file, found url",
-        json.dumps(source(type="memory", source="UklGRg==")): "line 9: wanted a source of type file, found memory",
-        json.dumps(source(channels=[0, 1])): "line 10: wanted a file of one channel, found 2",
-        json.dumps(cut(channel=1)): "line 11: wanted a cut as lhotse writes it",
-        json.dumps(cut({"transforms": [{"name": "Speed", "kwargs": {"factor": 0.9}}]})): "line 12: .* changed by Speed",
-        json.dumps(cut(start=-1)): "line 13: start wants seconds, found -1",
-        json.dumps(cut(start=1.5)): "wanted 1.500 s to 2.750 s, the file has 2.000 s",
+        json.dumps(cut(type="MixedCut")): "line 2: expected a MonoCut, got MixedCut",
+        json.dumps(cut(type="MultiCut", channel=[0, 1])): "line 3: expected a MonoCut, got MultiCut",
+        json.dumps(cut(type="PaddingCut")): "line 4: expected a MonoCut, got PaddingCut",
+        json.dumps(cut(type=None)): "line 5: expected a MonoCut, got no type",
+        json.dumps(cut(recording=None, features={"type": "fbank"})): "line 6: expected a cut with a recording",
+        json.dumps(source(type="command", source="sox …")): "line 7: expected a source of type file, got command",
+        json.dumps(source(type="url", source="s3://a")): "line 8: expected a source of type file, got url",
+        json.dumps(source(type="memory", source="UklGRg==")): "line 9: expected a source of type file, got memory",
+        json.dumps(source(channels=[0, 1])): "line 10: expected a file with one channel, got 2",
+        json.dumps(cut(channel=1)): "line 11: expected a cut in lhotse's format",
+        json.dumps(cut({"transforms": [{"name": "Speed", "kwargs": {"factor": 0.9}}]})): "line 12: .* transforms Speed",
+        json.dumps(cut(start=-1)): "line 13: start must be 0 seconds or more, got -1",
+        json.dumps(cut(start=1.5)): "expected 1.500 s to 2.750 s, but the file has 2.000 s",
     }
     listed = write_cuts(tmp_path / "cuts.jsonl", [*cuts, cut()])
     summary = prepare.lhotse(listed, tmp_path / "m.parquet", **checks)
@@ -251,7 +267,7 @@ def test_cuts_that_are_no_file_of_one_channel_are_rejected_with_their_reason(che
         assert entry["path"] == ("cuts.jsonl" if reason.startswith("line") else "a.wav")
 
 
-def test_what_is_no_list_of_cuts_is_one_line(refused, tmp_path):
+def test_a_file_that_is_no_list_of_cuts_is_rejected_in_one_line(refused, tmp_path):
     for name in ("none.jsonl", "none.jsonl.gz"):
         refused(f"{name}: expected lhotse's cuts", "prepare", "lhotse", tmp_path / name, tmp_path / "m.parquet")
     (tmp_path / "bad.jsonl.gz").write_text("not gzip")

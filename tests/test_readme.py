@@ -1,4 +1,4 @@
-"""What the README says can be pasted can be pasted."""
+"""The commands of all pages parse, links lead somewhere, and README stays short."""
 
 import re
 import shlex
@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from sfjax import overrides
-from sfjax.verbs import CONFIGURED, VERBS
-from sfjax.verbs.verb import parser
+from sfjax.cli import CONFIGURED, VERBS
+from sfjax.cli.config_file import load_config
+from sfjax.cli.verb import parser
 
 ROOT = Path(__file__).parents[1]
-BLOCKS = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+PAGES = {path: path.read_text() for path in sorted(ROOT.glob("**/README.md")) if "weights" not in path.parts}
+BLOCKS = [block for text in PAGES.values() for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL)]
 
 
 def commands(block: str) -> list[list[str]]:
@@ -28,16 +29,26 @@ COMMANDS = [words for block in BLOCKS for words in commands(block)]
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
-def test_every_command_of_the_readme_parses(words):
+def test_every_command_of_a_page_parses(words):
     arguments, rest = parser(VERBS).parse_known_args(words[1:])
     assert not rest or arguments.verb in CONFIGURED
     if arguments.verb in CONFIGURED:
-        overrides.config(arguments.config, rest)
+        load_config(arguments.config, rest)
 
 
-def test_every_verb_is_in_the_readme():
-    text = (ROOT / "README.md").read_text()
+def test_every_verb_is_in_the_page_of_commands():
+    text = PAGES[ROOT / "sfjax/cli/README.md"]
     assert [verb.name for verb in VERBS if f"`sfjax {verb.name}" not in text] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_link_of_a_page_leads_to_a_file(page):
+    links = [link.split("#")[0] for link in re.findall(r"\]\(([^)]*)\)", PAGES[page]) if "://" not in link]
+    assert [link for link in links if link and not (page.parent / link).exists()] == []
+
+
+def test_the_readme_is_short():
+    assert len(PAGES[ROOT / "README.md"].splitlines()) <= 200
 
 
 def test_continuous_integration_runs_the_readmes_test_command():

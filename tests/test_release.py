@@ -1,4 +1,4 @@
-"""An exported folder: it is what was trained, says what it is, tells nothing of its machine, and is checked."""
+"""An exported folder holds the trained weights, describes them, names no path of its machine, and is checked."""
 
 import dataclasses
 import json
@@ -15,10 +15,12 @@ import pytest
 import safetensors.numpy
 from flax.traverse_util import flatten_dict
 
-from sfjax import card, companions, infer, release, tasks, train
+from sfjax import inference, tasks, train
+from sfjax.cli import VERBS
+from sfjax.cli.verb import parser
 from sfjax.errors import UserError
-from sfjax.verbs import VERBS
-from sfjax.verbs.verb import parser
+from sfjax.export import locate, model_card, release
+from sfjax.inference import auxiliary
 
 FILES = {"config.json", "model.safetensors", "README.md", "SHA256SUMS"}
 COARSE = {"float32": 0, "bfloat16": 2e-2, "float16": 2e-3}  # 24, 8 and 11 bits
@@ -42,8 +44,15 @@ def runs(enhancer, speaker, corpus, toy_config, tmp_path_factory):
     """A finished toy run of each kind of model."""
     folder = tmp_path_factory.mktemp("runs")
     brief = {"optim.updates": 1, "run.valid_batches": 0}
-    vocoder = {"channels": 16, "residual_kernels": (3,), "dilations": (1,), "periods": (2,), "scales": 1, "frames": 20,
-               "discriminators": 0.02}  # fmt: skip
+    vocoder = {
+        "channels": 16,
+        "residual_kernels": (3,),
+        "dilations": (1,),
+        "periods": (2,),
+        "scales": 1,
+        "frames": 20,
+        "discriminators": 0.02,
+    }
     vocoder = {f"vocoder.{name}": value for name, value in vocoder.items()}
     sizes = {"phase.width": 16, "phase.layers": 1, "mix.noise": "", "data.buckets": (1.0,), "data.seconds": 2.0}
     train.run(toy_config("phase", **sizes, **brief), folder / "phase")
@@ -79,7 +88,7 @@ def flat(params):
 def test_an_exported_network_keeps_every_shape_and_as_float32_every_bit(exported, enhancer):
     dtype, folder = exported
     run = flat(release.weights(enhancer, ema=True)[0])
-    written = safetensors.numpy.load_file(folder / release.TENSORS)
+    written = safetensors.numpy.load_file(folder / locate.TENSORS)
     assert {name: leaf.shape for name, leaf in written.items()} == {name: leaf.shape for name, leaf in run.items()}
     assert {leaf.dtype.name for leaf in written.values()} == {dtype}
     assert any(leaf.ndim == 0 for leaf in written.values())  # the case that this is about
@@ -91,7 +100,7 @@ def test_an_exported_network_keeps_every_shape_and_as_float32_every_bit(exported
 def test_an_exported_network_enhances_as_its_run_does(exported, enhancer, voice):
     dtype, folder = exported
     wav = voice(1.5, 0)
-    wanted, made = (infer.load(place).enhance(wav, 16_000) for place in (enhancer, folder))
+    wanted, made = (inference.load(place).enhance(wav, 16_000) for place in (enhancer, folder))
     assert np.abs(wanted).max() > 0.01
     np.testing.assert_allclose(made, wanted, rtol=0, atol=COARSE[dtype])
 
@@ -104,12 +113,12 @@ def test_sha256sum_accepts_a_folder_of_four_files(given):
 
 
 LOADERS = {
-    "enhance": lambda folder: infer.load(folder).params,
-    "speak": lambda folder: infer.load(folder).params,
-    "durations": lambda folder: companions.load_timing(folder).params,
-    "phase": lambda folder: companions.load_phase(folder).params,
-    "vocode": lambda folder: companions.load_vocoder(folder, infer.load(folder.parent / "enhance").spec).params,
-    "adapter": lambda folder: infer.load(folder.parent / "enhance").adapted(folder).params,
+    "enhance": lambda folder: inference.load(folder).params,
+    "speak": lambda folder: inference.load(folder).params,
+    "durations": lambda folder: auxiliary.load_duration_model(folder).params,
+    "phase": lambda folder: auxiliary.load_phase(folder).params,
+    "vocode": lambda folder: auxiliary.load_vocoder(folder, inference.load(folder.parent / "enhance").spec).params,
+    "adapter": lambda folder: inference.load(folder.parent / "enhance").adapted(folder).params,
 }
 
 
@@ -130,7 +139,7 @@ def test_each_kind_of_model_loads_from_an_exported_folder_as_from_its_run(kind, 
     one, other = (release.info(tmp_path / place / kind) for place in ("runs", "out"))
     differ = {name for name in one if one[name] != other[name]}
     assert differ <= {"name", "exported", "licence", "base"} and other["wrong"] is None
-    written = safetensors.numpy.load_file(tmp_path / "out" / kind / release.TENSORS)
+    written = safetensors.numpy.load_file(tmp_path / "out" / kind / locate.TENSORS)
     assert other["parameters"] == sum(leaf.size for leaf in written.values())
     assert other["base"] == (runs["enhance"].name if kind == "adapter" else None)
 
@@ -156,7 +165,7 @@ def test_an_exported_adapter_asks_for_its_base_wherever_it_is_loaded(runs, tmp_p
     release.export(runs["adapter"], tmp_path / "adapter", ema=True, step=None, dtype="float32")
     monkeypatch.chdir(runs["enhance"].parent)  # a folder called as its base lies here; that is not for it to know
     with pytest.raises(UserError, match=f"adapts {runs['enhance'].name}, which is not here; give that model as --mod"):
-        infer.load(tmp_path / "adapter")
+        inference.load(tmp_path / "adapter")
 
 
 @pytest.mark.slow
@@ -170,14 +179,14 @@ def test_raw_parameters_of_a_step_are_exported_and_called_so(runs, tmp_path, ref
     about = release.info(tmp_path / "raw")
     assert (about["step"], about["averaged"]) == (6, False)
     words = ("-o", tmp_path / "a", "--workdir")
-    refused("holds step 6 alone, not 5; leave", "export", *words, tmp_path / "raw", "--step", 5)
+    refused("holds only step 6, got 5; leave", "export", *words, tmp_path / "raw", "--step", 5)
     # an exported folder is exported again, as another type, and remains what it was
     release.export(tmp_path / "raw", tmp_path / "half", ema=True, step=None, dtype="float16")
     half = release.info(tmp_path / "half")
     differ = {name for name in about if about[name] != half[name]}
     assert differ == {"name", "types", "bytes"} and half["types"] == "float16"
     release.export(run, tmp_path / "mean", ema=True, step=None, dtype="float32")
-    refused("holds averaged parameters alone; leave --no-ema", "export", *words, tmp_path / "mean", "--no-ema")
+    refused("holds only averaged parameters; leave --no-ema", "export", *words, tmp_path / "mean", "--no-ema")
 
 
 # How it is written
@@ -213,7 +222,7 @@ def test_a_release_is_replaced_and_what_else_is_there_is_not(enhancer, tmp_path,
 
 
 def test_a_card_has_words_for_every_task():
-    assert {*card.KINDS} == {*tasks.TASKS.values()}
+    assert {*model_card.KINDS} == {*tasks.TASKS}
 
 
 @pytest.mark.slow
@@ -242,7 +251,7 @@ def test_a_card_tells_how_it_was_trained_and_the_last_losses_of_validation(enhan
     assert f"at step {last['step']}" in said and f"loss {round(last['valid_loss'], 5)}" in said
     for line in ("6 updates of 4 s of audio", "learning rate 0.001 after 2", "from scratch"):
         assert f"\n- {line}" in said
-    assert card.UNSTATED in said and "license" not in said.split("---")[1]
+    assert model_card.UNSTATED in said and "license" not in said.split("---")[1]
 
 
 def test_notes_stand_in_the_card_and_hubs_read_its_head(enhancer, tmp_path, call):
@@ -253,28 +262,34 @@ def test_notes_stand_in_the_card_and_hubs_read_its_head(enhancer, tmp_path, call
     )
     found = huggingface_hub.ModelCard.load(tmp_path / "out/README.md")
     assert found.data.to_dict() == {
-        "library_name": "sfjax", "tags": ["speech", "jax", "enhance"], "license": "CC-BY-4.0",
-    }  # fmt: skip
-    assert found.text.rstrip().endswith(notes.read_text().rstrip()) and card.UNSTATED not in found.text
+        "library_name": "sfjax",
+        "tags": ["speech", "jax", "enhance"],
+        "license": "CC-BY-4.0",
+    }
+    assert found.text.rstrip().endswith(notes.read_text().rstrip()) and model_card.UNSTATED not in found.text
     code, complaints, said = call("info", tmp_path / "out")
     assert (code, complaints) == (0, [])
     lines = dict(re.findall(r"^(\w+) +(.*)$", said, re.MULTILINE))
     assert lines["licence"] == "licence: CC-BY-4.0" and "Recordings of \u201cA\u201d" in said and "\x1b" not in said
     assert lines["task"] == "enhance" and lines["step"] == "6, averaged" and "bfloat16" in lines["parameters"]
-    assert "solver euler, steps 2," in lines["sampling"] and lines["files"].startswith("those that were")
+    assert "solver euler, steps 2," in lines["sampling"] and lines["files"].startswith("as exported")
 
 
 def test_an_exported_folder_enhances_as_its_exporter_says(enhancer, tmp_path, call, refused, voice):
     words = ("export", "--workdir", enhancer, "-o", tmp_path / "out")
-    assert call(*words, "--solver", "midpoint", "--steps", 3, "--guidance", 0.25, "--wave", "gains")[0] == 0
-    run, made, how = infer.load(enhancer), infer.load(tmp_path / "out"), dict(solver="midpoint", steps=3, guidance=0.25)
-    assert made.options == run.options | how and (run.wave, made.wave) == ("inverse", "gains")
+    assert call(*words, "--solver", "midpoint", "--steps", 3, "--guidance", 0.25, "--reconstruct", "mask")[0] == 0
+    run, made, how = (
+        inference.load(enhancer),
+        inference.load(tmp_path / "out"),
+        dict(solver="midpoint", steps=3, guidance=0.25),
+    )
+    assert made.options == run.options | how and (run.reconstruct, made.reconstruct) == ("phase", "mask")
     wav = voice(1.5, 0)
-    wanted = infer.load(enhancer, wave="gains").enhance(wav, 16_000, **how)
+    wanted = inference.load(enhancer, reconstruct="mask").enhance(wav, 16_000, **how)
     np.testing.assert_allclose(made.enhance(wav, 16_000), wanted, rtol=0, atol=1e-5)
     assert np.abs(wanted - run.enhance(wav, 16_000, **how)).max() > 0.01
     refused("unknown solver 'no'", *words, "--solver", "no")
-    refused("unknown way from Mels to waves 'no'; choose from inverse, gains", *words, "--wave", "no")
+    refused("unknown reconstruction 'no'; choose from phase, mask", *words, "--reconstruct", "no")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -296,12 +311,12 @@ def test_a_model_of_a_task_of_ones_own_has_a_card(enhancer, tmp_path, monkeypatc
 def test_info_says_what_a_run_is_and_what_is_wrong_with_an_exported_folder(enhancer, given, call):
     code, _, said = call("info", enhancer, "--json")
     found = json.loads(said)
-    assert code == 0 and found["parameters"] == sum(x.size for x in jax.tree.leaves(infer.load(enhancer).params))
+    assert code == 0 and found["parameters"] == sum(x.size for x in jax.tree.leaves(inference.load(enhancer).params))
     assert (found["task"], found["types"], found["exported"], found["rank"]) == ("enhance", "float32", False, 0)
     assert found["mel"]["hop"] == 160 and found["figures"]["step"] == 6
     (given / "README.md").write_text("mine")
     code, complaints, said = call("info", given)
-    assert code == 2 and "files       not those" in said
+    assert code == 2 and "files       changed" in said
     assert re.search("README.md: is not the file that SHA256SUMS was made of", *complaints)
 
 
@@ -406,9 +421,9 @@ TAMPERED = [
         config(lambda found: found["exported"].update(format=99)),
     ),
     ("config.json: unknown task 'sing'; choose from", config(lambda found: found["task"].update(name="sing"))),
-    ("config.json: task 'enhance' wants drop, got", config(lambda found: found["task"].update(more=1))),
-    ("config.json: 'wave'; export it", config(lambda found: found["infer"].pop("wave"))),
-    ("config.json: unknown way from Mels to waves 'no'", config(lambda found: found["infer"].update(wave="no"))),
+    ("config.json: task 'enhance' needs drop, got", config(lambda found: found["task"].update(more=1))),
+    ("config.json: 'reconstruct'; export it", config(lambda found: found["infer"].pop("reconstruct"))),
+    ("config.json: unknown reconstruction 'no'", config(lambda found: found["infer"].update(reconstruct="no"))),
     ("config.json: unknown precision 'fp8'", config(lambda found: found.update(precision="fp8"))),
     ("config.json: expected other values of mel;", config(lambda found: found.update(mel=3))),
     ("config.json: .*unexpected keyword argument 'bins'", config(lambda found: found["mel"].update(bins=3))),
@@ -419,7 +434,7 @@ TAMPERED = [
 def test_a_folder_that_was_tampered_with_is_refused_in_one_line(given, expected, tamper):
     tamper(given)
     with pytest.raises(UserError, match=expected) as told:
-        infer.load(given)
+        inference.load(given)
     assert "\n" not in str(told.value) and len(str(told.value)) < 500
 
 
@@ -427,4 +442,4 @@ def test_a_link_inside_of_a_folder_and_a_folder_that_is_a_link_are_fine(given):
     (given / "model.safetensors").rename(given / "tensors")
     (given / "model.safetensors").symlink_to("tensors")
     (given.parent / "name").symlink_to(given)
-    assert infer.load(given.parent / "name").params
+    assert inference.load(given.parent / "name").params

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sfjax import audio, diffusion, infer, tasks, train
+from sfjax import diffusion, inference, tasks, train
 from sfjax.errors import UserError
 
 SECTIONS = {
@@ -18,7 +18,7 @@ SECTIONS = {
         "copies": "aligned",
         "mask": 6.0,
         "cluster": 3.0,
-    },  # fmt: skip
+    },
     "pretrain": {"name": "pretrain", "drop": 0.1, "fraction": (0.7, 1.0), "shortest": 10},
 }
 
@@ -32,7 +32,7 @@ def test_each_example_is_that_of_its_own_task():
     shapes = {name: 40 if share == 1 else 20 for name, share in task.columns.items()}
     keys = jax.random.split(jax.random.key(0), len(shapes))
     features = {name: jax.random.normal(key, (n, 4)) for (name, n), key in zip(shapes.items(), keys, strict=True)}
-    for number, part in enumerate(tasks.parts(task).values()):
+    for number, part in enumerate(task.parts.values()):
         key, length = jax.random.key(number), jnp.int32(17)
         mine = part.example(features, length, key)
         made = jax.jit(task.example)(features | {"task": jnp.int32(number)}, length, key)
@@ -62,8 +62,7 @@ def config(toy_config, corpus, **changes):
 def test_tasks_come_as_often_as_their_weights_say_over_ten_thousand_examples(toy_config, corpus, monkeypatch):
     made = config(toy_config, corpus)
     made.data.train = made.data.train + f",enhance={corpus}/speech.parquet:1"
-    task = tasks.make(**made.task)
-    found, valid = train.readers(made, task, audio.MelSpec(**made.mel))
+    found, valid = train.readers(train.make_program(made))
     assert set(valid) == {"enhance", "separate"}
     count = np.zeros(2)
     for step in range(10_000 // found.plan.size(0)):
@@ -79,7 +78,7 @@ def test_one_model_learns_both_is_judged_on_both_and_does_both(toy_config, corpu
     text = (tmp_path / "metrics.jsonl").read_text()
     assert '"valid_loss_enhance"' in text and '"valid_loss_ema_separate"' in text
     assert {path.name[8:] for path in (tmp_path / "samples").glob("*.png")} == {"enhance_0.png", "separate_0.png"}
-    model = infer.load(tmp_path)
+    model = inference.load(tmp_path)
     wav = voice(1.0, 0)
     assert model.enhance(wav, 16_000).shape == wav.shape
     assert model.separate(wav, 16_000, speakers=2).shape == (2, len(wav))
@@ -135,9 +134,9 @@ def test_its_loss_is_that_of_noise_and_data_turned_over_frames_that_count():
 def test_a_diffusion_model_trains_and_enhances_through_the_same_loop(toy_config, tmp_path, voice):
     changes = {"process": "diffusion", "sample.solver": "ddim", "optim.updates": 3}
     train.run(toy_config("enhance", **changes), tmp_path)
-    model, wav = infer.load(tmp_path), voice(1.0, 0)
+    model, wav = inference.load(tmp_path), voice(1.0, 0)
     assert np.isfinite(model.enhance(wav, 16_000, steps=2)).all()
-    with pytest.raises(UserError, match="unknown solver 'midpoint' of a diffusion model"):
+    with pytest.raises(UserError, match="unknown solver 'midpoint' for a diffusion model"):
         model.enhance(wav, 16_000, solver="midpoint")
     with pytest.raises(UserError, match="unknown process 'heat'"):
         train.run(toy_config("enhance", process="heat"), tmp_path / "other")

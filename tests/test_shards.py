@@ -115,13 +115,26 @@ def test_shards_of_shards_are_the_same(mixed, content):
 def batches(path, workers):
     columns = {"speech": 1.0, "noisy": 1.0}
     found = loader.sources(
-        f"{path}/speech.parquet", split="train", columns={"": columns}, predicted={}, labels={"": {}}, phones=(),
+        f"{path}/speech.parquet",
+        split="train",
+        columns={"": columns},
+        predicted={},
+        labels={"": {}},
+        phones=(),
         mix=dict(
-            noise=f"{path}/noise.parquet", probability=1.0, snr=(0.0, 5.0), gain=(-3.0, 3.0), babble=0.5, talkers=2,
+            noise=f"{path}/noise.parquet",
+            probability=1.0,
+            snr=(0.0, 5.0),
+            gain=(-3.0, 3.0),
+            babble=0.5,
+            talkers=2,
             reach=2.0,
         ),
-        degrade=default.get_config("tiny").degrade, mixture=None, rate=RATE, hop=160,
-    )  # fmt: skip
+        degrade=default.get_config("tiny").degrade,
+        mixture=None,
+        rate=RATE,
+        hop=160,
+    )
     order = loader.Plan((found[0].manifest.seconds,), (1.0,), (1.0, 2.0), 4.0, 2, 0)
     reader = loader.Reader(found, order, columns, {}, {}, RATE, 160, 80, (0, 1))
     return list(loader.batches(reader, first=0, last=6, workers=workers))
@@ -151,7 +164,7 @@ def test_a_training_over_shards_has_the_batches_of_one_over_files(corpus, tmp_pa
 def test_what_cannot_be_put_into_shards_is_refused(mixed, tmp_path):
     folder = Path(mixed.folder)
     row = mixed.row(0) | {"sources": ["a.wav", "b.wav"], "gains": [1.0, 1.0]}
-    with pytest.raises(UserError, match="a list of mixtures has no shards"):
+    with pytest.raises(UserError, match="a list of mixtures"):
         written(manifest.build(folder / "x.parquet", [row]), folder / "x.parquet")
     for how, message in (
         ({"hours": 0.0}, "more than 0 hours, got 0"),
@@ -236,5 +249,5 @@ def test_the_flag_gives_a_manifest_that_points_into_shards(call, refused, corpus
         assert after["path"].startswith(f"{tmp_path}/m.shards/m-00000-of-00001.arrayrecord#")
         np.testing.assert_array_equal(heard(before), heard(after))
         assert after["speaker"] == before["speaker"] and after["name"] == before["path"]
-    refused("--shards 0: a shard wants more than 0 hours", *words, "--shards", 0)
+    refused("--shards must be above 0 hours, got 0", *words, "--shards", 0)
     assert len(manifest.read(tmp_path / "m.parquet", split=None)) == len(plain)

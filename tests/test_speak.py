@@ -1,20 +1,32 @@
-"""The task of speaking: what is hidden, how phones come in, and where a run starts."""
+"""The task of speaking hides whole phones, feeds the phones to the network, and starts from models without phones."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sfjax import checkpoint, infer, masks, tasks, train
+from sfjax import checkpoint, inference, masks, tasks, train
 from sfjax.data import examples, inventory, loader, manifest
 from sfjax.errors import UserError
-from sfjax.model import Estimator
+from sfjax.model import Estimator, EstimatorConfig
 from sfjax.text import phones
 
-SIZES = dict(
-    mels=8, width=16, layers=2, heads=2, ffn=32, dropout=0.0, conv_kernel=3, conv_groups=2, conv_depth=1, patch=1,
-    precondition="none", attention_block=0, remat="none", unroll=1, dtype=jnp.float32,
-)  # fmt: skip
+SIZES = EstimatorConfig(
+    width=16,
+    layers=2,
+    heads=2,
+    ffn=32,
+    dropout=0.0,
+    conv_kernel=3,
+    conv_groups=2,
+    conv_depth=1,
+    patch=1,
+    precondition="none",
+    residual=False,
+    attention_block=0,
+    remat="none",
+    unroll=1,
+)
 SECTION = {"name": "speak", "drop": 0.2, "mask": "chunk", "fraction": (0.7, 1.0), "shortest": 10, "phones": ("SIL",)}
 
 
@@ -65,8 +77,11 @@ def test_what_is_hidden_counts_and_what_is_shown_is_the_target(mask):
 
 def test_a_dropped_example_has_neither_phones_nor_speech_as_often_as_it_says():
     dropped = 0
-    make = jax.jit(lambda key: tasks.make(**SECTION).example(
-        {"speech": jnp.ones((120, 4)), "phones": line(1)}, jnp.int32(100), key))  # fmt: skip
+    make = jax.jit(
+        lambda key: tasks.make(**SECTION).example(
+            {"speech": jnp.ones((120, 4)), "phones": line(1)}, jnp.int32(100), key
+        )
+    )
     for seed in range(300):
         made = make(jax.random.key(seed))
         if not made["phones"].any():
@@ -76,14 +91,14 @@ def test_a_dropped_example_has_neither_phones_nor_speech_as_often_as_it_says():
 
 
 def test_the_gate_starts_shut_and_learns_before_the_table():
-    network = Estimator(**SIZES, phones=5)
+    network = Estimator(SIZES, 8, jnp.float32, phones=5)
     x = jax.random.normal(jax.random.key(0), (2, 12, 8))
     said = jnp.tile(jnp.arange(12) % 6, (2, 1))
     given = x, jnp.full(2, 0.3), 0.5 * x, jnp.array([12, 9])
     params = jax.jit(network.init)(jax.random.key(1), *given, said)["params"]
     assert params["phone_table"].shape == (5, 8) and params["phone_gate"] == 0
     plain = {name: leaf for name, leaf in params.items() if not name.startswith("phone_")}
-    alone = jax.jit(Estimator(**SIZES).apply)({"params": plain}, *given)
+    alone = jax.jit(Estimator(SIZES, 8, jnp.float32).apply)({"params": plain}, *given)
     np.testing.assert_array_equal(jax.jit(network.apply)({"params": params}, *given, said), alone)
     slope = jax.jit(jax.grad(lambda params: jnp.square(network.apply({"params": params}, *given, said)).sum()))
     gradient = slope(params)
@@ -93,7 +108,7 @@ def test_the_gate_starts_shut_and_learns_before_the_table():
 
 
 def test_no_phone_adds_nothing_even_through_an_open_gate():
-    network = Estimator(**SIZES, phones=5)
+    network = Estimator(SIZES, 8, jnp.float32, phones=5)
     x = jax.random.normal(jax.random.key(0), (1, 12, 8))
     given = x, jnp.full(1, 0.3), x, jnp.array([12])
     params = jax.jit(network.init)(jax.random.key(1), *given, jnp.ones((1, 12), jnp.int32))["params"]
@@ -139,7 +154,7 @@ def test_a_model_that_knows_no_phones_is_taught_those_of_the_data(toy_config, sp
     known = phones.inventory(rows.column("phones").to_pylist())
     assert checkpoint.read_config(here)["task"]["phones"] == known
     assert state.params["phone_table"].shape == (len(known), 80)
-    assert infer.load(here).phones == known
+    assert inference.load(here).phones == known
     # a run that starts from it keeps its phones, whatever is in its own data
     kept = inventory.with_phones(toy_config("speak", **{"data.train": "nowhere.parquet", "init_from": str(here)}))
     assert kept.task.phones == known
@@ -158,7 +173,7 @@ def test_adapters_train_the_phones_beside_them(toy_config, spoken, tmp_path):
     train.run(toy_config("speak", **changes), tmp_path / "lora")
     trained = checkpoint.params(tmp_path / "lora", ema=False)[0]
     assert {*trained} == {"transformer", "phone_table", "phone_gate"}
-    model = infer.load(tmp_path / "pretrain", adapter=tmp_path / "lora")
+    model = inference.load(tmp_path / "pretrain", adapter=tmp_path / "lora")
     assert model.phones and model.filling().mask == "chunk"
 
 
@@ -169,14 +184,14 @@ def test_one_model_speaks_and_enhances(toy_config, spoken, corpus, tmp_path):
     del config.task.separate
     config.task.speak = SECTION | {"phones": ()}
     train.run(config, tmp_path)
-    model = infer.load(tmp_path)
+    model = inference.load(tmp_path)
     assert len(model.phones) > 39 and model.enhancing() and model.filling()
 
 
 @pytest.mark.parametrize(
     "changes, wanted",
     [
-        ({"task.mask": "holes"}, "task.mask wants chunk or spans, got 'holes'"),
+        ({"task.mask": "holes"}, "task.mask must be chunk or spans, got 'holes'"),
         (
             {"data.train": "{speech}"},
             "expected a manifest with phones, found none; make one with `sfjax prepare",
@@ -185,8 +200,10 @@ def test_one_model_speaks_and_enhances(toy_config, spoken, corpus, tmp_path):
     ],
 )
 def test_what_cannot_be_learned_is_refused(toy_config, spoken, corpus, tmp_path, changes, wanted):
-    changes = {name: str(value).format(speech=corpus / "speech.parquet") if isinstance(value, str) else value
-               for name, value in changes.items()}  # fmt: skip
+    changes = {
+        name: str(value).format(speech=corpus / "speech.parquet") if isinstance(value, str) else value
+        for name, value in changes.items()
+    }
     with pytest.raises(UserError, match=wanted):
         train.run(toy_config("speak", **{"data.train": str(spoken)} | changes), tmp_path)
 
@@ -196,5 +213,5 @@ def test_a_row_with_unknown_phones_goes_bad_and_is_replaced(spoken):
     source = loader.Source(rows, 1.0, 0, 1.0, examples.Spoken(160, ("SIL",)))
     plan = loader.Plan((rows.seconds,), (1.0,), (2.0,), 4.0, 1, 0)
     reader = loader.Reader((source,), plan, {"speech": 1.0}, {}, {"phones": 1.0}, 16_000, 160, 80, (0, 1))
-    with pytest.raises(UserError, match="20 rows in a row cannot be read, the last: wanted phones among the 1"):
+    with pytest.raises(UserError, match="20 rows in a row cannot be read, the last: expected phones among the 1"):
         reader(0)

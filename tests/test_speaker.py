@@ -1,4 +1,4 @@
-"""Speaker similarity: voices are told apart, by the published network, whose weights are read without running them."""
+"""Speaker similarity separates voices and equals the published network, whose weights are read without running code."""
 
 import importlib.util
 import json
@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from sfjax import audio
-from sfjax.data import voices
+from sfjax.data import synthetic
 from sfjax.errors import UserError
-from sfjax.metrics import Unscorable, speaker
+from sfjax.metrics import Unscorable, model_input, speaker
 
 PACKAGE = importlib.util.find_spec("resemblyzer")  # may be there without the PyTorch that it needs to be imported
 installed = pytest.mark.skipif(PACKAGE is None, reason="the weights of resemblyzer are not installed")
@@ -28,7 +28,7 @@ def encode():
 def said(tmp_path_factory):
     """Waves of three sentences in each of three voices."""
     folder = tmp_path_factory.mktemp("said")
-    voices.generate(folder, voices=3, sentences=3, seed=0, workers=2)
+    synthetic.generate(folder, voices=3, sentences=3, seed=0, workers=2)
     return [[audio.read(path)[0] for path in sorted(one.iterdir())] for one in sorted(folder.glob("v*/"))]
 
 
@@ -99,19 +99,19 @@ def test_similarity_is_the_cosine():
     "wav, line",
     [
         (np.zeros(16_000, np.float32), "is silent"),
-        (np.ones(6_000), "lasts 0.38 s, a speaker wants at least 0.4 s"),
+        (np.ones(6_000), "at least 0.4 s, got 0.38 s"),
         (np.array([np.nan] * 9_000), "NaN or infinite"),
         (np.zeros(0), "is empty"),
     ],
 )
 def test_a_recording_without_a_voice_has_no_score(wav, line):
     with pytest.raises(Unscorable, match=line):
-        speaker.audible(wav, 16_000)
+        model_input.audible(wav, 16_000)
 
 
 @pytest.mark.parametrize("name", ["", "resemblyzer:x", "wavlm", "wavlm:", "ecapa"])
 def test_a_name_that_names_no_encoder_is_one_line(name):
-    with pytest.raises(UserError, match=f"a speaker encoder is .* got '{name}'$"):
+    with pytest.raises(UserError, match=f"unknown speaker encoder '{name}'; choose from resemblyzer"):
         speaker.encoder(name)
 
 
@@ -190,8 +190,8 @@ class Evil:
         (checkpoint(tensor(offset=-7), 8), "lies outside"),
         (checkpoint(tensor(count=10**12), 8), "it holds a storage"),
         (checkpoint(tensor(count=-1), 8), "it holds a storage"),
-        (checkpoint(tensor(count=7, offset=0), 8), "cut short"),
-        (checkpoint(tensor(), 8)[:-1], "cut short"),
+        (checkpoint(tensor(count=7, offset=0), 8), "truncated"),
+        (checkpoint(tensor(), 8)[:-1], "truncated"),
         (checkpoint(b"}.", 8), "'key'"),
         (checkpoint(b"}.", magic=1), "another format"),
         (b"PK\3\4 a zip file", "not a PyTorch checkpoint"),

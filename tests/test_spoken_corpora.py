@@ -1,3 +1,5 @@
+"""Corpora of clean speech become rows with speaker, words, set and split; broken trees are reported completely."""
+
 import json
 import random
 import shutil
@@ -59,7 +61,7 @@ def prepared(folder, **how):
 
 
 def of_each(**values):
-    """Parametrises a test by a corpus and what is wanted of it."""
+    """Parametrize a test by a corpus and the expected values."""
     return pytest.mark.parametrize("folder, wanted", list(values.items()), indirect=["folder"], ids=list(values))
 
 
@@ -89,7 +91,7 @@ def of_each(**values):
         for number in (1, 2)
     ],
 )
-def test_rows_hold_set_split_speaker_words_and_place(folder, wanted):
+def test_rows_have_set_split_speaker_words_and_crop(folder, wanted):
     summary = prepared(folder)
     assert [
         (r["set"], r["split"], r["speaker"], r["text"], r["path"].rpartition("/")[2])
@@ -102,22 +104,22 @@ def test_rows_hold_set_split_speaker_words_and_place(folder, wanted):
 @of_each(
     librilight=(
         {"small": corpora.Published("train", 2, 80 / 3600)},
-        "small: 2 recordings, 0.02 h in 6 pieces; published are as many and 0.0222222 h whole",
-        "medium: 1 recordings, 0.01 h in 3 pieces; published are 18,739 and 5,193.5 h whole",
-        "not there: large",
+        "small: 2 recordings, 0.02 h in 6 pieces; published: as many and 0.0222222 h of whole recordings",
+        "medium: 1 recordings, 0.01 h in 3 pieces; published: 18,739 and 5,193.5 h of whole recordings",
+        "missing: large",
     ),
     libritts=(
         {"dev-clean": corpora.Published("valid", 2, 2 / 3600)},
-        "train-clean-100: 2 recordings, 0.00 h; published are 33,236 and 53.78 h",
+        "train-clean-100: 2 recordings, 0.00 h; published: 33,236 and 53.78 h",
         "dev-clean: 2 recordings, 0.00 h, as published",
-        "test-other: 2 recordings, 0.00 h; published are 5,120 and 6.69 h",
-        "not there: train-clean-360, train-other-500, dev-other, test-clean",
+        "test-other: 2 recordings, 0.00 h; published: 5,120 and 6.69 h",
+        "missing: train-clean-360, train-other-500, dev-other, test-clean",
     ),
-    vctk=({}, "all: 8 recordings, 0.00 h; published are 44,455"),
+    vctk=({}, "all: 8 recordings, 0.00 h; published: 44,455"),
 )
-def test_what_was_found_is_compared_with_what_was_published(folder, wanted, monkeypatch):
+def test_each_set_is_compared_with_its_published_numbers(folder, wanted, monkeypatch):
     changed, *lines = wanted
-    one = corpora.named(folder.name)
+    one = corpora.load(folder.name)
     with monkeypatch.context() as patch:
         patch.setattr(f"sfjax.data.corpora.{folder.name}.CORPUS", one._replace(sets={**one.sets, **changed}))
         assert list(prepared(folder).notes) == lines
@@ -185,18 +187,18 @@ def break_vctk(folder):
             "book.14_01_64kb.flac": ["has no book.14_01_64kb.json"],
             "book.28_01_64kb.flac": ["CUT", "CUT"],
             "not-json.flac": ["not-json.json is not JSON (Expecting property name enclosed in double quotes: line 1"],
-            "other.flac": ["other.json has speaker '14', it lies in the folder of '960'"],
+            "other.flac": ["other.json has speaker '14', but is in the folder of '960'"],
             "mute.flac": ["mute.json has no segments of speech in 'voice_activity'"],
             "late.flac": ["segment [40.1, 41.0] of late.json passes the end of the file at 40.000 s"],
             "odd.flac": [
                 "segment [2.0, 1.0] of odd.json ends before it starts",
-                "segment [8.0, 12.0] of odd.json starts before 9 s, where the one before ends",
+                "segment [8.0, 12.0] of odd.json starts before 9 s, the end of the previous one",
                 "segment [12.0] of odd.json is not a start and an end in seconds",
             ],
-            "alone.flac": ["is not there, alone.json has its segments"],
-            "fast.flac": ["44100 Hz, it comes with 16000 Hz"],
+            "alone.flac": ["is missing, but alone.json has its segments"],
+            "fast.flac": ["44100 Hz, expected 16000 Hz"],
             "noise.flac": ["not readable as sound"],
-            "copy.wav": ["not named as Libri-Light names its files, NAME.flac and NAME.json"],
+            "copy.wav": ["not named like Libri-Light's files, NAME.flac and NAME.json"],
         },
     ),
     libritts=(
@@ -205,11 +207,11 @@ def break_vctk(folder):
         {
             "19_198_000000_000000.wav": ["has no 19_198_000000_000000.normalized.txt"],
             "19_198_000000_000001.wav": ["19_198_000000_000001.normalized.txt is empty"],
-            "84_198_000000_000000.wav": ["is not there, 84_198_000000_000000.normalized.txt has its words"],
+            "84_198_000000_000000.wav": ["is missing, but 84_198_000000_000000.normalized.txt has its words"],
             "84_198_000000_000001.wav": ["states 48000 bytes of sound, holds "],
-            "367_198_000000_000000.wav": ["16000 Hz, it comes with 24000 Hz"],
+            "367_198_000000_000000.wav": ["16000 Hz, expected 24000 Hz"],
             "367_198_000000_000002.wav": ["367_198_000000_000002.normalized.txt is not in UTF-8"],
-            "copy of 1.wav": ["not named as LibriTTS names its files, 367_198_000000_000000.wav"],
+            "copy of 1.wav": ["not named like LibriTTS's files, such as 367_198_000000_000000.wav"],
         },
     ),
     vctk=(
@@ -217,15 +219,15 @@ def break_vctk(folder):
         4,
         {
             "p225_001_mic1.flac": ["has no p225_001.txt"],
-            "p225_002_mic1.flac": ["is not there, p225_002.txt has its words"],
+            "p225_002_mic1.flac": ["is missing, but p225_002.txt has its words"],
             "p280_001_mic1.flac": ["CUT"],
-            "p315_001_mic1.flac": ["44100 Hz, it comes with 48000 Hz"],
-            "s5_001.flac": ["not named as VCTK names its files, s5_001_mic1.flac"],
-            "p999_001_mic1.flac": ["is not there, p999_001.txt has its words"],
+            "p315_001_mic1.flac": ["44100 Hz, expected 48000 Hz"],
+            "s5_001.flac": ["not named like VCTK's files, such as s5_001_mic1.flac"],
+            "p999_001_mic1.flac": ["is missing, but p999_001.txt has its words"],
         },
     ),
 )
-def test_a_broken_tree_is_reported_whole(folder, wanted):
+def test_a_broken_tree_is_reported_completely(folder, wanted):
     broken, files, reasons = wanted
     broken(folder)
     summary = prepared(folder)
@@ -246,7 +248,7 @@ def test_a_broken_tree_is_reported_whole(folder, wanted):
     libritts="expected LibriTTS with train-clean-100, .* or some of these, found inner",
     vctk="expected VCTK 0.92 with wav48_silence_trimmed, txt or some of these, found inner",
 )
-def test_another_layout_is_refused_in_a_line(folder, wanted):
+def test_another_layout_is_rejected_in_one_line(folder, wanted):
     folder.rename(folder.parent / "inner")
     folder.mkdir()
     (folder.parent / "inner").rename(folder / "inner")
@@ -255,13 +257,13 @@ def test_another_layout_is_refused_in_a_line(folder, wanted):
 
 
 @pytest.mark.parametrize("folder", ["vctk"], indirect=True)
-def test_vctk_without_any_texts_is_refused(folder):
+def test_vctk_without_texts_is_rejected(folder):
     shutil.rmtree(folder / "txt")
     with pytest.raises(UserError, match="with both wav48_silence_trimmed and txt, found only wav48_silence_trimmed"):
         prepared(folder)
 
 
-def test_pieces_are_no_longer_than_allowed_and_leave_out_only_silence():
+def test_pieces_are_at_most_16_s_and_leave_out_only_silence():
     draw = random.Random(0)
     for _ in range(200):
         frames, segments = 0, []
@@ -269,7 +271,7 @@ def test_pieces_are_no_longer_than_allowed_and_leave_out_only_silence():
             start = frames + draw.randint(6, 60)
             frames = start + draw.choice([draw.randint(7, 150), 200, draw.randint(201, 1000)])
             segments.append((round(0.08 * start, 2), round(0.08 * frames, 2)))
-        pieces = list(librilight._joined(segments))
+        pieces = list(librilight._joined_spans(segments))
         ends = [start + length for start, length in pieces]
         assert all(0 < length <= 16 + 1e-9 for _, length in pieces)
         assert all(end <= start + 1e-9 for end, (start, _) in zip(ends, pieces[1:], strict=False))
@@ -285,12 +287,12 @@ def test_pieces_are_no_longer_than_allowed_and_leave_out_only_silence():
 def test_segments_that_fit_exactly_are_one_piece():
     for first in range(2000):  # of which 16 s between two decimals come out as a little more now and then
         times = [round(0.08 * (first + frame), 2) for frame in (0, 100, 110, 200)]
-        ((start, length),) = librilight._joined([(times[0], times[1]), (times[2], times[3])])
+        ((start, length),) = librilight._joined_spans([(times[0], times[1]), (times[2], times[3])])
         assert (start, length) == pytest.approx((times[0], 16.0))
 
 
 @pytest.mark.parametrize("folder", ["librilight"], indirect=True)
-def test_pieces_come_before_later_recordings_are_looked_at(folder):
+def test_pieces_are_yielded_before_later_recordings_are_read(folder):
     found = librilight.find(folder)
     assert "/14/" in next(found).path
     (late,) = folder.glob("small/28/*/*.json")

@@ -1,4 +1,4 @@
-"""Hours of a manifest, drawn at random."""
+"""A random subset lasts its hours, depends on the seed only, and keeps rows, order and other splits."""
 
 import dataclasses
 import json
@@ -51,16 +51,14 @@ def test_a_subset_lasts_its_hours_and_at_most_one_utterance_more(source, hours):
     assert drawn.there == pytest.approx(sum(there))
 
 
-def test_all_hours_are_all_rows_and_none_more_can_be_had(source):
+def test_all_hours_give_all_rows_and_more_hours_are_rejected(source):
     drawn, _ = draw(source)
     assert draw(source, hours=drawn.there)[1] == rows(source)
-    with pytest.raises(
-        UserError, match=r"all.parquet: 1 hours were asked for, split 'train' has 0\.\d+; ask for fewer"
-    ):
+    with pytest.raises(UserError, match=r"all.parquet: expected 1 hours of split 'train', got 0\.\d+; ask for fewer"):
         draw(source, hours=1.0)
 
 
-def test_lengths_that_sum_up_to_the_hours_but_for_rounding_are_enough(tmp_path):
+def test_rounding_errors_of_the_sum_do_not_reject_all_hours(tmp_path):
     made = [{"path": f"{i}.wav", "start": 0, "frames": 1600, "rate": 16_000} for i in range(10)]
     assert np.cumsum([0.1] * 10)[-1] < 1
     manifest.write(tmp_path / "all.parquet", made)
@@ -76,7 +74,7 @@ def test_rows_keep_their_order_and_every_column_and_other_splits_stay_whole(sour
     assert kinds == {"train", "valid", "test", None} and len(made) < len(there)
 
 
-def test_what_is_drawn_hangs_on_the_seed_and_not_on_the_order_of_the_rows(source, tmp_path):
+def test_the_draw_depends_on_the_seed_and_not_on_the_order_of_the_rows(source, tmp_path):
     found = manifest.read(source, split=None)
     order = np.random.default_rng(1).permutation(len(found))
     manifest.write(source.with_name("mixed.parquet"), dataclasses.replace(found, table=found.table.take(order)))
@@ -85,7 +83,7 @@ def test_what_is_drawn_hangs_on_the_seed_and_not_on_the_order_of_the_rows(source
     assert texts(source, 0) != texts(source, 1)
 
 
-def test_every_utterance_is_as_likely_as_the_next(source):
+def test_all_utterances_are_equally_likely(source):
     chosen = [[row["text"] for row in draw(source, hours=0.24, seed=seed)[1] if is_drawn(row)] for seed in range(100)]
     names, counts = np.unique(np.concatenate(chosen), return_counts=True)
     share = np.mean([len(one) for one in chosen]) / sum(map(is_drawn, rows(source)))
@@ -104,7 +102,7 @@ def test_another_split_can_be_drawn_from(source):
 
 
 @pytest.mark.parametrize("place", ["some.parquet", "deep/some.parquet", "../elsewhere/some.parquet"])
-def test_files_are_the_same_from_whatever_folder(source, place):
+def test_rows_find_their_files_from_any_folder(source, place):
     dest = source.parent / place
     drawn, made = draw(source, dest)
     manifest.write(dest, drawn.rows)
@@ -134,17 +132,17 @@ def test_a_subset_is_prepared_by_a_command(call, tmp_path):
 @pytest.mark.parametrize(
     "wanted, line",
     [
-        ("wants more than 0 hours, got 0; 10 is usual", "{s} {d}/l.parquet --hours 0"),
-        ("wants more than 0 hours, got nan", "{s} {d}/l.parquet --hours nan"),
-        ("inf hours were asked for, split 'train' has 0", "{s} {d}/l.parquet --hours inf"),
-        ("all.parquet: the subset is its own source", "{s} {s} --hours 0.1"),
-        ("no rows for split 'dev', it has", "{v} {d}/l.parquet --hours 0.1 --split dev"),
-        ("wants a name that ends in .parquet", "{s} {d}/l.txt --hours 0.1"),
+        ("more than 0 hours, got 0;", "{s} {d}/l.parquet --hours 0"),
+        ("more than 0 hours, got nan", "{s} {d}/l.parquet --hours nan"),
+        ("expected inf hours of split 'train', got 0", "{s} {d}/l.parquet --hours inf"),
+        ("all.parquet: the subset would overwrite its own source", "{s} {s} --hours 0.1"),
+        ("no rows for split 'dev'; choose from", "{v} {d}/l.parquet --hours 0.1 --split dev"),
+        ("a name that ends in .parquet, got .txt", "{s} {d}/l.txt --hours 0.1"),
         ("expected a manifest, found no such file", "{d}/none.parquet {d}/l.parquet --hours 0.1"),
         ("the following arguments are required: --hours", "{s} {d}/l.parquet"),
     ],
 )
-def test_what_cannot_be_drawn_is_said_in_one_line(refused, source, corpus, tmp_path, wanted, line):
+def test_impossible_draws_are_rejected_in_one_line(refused, source, corpus, tmp_path, wanted, line):
     places = dict(s=source, v=corpus / "speech.parquet", d=tmp_path)
     refused(wanted, "prepare", "subset", *(word.format(**places) for word in line.split()))
     assert not list(tmp_path.iterdir())

@@ -13,9 +13,9 @@ import numpy as np
 import optax
 import pytest
 
-from sfjax import flow, objective, optim, precision, tasks, train
+from sfjax import flow, objective, optim, precision, tasks, train, train_step
 from sfjax.errors import UserError
-from sfjax.model import Estimator
+from sfjax.model import Estimator, EstimatorConfig
 
 
 def losses(folder):
@@ -75,6 +75,12 @@ def test_a_finished_run_started_again_does_nothing(whole, toy_config, tmp_path):
     equal(train.run(toy_config("pretrain"), copy), whole[0])
 
 
+def test_fine_tuning_on_other_mels_is_refused(whole, toy_config, tmp_path):
+    config = toy_config("enhance", **{"init_from": str(whole[1]), "mel.low": 50.0})
+    with pytest.raises(UserError, match="low 0.0 there and 50.0 here"):
+        train.run(config, tmp_path)
+
+
 def test_fine_tuning_starts_from_the_averaged_parameters(whole, toy_config, tmp_path):
     config = toy_config("enhance", **{"init_from": str(whole[1]), "optim.peak": 0.0, "optim.updates": 1})
     equal(train.run(config, tmp_path).params, whole[0].ema)
@@ -101,17 +107,25 @@ SPEC_KEYS = ("peak", "end", "warmup", "updates")
 @pytest.fixture(scope="module")
 def parts(toy_config, spec):
     config = toy_config("pretrain", **{"optim.warmup": 0, "model.dropout": 0.0})
-    network = Estimator(**config.model, mels=80, dtype=jnp.float32)
+    network = Estimator(EstimatorConfig(**config.model), mels=80, dtype=jnp.float32)
     tx = optax.chain(optax.clip_by_global_norm(0.2), optax.sgd(0.1))  # Adam would hide the size of a gradient
     task = tasks.make(**config.task)
     made = objective.estimation(network, flow, spec)
     error = made.error(task)
     rate = optim.schedule(**{name: config.optim[name] for name in SPEC_KEYS})
     policy = precision.policy("fp32")
-    state = jax.jit(lambda key: train.start(made.init(key), tx, policy, None))(jax.random.key(0))
+    state = jax.jit(lambda key: train_step.start(made.init(key), tx, policy, None))(jax.random.key(0))
     step = lambda pieces: jax.jit(
         functools.partial(
-            train.step, seed=0, error=error, tx=tx, rate=rate, policy=policy, decay=0.9, pieces=pieces, early=0.0
+            train_step.step,
+            seed=0,
+            error=error,
+            tx=tx,
+            rate=rate,
+            policy=policy,
+            decay=0.9,
+            pieces=pieces,
+            t0_fraction=0.0,
         )
     )
     return state, step, error
@@ -151,12 +165,20 @@ def test_a_share_of_the_times_is_zero_and_the_rest_is_even(share):
         return flow.Error(params["x"] * t.sum(), 1.0 * t.size)
 
     tx, policy = optax.sgd(0.1), precision.policy("fp32")
-    state = train.start({"x": jnp.ones(())}, tx, policy, None)
+    state = train_step.start({"x": jnp.ones(())}, tx, policy, None)
     batch = given(jnp.zeros((4000, 1)), jnp.ones(4000, jnp.int32))
-    train.step(
-        state, batch, seed=0, error=error, tx=tx, rate=optax.constant_schedule(0.1), policy=policy, decay=0.9, pieces=1,
-        early=share,
-    )  # fmt: skip
+    train_step.step(
+        state,
+        batch,
+        seed=0,
+        error=error,
+        tx=tx,
+        rate=optax.constant_schedule(0.1),
+        policy=policy,
+        decay=0.9,
+        pieces=1,
+        t0_fraction=share,
+    )
     t = np.sort(seen["t"])
     zeros = int((t == 0).sum())
     assert zeros / 4000 == pytest.approx(share, abs=0.03)

@@ -10,17 +10,28 @@ import numpy as np
 import optax
 import pytest
 
-from sfjax import audio, checkpoint, companions, filling, infer, release, train
+from sfjax import audio, checkpoint, inference, train
 from sfjax.errors import UserError
-from sfjax.vocoder import gan, hifigan
+from sfjax.export import release
+from sfjax.inference import auxiliary, infill
+from sfjax.vocoder import gan_step, hifigan
 
 pytestmark = pytest.mark.slow  # its programs take long to compile
 
 TOY = {
-    "vocoder.channels": 16, "vocoder.residual_kernels": (3,), "vocoder.dilations": (1,), "vocoder.periods": (2, 3),
-    "vocoder.scales": 1, "vocoder.discriminators": 0.02, "vocoder.frames": 20, "data.buckets": (1.0,),
-    "data.seconds": 2.0, "optim.updates": 2, "optim.warmup": 0, "optim.decay": 0.01,
-}  # fmt: skip
+    "vocoder.channels": 16,
+    "vocoder.residual_kernels": (3,),
+    "vocoder.dilations": (1,),
+    "vocoder.periods": (2, 3),
+    "vocoder.scales": 1,
+    "vocoder.discriminators": 0.02,
+    "vocoder.frames": 20,
+    "data.buckets": (1.0,),
+    "data.seconds": 2.0,
+    "optim.updates": 2,
+    "optim.warmup": 0,
+    "optim.decay": 0.01,
+}
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +43,8 @@ def folder(toy_config, tmp_path_factory):
 
 
 def batch(corpus, config):
-    made = train.program(config)
-    read, _ = train.readers(config, made.task, made.spec)
+    made = train.make_program(config)
+    read, _ = train.readers(made)
     found = read(0)
     return made, {name: found[name] for name in ("waves", "mels", "labels", "lengths", "task")}
 
@@ -47,15 +58,16 @@ def test_the_generator_learns_before_the_discriminators_that_have_just_learned(t
     made, given = batch(corpus, config)
     state = made.init(jax.random.key(0))
     after, metrics = jax.jit(made.step)(state, given)
-    spec, section = made.spec, config.vocoder
-    network, judges = gan.generator(section, spec), gan.discriminators(section)
+    spec, section = made.spec, made.config.vocoder
+    network, judges = gan_step.generator(section, spec), gan_step.discriminators(section)
     now = jax.random.fold_in(jax.random.key(config.seed), 0)
     keys = jax.vmap(lambda i: jax.random.fold_in(now, i))(jnp.arange(2))
     wave = jnp.asarray(given["waves"]["speech"])
     mel = audio.log_mel(wave, spec, jnp.asarray(given["lengths"]))
     wave, mel = hifigan.segments(wave, mel, jnp.asarray(given["lengths"]), keys, frames=20, spec=spec)
-    rule = optax.adamw(train.optim.schedule(peak=1e-2, end=config.optim.end, warmup=0, updates=2), b1=0.8, b2=0.99,
-                       weight_decay=0.01)  # fmt: skip
+    rule = optax.adamw(
+        train.optim.schedule(peak=1e-2, end=config.optim.end, warmup=0, updates=2), b1=0.8, b2=0.99, weight_decay=0.01
+    )
 
     @functools.partial(jax.jit, static_argnums=0)
     def learned(error, params):
@@ -106,7 +118,7 @@ def test_a_run_is_judged_by_its_mels_and_seen(folder):
 
 def test_an_exported_vocoder_is_the_generator_alone_and_makes_the_same_waves(folder, spec, tmp_path):
     release.export(folder, tmp_path, ema=True, step=None, dtype="float32")
-    own, given = companions.load_vocoder(folder, spec), companions.load_vocoder(tmp_path, spec)
+    own, given = auxiliary.load_vocoder(folder, spec), auxiliary.load_vocoder(tmp_path, spec)
     assert {*given.params} == {*checkpoint.params(folder, ema=True)[0]["generator"]}
     mel = jax.random.normal(jax.random.key(0), (1, 30, 80))
     waves = [one.network.apply({"params": one.params}, mel, jnp.array([30])) for one in (own, given)]
@@ -117,21 +129,21 @@ def test_an_exported_vocoder_is_the_generator_alone_and_makes_the_same_waves(fol
 def test_a_model_with_a_vocoder_speaks_by_it(folder, speaker, spec):
     run, durations = speaker
     options = dict(solver="euler", steps=1, guidance=0.0)
-    plain = infer.load(run, timing=durations).speak("a big dog", **options)
-    made = infer.load(run, timing=durations, vocoder=folder).speak("a big dog", **options)
+    plain = inference.load(run, duration_model=durations).speak("a big dog", **options)
+    made = inference.load(run, duration_model=durations, vocoder=folder).speak("a big dog", **options)
     assert len(made.wave) == len(plain.wave) == 160 * sum(made.line.lengths)
     assert np.abs(made.wave - plain.wave).max() > 1e-4
     # as the generator is called, on natural log-Mels that it normalises itself
-    vocoder = companions.load_vocoder(folder, spec)
-    model = infer.load(run, vocoder=folder)
+    vocoder = auxiliary.load_vocoder(folder, spec)
+    model = inference.load(run, vocoder=folder)
     mel = np.random.default_rng(0).standard_normal((40, 80)).astype(np.float32)
     wanted = vocoder.network.apply({"params": vocoder.params}, jnp.asarray(mel)[None], jnp.array([40]))[0]
-    np.testing.assert_allclose(filling.voiced(model, [mel])[0], wanted, atol=1e-5)
+    np.testing.assert_allclose(infill.to_waves(model, [mel])[0], wanted, atol=1e-5)
     shifted = dataclasses.replace(model, vocoder=vocoder._replace(mean=0.0, std=1.0))
     wanted = vocoder.network.apply(
         {"params": vocoder.params}, jnp.asarray(mel * spec.std + spec.mean)[None], jnp.array([40])
     )[0]
-    np.testing.assert_allclose(filling.voiced(shifted, [mel])[0], wanted, atol=1e-5)
+    np.testing.assert_allclose(infill.to_waves(shifted, [mel])[0], wanted, atol=1e-5)
 
 
 def test_a_vocoder_of_other_mels_is_refused_by_their_settings(folder, spec, toy_config, tmp_path):
@@ -140,8 +152,8 @@ def test_a_vocoder_of_other_mels_is_refused_by_their_settings(folder, spec, toy_
     (tmp_path / "run" / "checkpoints").symlink_to(folder / "checkpoints")
     (tmp_path / "run" / "config.json").write_text(text.replace('"high": 8000.0', '"high": 7600.0'))
     with pytest.raises(UserError, match="vocoder of other Mels .high 7600.0 there and 8000.0 here.; train one"):
-        companions.load_vocoder(tmp_path / "run", spec)
-    with pytest.raises(UserError, match="trained to vocode, to help a model; give it as --vocoder"):
-        infer.load(folder)
-    with pytest.raises(UserError, match="a vocoder wants Mels that are clean or predicted, got 'odd'"):
+        auxiliary.load_vocoder(tmp_path / "run", spec)
+    with pytest.raises(UserError, match="trained to vocode, give it as --vocoder"):
+        inference.load(folder)
+    with pytest.raises(UserError, match="clean or predicted, got 'odd'"):
         train.run(toy_config("vocode", **TOY | {"task.mels": "odd"}), tmp_path / "odd")

@@ -1,4 +1,4 @@
-"""Word errors: what counts as the same word, how errors are counted, and who listens."""
+"""Word error rate: text is normalised, errors are counted at the best alignment, and recognisers can be commands."""
 
 import functools
 import itertools
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from sfjax import audio
-from sfjax.data import voices
+from sfjax.data import synthetic
 from sfjax.errors import UserError
 from sfjax.metrics import Unscorable, wer
 from sfjax.metrics.wer import Words
@@ -113,7 +113,7 @@ def pocketsphinx():
 def spoken(tmp_path_factory):
     """Two sentences of one American voice, with their texts."""
     folder = tmp_path_factory.mktemp("spoken")
-    entries = map(json.loads, voices.generate(folder, voices=1, sentences=5, seed=48, workers=2).open())
+    entries = map(json.loads, synthetic.generate(folder, voices=1, sentences=5, seed=48, workers=2).open())
     return [(audio.read(folder / entry["path"])[0], entry["text"]) for entry in entries][::4]
 
 
@@ -182,14 +182,14 @@ def test_a_command_that_fails_is_one_line(command, line):
 @pytest.mark.parametrize(
     "name, line",
     [
-        ("", "got ''"),
-        ("whisper", "a recogniser is .* got 'whisper'"),
-        ("pocketsphinx:en", "got 'pocketsphinx:en'"),
-        ("hubert:", "got 'hubert:'"),
-        ("hubert", "got 'hubert'"),
-        ("command", "got 'command'"),
-        ("command:", "wants {} in the place of the WAV"),
-        ("command:listen", "'listen': the command of a recogniser wants {}"),
+        ("", "unknown recogniser ''"),
+        ("whisper", "unknown recogniser 'whisper'"),
+        ("pocketsphinx:en", "unknown recogniser 'pocketsphinx:en'"),
+        ("hubert:", "unknown recogniser 'hubert:'"),
+        ("hubert", "unknown recogniser 'hubert'"),
+        ("command", "unknown recogniser 'command'"),
+        ("command:", "expected a command with {} .* got ''"),
+        ("command:listen", "expected a command with {} .* got 'listen'"),
         ("command:listen '{}", "no closing quotation.; check its quotes"),
     ],
 )

@@ -1,1 +1,1 @@
-"""Manifests, mixing, loading and preparing of audio."""
+"""Prepare, mix and load recordings."""

@@ -1,7 +1,7 @@
-"""The waveforms of one example: read from a manifest's row, or mixed from several rows while they are read.
+"""Read the waves of an example from a row of a manifest, or mix them from several rows.
 
-A maker is called with a manifest, one of its rows, the samples that the example has room for at `rate` Hz, and a
-random generator; it returns float32 waves of one length by column. Whatever is wrong with a file is a `UserError`.
+You call a maker with a manifest, one of its rows, the largest number of samples of the example at `rate` Hz, the rate
+and a random generator. It returns float32 waves of equal length by column. Problems with files raise `UserError`.
 """
 
 from __future__ import annotations
@@ -20,33 +20,43 @@ from jaxtyping import Float
 from sfjax import audio
 from sfjax.data.degrade import Chain
 from sfjax.data.manifest import Manifest, read
-from sfjax.data.mixing import Mixer
+from sfjax.data.noise_mixer import Mixer, section_fields
 from sfjax.errors import UserError
 from sfjax.text import phones
 
 Waves = dict[str, np.ndarray]
 Maker = Callable[[Manifest, dict[str, Any], int, int, np.random.Generator], Waves]
 
-DRAWS = 8  # speakers looked at for one who speaks as long as the example has room
-MADE_OF = {  # columns of a manifest, beside those of every one, that go into a wave, into Mels or into labels
+DRAWS = 8  # utterances to draw until one is as long as the example
+MADE_OF = {  # optional manifest columns that a wave, Mels or labels are made from
     "noisy": ("noisy", "speaker"),
     "mixture": ("sources", "gains", "noise", "noise_gain", "speaker"),
     "estimate": ("estimate",),
     "phones": ("phones", "lengths"),
     "tokens": ("phones", "lengths"),
 }
-CLIPPED, PEAK = 1.0, 0.9  # LibriMix scales a wave that reaches the first down to the second
+CLIPPED, PEAK = 1.0, 0.9  # LibriMix scales a wave whose peak reaches CLIPPED down to PEAK
 
 
 def maker(
-    columns: Iterable[str], predicted: Iterable[str], labels: Mapping[str, float], manifest: Manifest, *,
-    split: str | None, mix: Any, degrade: Any, mixture: Any, rate: int, hop: int, phones: tuple[str, ...],
-) -> Maker:  # fmt: skip
-    """What makes examples with `columns` of the rows of `manifest`; config sections `mix`, `degrade` and `mixture`.
+    columns: Iterable[str],
+    predicted: Iterable[str],
+    labels: Mapping[str, float],
+    manifest: Manifest,
+    *,
+    split: str | None,
+    mix: Any,
+    degrade: Any,
+    mixture: Any,
+    rate: int,
+    hop: int,
+    phones: tuple[str, ...],
+) -> Maker:
+    """Return the maker of examples with `columns` from the rows of `manifest`.
 
-    Noise and impulse responses at `rate` Hz are read from rows of `split`. Where Mels are to be `predicted`, whose hop
-    is that many samples, they are the manifest's; so are `labels`, numbers of the inventory `phones`. `UserError` if
-    the manifest lacks what is needed.
+    `mix`, `degrade` and `mixture` are config sections. Noise and impulse responses at `rate` Hz are read from rows of
+    `split`. `predicted` Mels, with a hop of `hop` samples, come from the manifest; so do `labels`, as numbers of the
+    inventory `phones`. Raises `UserError` if the manifest lacks something that the examples need.
     """
     names = set(columns)
     if labels:
@@ -55,7 +65,7 @@ def maker(
         return Spoken(hop, phones) if names else Timed(phones, labels["tokens"] / hop)
     if predicted:
         if "estimate" not in manifest.columns:
-            raise UserError("the manifest has no column 'estimate'; make one with `sfjax predict`")
+            raise UserError("the manifest has no column 'estimate'; make one with `sfjax cache-mels`")
         sources = sum(name.startswith("source_") for name in names)
         return Estimated(Listed(sources) if sources else Recorded(True), hop)
     if "mixture" in names:
@@ -65,56 +75,59 @@ def maker(
             if counts and speakers not in counts:
                 listed = " or ".join(map(str, counts))
                 raise UserError(
-                    f"the manifest's mixtures have {listed} speakers, the task wants {speakers}; set "
+                    f"the manifest's mixtures have {listed} speakers, but the task needs {speakers}; set "
                     f"--config.task.speakers={min(counts)} or prepare mixtures with --speakers {speakers}"
                 )
             return Listed(speakers)
-        known = len(manifest.speakers)
-        if known < speakers:
-            raise UserError(f"a mixture wants {speakers} speakers, the manifest knows {known}; prepare more speech")
-        options = dict(mixture)
-        noise = options.pop("noise")
-        return Talk(speakers, read(Path(noise), split=split, columns=()) if noise else None, **options)
+        available = len(manifest.speakers)
+        if available < speakers:
+            raise UserError(
+                f"a mixture needs {speakers} speakers, but the manifest has {available}; prepare more speech"
+            )
+        noise = mixture["noise"]
+        noise_rows = read(Path(noise), split=split, columns=()) if noise else None
+        return Talk(speakers, noise_rows, **section_fields(mixture, without="noise"))
     if "noisy" in names and "noisy" not in manifest.columns:
         return degraded(split=split, mix=mix, degrade=degrade, rate=rate)
     return Recorded("noisy" in names)
 
 
 def degraded(*, split: str | None, mix: Any, degrade: Any, rate: int) -> Noised | Degraded:
-    """Makes pairs of clean speech at `rate` Hz; config sections `mix` and `degrade`, whose manifests' `split` is read.
+    """Return the maker of pairs of clean and degraded speech at `rate` Hz, for the config sections `mix` and `degrade`.
 
-    `UserError` if neither has anything to do.
+    Rows of `split` are read from their manifests of noise and rooms. Raises `UserError` if both sections do nothing.
     """
-    options, noise = dict(mix), mix["noise"]
-    options["noise"] = read(Path(noise), split=split, columns=()) if noise else None
-    mixer = Mixer(**options) if noise else None
-    options, rooms = dict(degrade), degrade["rooms"]
-    options["rooms"] = read(Path(rooms), split=split, columns=()) if rooms else None
-    chain = Chain(mixer, rate, **options)
+    noise, rooms = mix["noise"], degrade["rooms"]
+    noise_rows = read(Path(noise), split=split, columns=()) if noise else None
+    mixer = Mixer(noise_rows, **section_fields(mix, without="noise")) if noise_rows is not None else None
+    room_rows = read(Path(rooms), split=split, columns=()) if rooms else None
+    chain = Chain(mixer, rate, room_rows, **section_fields(degrade, without="rooms"))
     if chain.on:
         return Degraded(chain)
     if mixer is None:
-        raise UserError("the manifest has no column 'noisy' and no noise to mix; set --config.mix.noise=noise.parquet")
+        raise UserError(
+            "the manifest has no column 'noisy' and there is no noise to mix; set --config.mix.noise=noise.parquet"
+        )
     return Noised(mixer)
 
 
 def crop(
     row: dict[str, Any], samples: int, rate: int, rng: np.random.Generator
 ) -> Callable[[str], Float[np.ndarray, " samples"]]:
-    """A function that reads the same random crop, at most `samples` long at `rate` Hz, of any file as long as a row."""
+    """Return a function that reads one random crop, at most `samples` long at `rate` Hz, of any file of a row."""
     start, frames = place(row, samples, rate, rng)
     return lambda path: audio.read(path, start=start, frames=frames, rate=rate)[0][:samples]
 
 
 def place(row: dict[str, Any], samples: int, rate: int, rng: np.random.Generator) -> tuple[int, int]:
-    """Where a random crop of a row, at most `samples` long at `rate` Hz, starts, and its length, in the file's own."""
+    """Return start and length (samples of the file) of a random crop of a row, at most `samples` long at `rate` Hz."""
     frames = min(row["frames"], samples * row["rate"] // rate)
     return row["start"] + int(rng.integers(row["frames"] - frames + 1)), frames
 
 
 @dataclasses.dataclass(frozen=True)
 class Recorded:
-    """The recording of a row, with the noisy one of the same utterance if that is wanted."""
+    """The recording of a row and, if `noisy`, the noisy recording of the same utterance."""
 
     noisy: bool
 
@@ -123,13 +136,13 @@ class Recorded:
         if not self.noisy:
             return {"speech": wave(row["path"])}
         if not row["noisy"]:
-            raise UserError(f"{row['path']}: its row has no noisy recording, others have; prepare the pairs again")
+            raise UserError(f"{row['path']}: the row has no noisy recording, but others have; prepare the pairs again")
         return {"speech": wave(row["path"]), "noisy": wave(row["noisy"])}
 
 
 @dataclasses.dataclass(frozen=True)
 class Noised:
-    """A recording and a noisy one mixed from it."""
+    """A recording, and a noisy recording that `mixer` makes from it."""
 
     mixer: Mixer
 
@@ -141,7 +154,7 @@ class Noised:
 
 @dataclasses.dataclass(frozen=True)
 class Degraded:
-    """A recording and what a chain of degradations makes of it; a room and the level change the recording, too."""
+    """A recording, and its degradation by a chain; rooms and the level change the clean recording, too."""
 
     chain: Chain
 
@@ -161,74 +174,77 @@ class Listed:
 
     def __call__(self, manifest: Manifest, row: dict, samples: int, rate: int, rng: np.random.Generator) -> Waves:
         if len(row["sources"]) != self.speakers:
-            raise UserError(f"{row['path']}: expected {self.speakers} speakers, found {len(row['sources'])}")
+            raise UserError(f"{row['path']}: expected {self.speakers} speakers, got {len(row['sources'])}")
         start, frames = place(row, samples, rate, rng)
-        read = lambda path: audio.read(path, start=start, frames=frames, rate=rate)[0][:samples]
-        sources = [read(path) * np.float32(gain) for path, gain in zip(row["sources"], row["gains"], strict=True)]
+        sources = [
+            audio.read(path, start=start, frames=frames, rate=rate)[0][:samples] * np.float32(gain)
+            for path, gain in zip(row["sources"], row["gains"], strict=True)
+        ]
         mixture = np.sum(sources, axis=0)
         if row.get("noise"):
-            noise, first = audio.read(row["noise"], rate=rate)[0], start * rate // row["rate"]
-            mixture = mixture + np.resize(np.roll(noise, -first), len(mixture)) * np.float32(row["noise_gain"])
-        return _named(sources, mixture)
+            noise, noise_start = audio.read(row["noise"], rate=rate)[0], start * rate // row["rate"]
+            mixture = mixture + np.resize(np.roll(noise, -noise_start), len(mixture)) * np.float32(row["noise_gain"])
+        return _mixture_waves(sources, mixture)
 
 
 @dataclasses.dataclass(frozen=True)
 class Estimated:
-    """What `inner` reads, and the predicted Mels of it: the crop starts with a frame of `hop` samples."""
+    """The waves of `inner` and their predicted Mels; the crop starts at a multiple of `hop` samples."""
 
     inner: Maker
     hop: int
 
     def __call__(self, manifest: Manifest, row: dict, samples: int, rate: int, rng: np.random.Generator) -> Waves:
-        start, frames, first = _on_frames(row, samples, rate, self.hop, rng)
+        start, frames, first = _frame_crop(row, samples, rate, self.hop, rng)
         waves = self.inner(manifest, row | {"start": start, "frames": frames}, samples, rate, rng)
         count = -(-len(next(iter(waves.values()))) // self.hop)
         try:
             mels = np.load(row["estimate"], mmap_mode="r", allow_pickle=False)[:, first : first + count]
         except (OSError, ValueError) as error:
-            raise UserError(f"{row['estimate']}: cannot be read ({error}); predict it again") from None
+            raise UserError(f"{row['estimate']}: cannot be read ({error}); run `sfjax cache-mels` again") from None
         return waves | {"estimate": mels.astype(np.float32)}
 
 
 @dataclasses.dataclass(frozen=True)
 class Spoken:
-    """The recording of a row and the number of each frame's phone: the crop starts with a frame of `hop` samples."""
+    """The recording of a row and the phone number of each frame; the crop starts at a multiple of `hop` samples."""
 
     hop: int
     phones: tuple[str, ...]
 
     def __call__(self, manifest: Manifest, row: dict, samples: int, rate: int, rng: np.random.Generator) -> Waves:
-        start, frames, first = _on_frames(row, samples, rate, self.hop, rng)
+        start, frames, first = _frame_crop(row, samples, rate, self.hop, rng)
         wave = audio.read(row["path"], start=start, frames=frames, rate=rate)[0][:samples]
-        spoken = phones.by_frame(*_phones(row, self.phones))[first : first + -(-len(wave) // self.hop)]
-        if len(spoken) < -(-len(wave) // self.hop):
-            raise UserError(f"{row['path']}: its phones end before its sound does; run `sfjax prepare align` again")
-        return {"speech": wave, "phones": spoken}
+        count = -(-len(wave) // self.hop)
+        numbers = phones.by_frame(*_numbered_phones(row, self.phones))[first : first + count]
+        if len(numbers) < count:
+            raise UserError(f"{row['path']}: the phones end before the sound; run `sfjax prepare align` again")
+        return {"speech": wave, "phones": numbers}
 
 
 @dataclasses.dataclass(frozen=True)
 class Timed:
-    """The phones of a row and how many frames each lasts: a random part of them, `density` to a sample at most."""
+    """A random part of a row's phones and their lengths in frames, at most `density` phones per sample."""
 
     phones: tuple[str, ...]
     density: float
 
     def __call__(self, manifest: Manifest, row: dict, samples: int, rate: int, rng: np.random.Generator) -> Waves:
-        numbers, lengths = _phones(row, self.phones)
-        room = round(samples * self.density)
-        first = int(rng.integers(max(len(numbers) - room, 0) + 1))
-        return {"tokens": numbers[first : first + room], "lengths": lengths[first : first + room]}
+        numbers, lengths = _numbered_phones(row, self.phones)
+        most = round(samples * self.density)
+        first = int(rng.integers(max(len(numbers) - most, 0) + 1))
+        return {"tokens": numbers[first : first + most], "lengths": lengths[first : first + most]}
 
 
-def _phones(row, inventory):
-    """The numbers and lengths of a row's phones."""
+def _numbered_phones(row, inventory):
+    """Return the numbers and the lengths in frames of a row's phones."""
     if not row["phones"]:
-        raise UserError(f"{row['path']}: its row has no phones, others have; run `sfjax prepare align` again")
+        raise UserError(f"{row['path']}: the row has no phones, but others have; run `sfjax prepare align` again")
     return phones.numbers(row["phones"], inventory), np.asarray(row["lengths"], np.int32)
 
 
-def _on_frames(row, samples, rate, hop, rng):
-    """A random crop as `place` finds it, moved back to the start of a frame, and the number of that frame."""
+def _frame_crop(row, samples, rate, hop, rng):
+    """Return a random crop like `place`, moved back to the start of a frame, and the number of this frame."""
     start, frames = place(row, samples, rate, rng)
     first = round((start - row["start"]) * rate / row["rate"]) // hop
     return row["start"] + round(first * hop * row["rate"] / rate), frames, first
@@ -236,11 +252,12 @@ def _on_frames(row, samples, rate, hop, rng):
 
 @dataclasses.dataclass(frozen=True)
 class Talk:
-    """Mixtures of different speakers, and noise if there is any, by the rules of LibriMix (arXiv 2005.11262).
+    """Mixtures of different speakers, with noise if given, by the rules of LibriMix (arXiv 2005.11262).
 
-    Sources have a loudness uniform in `loudness`, the noise in `noise_loudness` (LUFS, ITU-R BS.1770), the mixture is
-    as long as the shortest source and neither it nor a source clips. The row is the first speaker; of the others a few
-    utterances are drawn until one is as long as the room, else the longest is taken.
+    The loudness of sources is uniform in `loudness`, of noise in `noise_loudness` (LUFS, ITU-R BS.1770). The
+    mixture is as long as the shortest source; neither the mixture nor a source clips. The row's utterance is the first
+    source. For every other source, a few utterances of other speakers are drawn until one is as long as the example; if
+    none is, the longest is used.
     """
 
     speakers: int
@@ -252,40 +269,42 @@ class Talk:
         rows = [row]
         while len(rows) < self.speakers:
             rows.append(self.other(manifest, rows, samples / rate, rng))
-        waves = [crop(one, samples, rate, rng)(one["path"]) for one in rows]
+        waves = [crop(source, samples, rate, rng)(source["path"]) for source in rows]
         length = min(map(len, waves))
         waves = [wave[:length] for wave in waves]
         if self.noise is not None:
-            one = self.noise.row(int(rng.integers(len(self.noise))))
-            waves.append(np.resize(crop(one, length, rate, rng)(one["path"]), length))
+            noise = self.noise.row(int(rng.integers(len(self.noise))))
+            waves.append(np.resize(crop(noise, length, rate, rng)(noise["path"]), length))
         waves = [wave * gain for wave, gain in zip(waves, self.gains(waves, rate, rng), strict=True)]
-        return _named(waves[: self.speakers], np.sum(waves, axis=0))
+        return _mixture_waves(waves[: self.speakers], np.sum(waves, axis=0))
 
     def gains(self, waves: list[np.ndarray], rate: int, rng: np.random.Generator) -> list[np.float32]:
-        """The factor of each source, and of the noise behind them, by which they mix."""
+        """Return the gain of each source, and of the noise if it follows them."""
         ranges = [self.loudness] * self.speakers + [self.noise_loudness]
-        gains = [_gain(wave, rate, rng.uniform(*span)) for wave, span in zip(waves, ranges, strict=False)]
+        gains = [_gain_to_loudness(wave, rate, rng.uniform(*span)) for wave, span in zip(waves, ranges, strict=False)]
         peak = np.abs(np.sum([wave * gain for wave, gain in zip(waves, gains, strict=True)], axis=0)).max(initial=0.0)
         return [gain * np.float32(PEAK / peak) for gain in gains] if peak > PEAK else gains
 
     def other(self, manifest: Manifest, rows: list[dict], seconds: float, rng: np.random.Generator) -> dict[str, Any]:
-        """A row of another speaker than those of `rows`, `seconds` long if such a one is soon found."""
-        codes, there = manifest.speaker_codes, {manifest.speakers.index(row["speaker"]) for row in rows}
+        """Draw a row of a speaker who is not in `rows`, at least `seconds` long if one of a few draws is."""
+        if unnamed := [row["path"] for row in rows if row["speaker"] is None]:
+            raise UserError(f"{unnamed[0]}: its row has no speaker, so it cannot be mixed; add the speaker")
+        codes, used_codes = manifest.speaker_codes, {manifest.speakers.index(row["speaker"]) for row in rows}
         best = None
-        for number in map(int, rng.integers(len(manifest), size=DRAWS)):
-            if codes[number] >= 0 and codes[number] not in there:
-                if best is None or manifest.seconds[number] > manifest.seconds[best]:
-                    best = number
-                if manifest.seconds[number] >= seconds:
+        for index in map(int, rng.integers(len(manifest), size=DRAWS)):
+            if codes[index] >= 0 and codes[index] not in used_codes:
+                if best is None or manifest.seconds[index] > manifest.seconds[best]:
+                    best = index
+                if manifest.seconds[index] >= seconds:
                     break
-        if best is None:  # most rows are of one speaker
-            others = np.flatnonzero((codes >= 0) & ~np.isin(codes, list(there)))
+        if best is None:  # most rows are of the speakers in `rows`
+            others = np.flatnonzero((codes >= 0) & ~np.isin(codes, list(used_codes)))
             best = int(others[rng.integers(len(others))])
         return manifest.row(best)
 
 
 def loudness(wav: Float[np.ndarray, " samples"], rate: int) -> float:
-    """The integrated loudness in LUFS (ITU-R BS.1770-4); −inf for silence. Waves below 0.4 s are repeated."""
+    """Return the integrated loudness in LUFS (ITU-R BS.1770-4); −inf for silence. Waves below 0.4 s are repeated."""
     least = -(-2 * rate // 5)
     with warnings.catch_warnings(), np.errstate(divide="ignore"):
         warnings.simplefilter("ignore")
@@ -297,15 +316,16 @@ def _meter(rate: int) -> Any:
     return pyloudnorm.Meter(rate)
 
 
-def _gain(wav, rate, target):
-    """What brings `wav` to a loudness of `target`, or to a peak of `PEAK` where that would clip; 1 for silence."""
-    found = loudness(wav, rate)
-    if not np.isfinite(found):
+def _gain_to_loudness(wav, rate, target):
+    """Return the gain that brings `wav` to `target` LUFS, or to `PEAK` where it would clip; 1 for silence."""
+    level = loudness(wav, rate)
+    if not np.isfinite(level):
         return np.float32(1)
-    gain, peak = 10 ** ((target - found) / 20), np.abs(wav).max()
+    gain, peak = 10 ** ((target - level) / 20), np.abs(wav).max()
     return np.float32(PEAK / peak if gain * peak >= CLIPPED else gain)
 
 
-def _named(sources, mixture):
+def _mixture_waves(sources, mixture):
+    """Return sources and their mixture as float32 waves by column."""
     waves = {f"source_{number}": wave for number, wave in enumerate(sources, 1)}
     return {name: wave.astype(np.float32) for name, wave in (waves | {"mixture": mixture}).items()}

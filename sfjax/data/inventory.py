@@ -1,4 +1,4 @@
-"""Which phones a run knows: none are ours, they are read from its data once and kept in its config."""
+"""Collect the phones of the training data once and store them in the config of the run."""
 
 from __future__ import annotations
 
@@ -7,35 +7,40 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from sfjax import release, tasks
+from sfjax import tasks
 from sfjax.data import loader, manifest
 from sfjax.errors import UserError
+from sfjax.export import release
 from sfjax.text import phones
 
 
 def with_phones(config: Any) -> Any:
-    """The config with the phones that its task is to know, if it names none: those of the model it starts from, or
-    all of its training manifests'."""
+    """Return the config with the phone inventory of its task, if it needs one and has none.
+
+    The phones are those of the model that training starts from, or all phones of the training manifests.
+    """
     section = config.task.to_dict()
     if tasks.with_phones(section, ("",)) == section:
         return config
-    start = release.config(config.init_from)["task"] if config.init_from else None
-    known = tasks.phones(tasks.make(**start)) if start else ()
+    base_task = release.config(config.init_from)["task"] if config.init_from else None
+    base_phones = tasks.make(**base_task).phones if base_task else ()
     config = copy.deepcopy(config)
-    config.task = ConfigDict(tasks.with_phones(section, known or _inventory(config.data)))
+    config.task = ConfigDict(tasks.with_phones(section, base_phones or _training_phones(config.data)))
     return config
 
 
-def _inventory(data):
-    found: set[str] = set()
-    several = "=" in data.train
+def _training_phones(data):
+    """Return the inventory of all phones in the training manifests of the config section `data`."""
+    names: set[str] = set()
+    has_task_names = "=" in data.train
     for part in filter(None, (part.strip() for part in data.train.split(","))):
-        rows = manifest.read(loader.entry(part, named=several)[1], split=data.split, columns=("phones",))
+        _, path, _ = loader.entry(part, named=has_task_names)
+        rows = manifest.read(path, split=data.split, columns=("phones",))
         if "phones" in rows.columns:
-            found |= {phone for line in rows.table.column("phones").to_pylist() for phone in line or ()}
-    if not found:
+            names |= {phone for line in rows.table.column("phones").to_pylist() for phone in line or ()}
+    if not names:
         raise UserError(
             f"{data.train or 'data.train'}: expected a manifest with phones, found none; make one with "
             "`sfjax prepare align`"
         )
-    return phones.inventory([found])
+    return phones.inventory([names])

@@ -1,8 +1,8 @@
-"""Batches of waveforms: planned as a pure function of (seed, step), read by grain workers.
+"""Load batches of waves: planned as a pure function of (seed, step), read by grain workers.
 
 The plan of an epoch permutes the rows of all manifests, sorts them into a few fixed lengths (buckets) and cuts each
-bucket into batches of equal seconds. Nothing is stored between runs: step n is batch n, whatever the number of
-workers or processes.
+bucket into batches of equal seconds. Nothing is stored between runs: step n always reads batch n, for any number of
+workers and processes.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from sfjax.data.examples import MADE_OF, Maker, maker
 from sfjax.data.manifest import Manifest, read
 from sfjax.errors import UserError
 
-ARRAYS = ("waves", "mels", "labels", "lengths", "task")  # what of a batch goes to the devices
-ATTEMPTS = 20  # rows tried in turn before a batch is given up
+ARRAYS = ("waves", "mels", "labels", "lengths", "task")  # the part of a batch that goes to the devices
+ATTEMPTS = 20  # consecutive rows to try before a batch fails
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A manifest, how often each of its rows comes in an epoch, and what is made of a row.
+    """A manifest, how often each row occurs in an epoch (`weight`), and the maker of examples from its rows.
 
-    `task` is the number of its task; each waveform that `make` returns takes a `share` of a batch's length at most.
+    `task` is the number of its task. The waveforms that `make` returns are at most `share` times as long as the
+    examples of the batch.
     """
 
     manifest: Manifest
@@ -53,35 +54,46 @@ def sources(
     rate: int,
     hop: int,
 ) -> tuple[Source, ...]:
-    """The sources that `a.parquet:10,b.parquet` lists: manifests with their weights (default 1), rows of `split` only.
+    """Return the sources of a list such as `a.parquet:10,b.parquet`: manifests with weights (default: 1).
 
-    `columns` maps the name of each task to the columns that it reads, `labels` to its labels, of `phones`. With several
-    tasks the name of a task comes before its manifest, as in `clean=a.parquet:10,apart=b.parquet`. Config sections
-    `mix`, `degrade` and `mixture` describe how to make waves at `rate` Hz that the manifest does not have. `hop` is the
-    number of samples between two frames of predicted Mels.
+    Only rows of `split` are read. `columns` maps the name of each task to the columns that it reads, `labels` to its
+    labels, which are numbers of the inventory `phones`. With several tasks, write the task before its manifest, as in
+    `clean=a.parquet:10,apart=b.parquet`. The config sections `mix`, `degrade` and `mixture` describe how to make waves
+    at `rate` Hz that the manifest does not have. `hop` is the number of samples between two frames of predicted Mels.
+    Raises `UserError` if no manifest is given, if a task is unknown, or if a manifest lacks what its task needs.
     """
-    found = []
+    result = []
     for part in filter(None, (part.strip() for part in spec.split(","))):
         name, path, weight = entry(part, named=len(columns) > 1)
         if name not in columns and len(columns) > 1:
             raise UserError(f"{part}: expected one of the tasks {', '.join(columns)} before it, as in name={part}")
         task = list(columns).index(name) if len(columns) > 1 else 0
-        wanted = list(columns.values())[task]
-        said = list(labels.values())[task]
-        needed = {column for name in (*wanted, *predicted, *said) for column in MADE_OF.get(name, ())}
-        rows = read(Path(path), split=split, columns=needed)  # every worker holds what is read here
+        task_columns = list(columns.values())[task]
+        task_labels = list(labels.values())[task]
+        names = (*task_columns, *predicted, *task_labels)
+        manifest_columns = {column for name in names for column in MADE_OF.get(name, ())}
+        rows = read(Path(path), split=split, columns=manifest_columns)  # few columns: every worker holds a copy
         make = maker(
-            wanted, predicted, said, rows, split=split, mix=mix, degrade=degrade, mixture=mixture, rate=rate, hop=hop,
+            task_columns,
+            predicted,
+            task_labels,
+            rows,
+            split=split,
+            mix=mix,
+            degrade=degrade,
+            mixture=mixture,
+            rate=rate,
+            hop=hop,
             phones=phones,
-        )  # fmt: skip
-        found.append(Source(rows, weight, task, max(wanted.values(), default=1.0), make))
-    if not found:
+        )
+        result.append(Source(rows, weight, task, max(task_columns.values(), default=1.0), make))
+    if not result:
         raise UserError("no manifest given; set --config.data.train to one or more, as in speech.parquet:1")
-    return tuple(found)
+    return tuple(result)
 
 
 def entry(part: str, *, named: bool) -> tuple[str, str, float]:
-    """The task's name (if entries are `named`), the manifest and the weight of `name=a.parquet:10`."""
+    """Return task name (if entries are `named`, else ""), manifest and weight of `name=a.parquet:10`."""
     path, _, weight = part.rpartition(":") if _is_number(part.rpartition(":")[2]) else (part, "", "1")
     name, _, path = path.rpartition("=") if named else ("", "", path)
     return name, path, float(weight)
@@ -93,11 +105,11 @@ def _is_number(text: str) -> bool:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Plan:
-    """Which rows make batch number `step`; every method is a pure function of the fields.
+    """The rows of each batch; every method is a pure function of the fields.
 
-    `lengths` are the rows' seconds by source, `weights` how often each source's rows come in an epoch, `buckets` the
-    batch lengths in seconds, `seconds` those of a whole batch, which holds a multiple of `multiple` examples. Rows are
-    numbered through all sources.
+    `lengths` are the rows' seconds by source, `weights` how often each source's rows occur in an epoch, `buckets` the
+    possible lengths of a batch's examples in seconds, and `seconds` the sum over a batch, which holds a multiple of
+    `multiple` examples. Row numbers count through all sources.
     """
 
     lengths: tuple[np.ndarray, ...]
@@ -108,60 +120,73 @@ class Plan:
     seed: int
 
     def size(self, bucket: int) -> int:
-        """Examples in a batch of `buckets[bucket]`."""
+        """Return the number of examples in a batch of length `buckets[bucket]`."""
         return max(int(self.seconds / self.buckets[bucket]) // self.multiple, 1) * self.multiple
 
     @functools.cached_property
     def members(self) -> list[list[np.ndarray]]:
-        """Row numbers by bucket and source; a row goes into the shortest bucket that holds it, else is cropped."""
+        """Row numbers by bucket and source.
+
+        A row goes into the shortest bucket that is long enough; a row that is too long for all is cropped to the last.
+        """
         edges = np.asarray(self.buckets)
         offsets = np.cumsum([0, *map(len, self.lengths)])
-        place = [np.minimum(np.searchsorted(edges, seconds), len(edges) - 1) for seconds in self.lengths]
+        by_source = [np.minimum(np.searchsorted(edges, seconds), len(edges) - 1) for seconds in self.lengths]
         return [
-            [np.flatnonzero(p == b) + offset for p, offset in zip(place, offsets, strict=False)]
-            for b in range(len(edges))
+            [np.flatnonzero(buckets == bucket) + offset for buckets, offset in zip(by_source, offsets, strict=False)]
+            for bucket in range(len(edges))
         ]
 
     @functools.cached_property
     def counts(self) -> list[int]:
-        """Batches of each bucket in an epoch; the last of a bucket is filled up with its first rows."""
-        rows = [sum(round(w * len(m)) for w, m in zip(self.weights, ms, strict=True)) for ms in self.members]
-        return [-(-count // self.size(bucket)) for bucket, count in enumerate(rows)]
+        """Number of batches of each bucket in an epoch; the last batch of a bucket repeats some of its first rows."""
+        row_counts = [
+            sum(round(weight * len(rows)) for weight, rows in zip(self.weights, by_source, strict=True))
+            for by_source in self.members
+        ]
+        return [-(-count // self.size(bucket)) for bucket, count in enumerate(row_counts)]
 
     @functools.lru_cache(maxsize=2)  # noqa: B019 (a plan lives as long as its run)
     def epoch(self, number: int) -> list[tuple[int, np.ndarray]]:
-        """The batches of an epoch as (bucket, row numbers), in their order."""
+        """Return the batches of an epoch in order, each as (bucket, row numbers)."""
         rng = np.random.default_rng([self.seed, number])
-        batches = []
-        for bucket, members in enumerate(self.members):
+        epoch_batches = []
+        for bucket, by_source in enumerate(self.members):
             if not self.counts[bucket]:
                 continue
-            rows = [
-                np.resize(rng.permutation(m), round(w * len(m)))
-                for w, m in zip(self.weights, members, strict=True)
-                if len(m)
+            weighted = [
+                np.resize(rng.permutation(rows), round(weight * len(rows)))
+                for weight, rows in zip(self.weights, by_source, strict=True)
+                if len(rows)
             ]
             size = self.size(bucket)
-            rows = np.resize(rng.permutation(np.concatenate(rows)), self.counts[bucket] * size)
-            batches += [(bucket, part) for part in rows.reshape(-1, size)]
-        return [batches[i] for i in rng.permutation(len(batches))]
+            rows = np.resize(rng.permutation(np.concatenate(weighted)), self.counts[bucket] * size)
+            epoch_batches += [(bucket, batch_rows) for batch_rows in rows.reshape(-1, size)]
+        return [epoch_batches[i] for i in rng.permutation(len(epoch_batches))]
 
     def __getitem__(self, step: int) -> tuple[int, np.ndarray]:
-        """The bucket and the row numbers of batch number `step`, for any step."""
-        number, within = divmod(step, sum(self.counts))
-        return self.epoch(number)[within]
+        """Return the bucket and the row numbers of batch number `step`, for any step."""
+        number, index = divmod(step, sum(self.counts))
+        return self.epoch(number)[index]
 
 
 @dataclasses.dataclass(frozen=True)
 class Reader:
-    """Reads this process's share of a batch: `waves`, `mels` and `labels` by name, true `lengths` (samples), `task`.
+    """Read the part of a batch that belongs to one process; `share` is (index of the process, number of processes).
 
-    `waves[column]` is float32 [examples, samples], as long as its share in `columns` of the batch's length, and silent
-    where an example's task has no such waveform; `mels[column]` [examples, sources, frames, bands] is what another
-    model made of the recording, of as many sources as `predicted` says; `labels[name]` is int32 [examples, labels],
-    as many to a frame as `labels` says, and `lengths` counts them where there are no waves; `task` is the number of
-    the task. Beside them stand the `names` of the files, their `seconds` in all, and what went `bad`: a row that
-    cannot be read is replaced by the next one. `rate` is in Hz, `hop` in samples.
+    A batch is a dict:
+
+    - `waves[column]`: float32 [examples, samples], as long as the batch times the factor in `columns`; zeros where an
+      example's task has no such waveform.
+    - `mels[column]`: float32 [examples, sources, frames, bands], Mels that another model predicted for the recording;
+      `predicted` gives the number of sources.
+    - `labels[name]`: int32 [examples, labels]; `labels` gives the number of labels per frame.
+    - `lengths`: true lengths in samples, or numbers of labels if there are no waves.
+    - `task`: number of the task of each example.
+    - `names`: files of the examples; `seconds`: their total length; `bad`: error messages of rows that could not be
+      read. Such a row is replaced by the next row.
+
+    `rate` is in Hz, `hop` in samples.
     """
 
     sources: tuple[Source, ...]
@@ -179,61 +204,64 @@ class Reader:
         samples = self.plan.buckets[bucket] * self.rate
         index, count = self.share
         if len(rows) % count:
-            raise UserError(f"a batch of {len(rows)} examples does not divide {count} processes; set data.multiple")
-        mine = range(index * len(rows) // count, (index + 1) * len(rows) // count)
-        waves = {
-            name: np.zeros((len(mine), round(samples * share)), np.float32) for name, share in self.columns.items()
-        }
-        frames = -(-round(samples) // self.hop)
+            raise UserError(f"{count} processes cannot share a batch of {len(rows)} examples; set data.multiple")
+        positions = range(index * len(rows) // count, (index + 1) * len(rows) // count)
+        size, frames = len(positions), -(-round(samples) // self.hop)
+        waves = {name: np.zeros((size, round(samples * share)), np.float32) for name, share in self.columns.items()}
         mels = {
-            name: np.zeros((len(mine), count, frames, self.bands), np.float32) for name, count in self.predicted.items()
+            name: np.zeros((size, sources, frames, self.bands), np.float32) for name, sources in self.predicted.items()
         }
-        labels = {name: np.zeros((len(mine), round(frames * share)), np.int32) for name, share in self.labels.items()}
-        lengths, task, names, bad = np.zeros(len(mine), np.int32), np.zeros(len(mine), np.int32), [], []
+        labels = {name: np.zeros((size, round(frames * density)), np.int32) for name, density in self.labels.items()}
+        lengths, task, names, bad = np.zeros(size, np.int32), np.zeros(size, np.int32), [], []
         seconds = 0.0
-        for slot, place in enumerate(mine):
-            rng = np.random.default_rng([self.plan.seed, step, place])
-            name, task[slot], example = self._read(int(rows[place]), samples, rng, bad)
+        for slot, position in enumerate(positions):
+            rng = np.random.default_rng([self.plan.seed, step, position])
+            name, task[slot], example = self._example(int(rows[position]), samples, rng, bad)
             names.append(name)
-            heard = [len(found) for column, found in example.items() if column in waves]
-            for column, found in example.items():
+            wave_lengths = [len(values) for column, values in example.items() if column in waves]
+            for column, values in example.items():
                 if column in mels:
-                    mels[column][slot, :, : found.shape[1]] = found
+                    mels[column][slot, :, : values.shape[1]] = values
                 else:
-                    (waves if column in waves else labels)[column][slot, : len(found)] = found
-                    lengths[slot] = heard[-1] if heard else len(found)
-            seconds += heard[-1] / self.rate if heard else float(example["lengths"].sum()) * self.hop / self.rate
+                    (waves if column in waves else labels)[column][slot, : len(values)] = values
+                    lengths[slot] = wave_lengths[-1] if wave_lengths else len(values)
+            if wave_lengths:
+                seconds += wave_lengths[-1] / self.rate
+            else:
+                seconds += float(example["lengths"].sum()) * self.hop / self.rate
         arrays = {"waves": waves, "mels": mels, "labels": labels, "lengths": lengths, "task": task}
         return arrays | {"names": names, "seconds": seconds, "bad": bad}
 
-    def _read(self, row, samples, rng, bad):
+    def _example(self, number, samples, rng, bad):
+        """Return file, task and waves of a row, or of the next row that can be read; append errors to `bad`."""
         total = sum(len(source.manifest) for source in self.sources)
         for attempt in range(ATTEMPTS):
-            source, place = self._find((row + attempt) % total)
-            found = source.manifest.row(place)
+            source, index = self._find((number + attempt) % total)
+            row = source.manifest.row(index)
             try:
-                waves = source.make(source.manifest, found, round(samples * source.share), self.rate, rng)
-                return found["path"], source.task, waves
+                waves = source.make(source.manifest, row, round(samples * source.share), self.rate, rng)
+                return row["path"], source.task, waves
             except UserError as error:
                 bad.append(str(error))
         raise UserError(f"{ATTEMPTS} rows in a row cannot be read, the last: {bad[-1]}; check the manifest's files")
 
-    def _find(self, row):
+    def _find(self, number):
+        """Return the source of a row number and the row's index in its manifest."""
         for source in self.sources:
-            if row < len(source.manifest):
-                return source, row
-            row -= len(source.manifest)
-        raise IndexError(row)
+            if number < len(source.manifest):
+                return source, number
+            number -= len(source.manifest)
+        raise IndexError(number)
 
 
 def batches(reader: Reader, *, first: int, last: int, workers: int) -> grain.DatasetIterator[dict[str, Any]]:
-    """Batches number `first` to `last` − 1, read ahead by `workers` processes (0: by a thread of this one)."""
+    """Iterate over batches `first` to `last` − 1, read ahead by `workers` processes (0: by a thread)."""
     from absl import flags
 
-    if not flags.FLAGS.is_parsed():  # grain's workers read an absl flag, which nobody parses in pytest or a notebook
+    if not flags.FLAGS.is_parsed():  # grain's workers read an absl flag; pytest and notebooks do not parse flags
         flags.FLAGS.mark_as_parsed()
-    ahead = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
-    data = grain.MapDataset.range(first, last).map(reader).to_iter_dataset(ahead)
+    read_ahead = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
+    data = grain.MapDataset.range(first, last).map(reader).to_iter_dataset(read_ahead)
     if workers:
         options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
         data = data.mp_prefetch(options, worker_init_fn=_leave_interrupts_to_the_parent)

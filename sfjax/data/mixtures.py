@@ -1,4 +1,4 @@
-"""Lists of fixed mixtures, drawn from a manifest of speech."""
+"""Write a fixed list of mixtures of speakers."""
 
 from __future__ import annotations
 
@@ -25,39 +25,47 @@ def draw(
     loudness: tuple[float, float],
     noise_loudness: tuple[float, float],
 ) -> list[dict[str, Any]]:
-    """Manifest rows of `count` mixtures of different speakers, and of noise if there is any, by LibriMix's rules.
+    """Draw the manifest rows of `count` mixtures of different speakers, with noise if given, by LibriMix's rules.
 
-    The first speakers come in a random order, each row of `split` once before any comes again; a mixture is as long as
-    its shortest source. They are of `split` themselves, of none where speakers of all splits meet. `UserError` if there
-    are too few speakers.
+    Each row of `split` is the first speaker once, in a random order, before any row is it again; a mixture is as long
+    as its shortest source. The mixtures get the split `split` (None: speakers of all splits, and no split). Raises
+    `UserError` if there are too few speakers.
     """
     rows = manifest.read(Path(speech), split=split)
     if len(rows.speakers) < speakers:
         raise UserError(
-            f"{speech}: a mixture wants {speakers} speakers, found {len(rows.speakers)}; prepare more speech"
+            f"{speech}: a mixture needs {speakers} speakers, but the manifest has {len(rows.speakers)}; "
+            "prepare more speech"
         )
-    noises = manifest.read(Path(noise), split=split) if noise is not None else None
-    talk = Talk(speakers, noises, loudness, noise_loudness)
+    noise_rows = manifest.read(Path(noise), split=split) if noise is not None else None
+    talk = Talk(speakers, noise_rows, loudness, noise_loudness)
     order = np.resize(np.random.default_rng(seed).permutation(np.flatnonzero(rows.speaker_codes >= 0)), count)
     draws = [(int(first), np.random.default_rng([seed, number])) for number, first in enumerate(order)]
-    return [_mixture(rows, noises, talk, first, rng, split) for first, rng in draws]
+    return [_mixture_row(rows, talk, first, rng, split) for first, rng in draws]
 
 
-def _mixture(rows, noises, talk, first, rng, split):
-    chosen = [rows.row(first)]
-    while len(chosen) < talk.speakers:
-        chosen.append(talk.other(rows, chosen, chosen[0]["frames"] / chosen[0]["rate"], rng))
-    found = {"noise": noises.row(int(rng.integers(len(noises))))["path"]} if noises is not None else {}
-    rates = {row["rate"] for row in chosen}
-    if len(rates) > 1 or any(row["start"] for row in chosen):
-        raise UserError(f"{chosen[0]['path']}: mixtures want whole files of one rate, got rates {sorted(rates)}")
-    rate, frames = rates.pop(), min(row["frames"] for row in chosen)
-    waves = [audio.read(row["path"], frames=frames)[0] for row in chosen]
-    waves += [np.resize(audio.read(path, rate=rate)[0], frames) for path in found.values()]
+def _mixture_row(rows, talk, first, rng, split):
+    """Draw the row of a mixture whose first speaker is row number `first`."""
+    sources = [rows.row(first)]
+    while len(sources) < talk.speakers:
+        sources.append(talk.other(rows, sources, sources[0]["frames"] / sources[0]["rate"], rng))
+    noise = None if talk.noise is None else talk.noise.row(int(rng.integers(len(talk.noise))))["path"]
+    rates = {row["rate"] for row in sources}
+    if len(rates) > 1 or any(row["start"] for row in sources):
+        raise UserError(f"{sources[0]['path']}: mixtures need whole files of one rate, got rates {sorted(rates)}")
+    rate, frames = rates.pop(), min(row["frames"] for row in sources)
+    waves = [audio.read(row["path"], frames=frames)[0] for row in sources]
+    if noise is not None:
+        waves.append(np.resize(audio.read(noise, rate=rate)[0], frames))
     gains = talk.gains(waves, rate, rng)
     return {
-        "path": chosen[0]["path"], "start": 0, "frames": frames, "rate": rate,
-        "speakers": [row["speaker"] for row in chosen], "split": split,
-        "sources": [row["path"] for row in chosen], "gains": [float(gain) for gain in gains[: talk.speakers]],
-        **({"noise": found["noise"], "noise_gain": float(gains[-1])} if found else {}),
-    }  # fmt: skip
+        "path": sources[0]["path"],
+        "start": 0,
+        "frames": frames,
+        "rate": rate,
+        "speakers": [row["speaker"] for row in sources],
+        "split": split,
+        "sources": [row["path"] for row in sources],
+        "gains": [float(gain) for gain in gains[: talk.speakers]],
+        **({} if noise is None else {"noise": noise, "noise_gain": float(gains[-1])}),
+    }

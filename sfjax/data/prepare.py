@@ -1,14 +1,15 @@
-"""From sound files to a manifest: every file is decoded once, what cannot be trained on is listed with its reason.
+"""Prepare manifests from sound files. Each file is decoded once; files that cannot be used are listed with the reason.
 
-The ways in differ in how they find the audio. All take the same `checks`: seconds that a recording has to have at
-least (`min_seconds`), the log-Mel of the statistics (`mel`), a `seed`, a number of processes (`workers`); of a `part`
-(i, n) only every n-th recording from the i-th on, which `merge` joins; and `shards` of so many hours, into which the
-sound is copied. Beside the manifest `name.parquet` they write `name.stats.json` and, if anything was left out,
-`name.rejects.jsonl`. What was interrupted goes on where it was.
+The functions differ in how they find the audio. All take the same `checks`: `min_seconds`, the shortest length in
+seconds; `mel`, the log-Mel for the statistics; `seed`; `workers`, the number of processes; `part` (i, n), which takes
+only every n-th recording from the i-th on, for `merge`; and `shards`, the hours of each shard into which the sound is
+copied (None: no shards). Beside the manifest `name.parquet` they write `name.stats.json` and, if anything was left out,
+`name.rejects.jsonl`. An interrupted preparation resumes when it runs again.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -31,13 +32,13 @@ from sfjax.data.manifest import pc
 from sfjax.data.scan import Job, Reject
 from sfjax.errors import UserError
 
-MEL_FILES, MEL_SECONDS = 200, 10  # what the log-Mel statistics are taken over, at most
+MEL_FILES, MEL_SECONDS = 200, 10  # files, and seconds of each, for the log-Mel statistics, at most
 
 
 class Summary(NamedTuple):
-    """What was prepared; `rejects` is None when every file was good, `mixed` counts files with several channels.
+    """The result of a preparation; `rejects` is None if every file was good, `mixed` counts multichannel files.
 
-    `notes` say how a published corpus differs from what was published, `reasons` how many files were rejected for what.
+    `notes` compare a published corpus with its published numbers; `reasons` count the rejected files by reason.
     """
 
     dest: Path
@@ -52,7 +53,7 @@ class Summary(NamedTuple):
     reasons: tuple[str, ...]
 
 
-# The ways in
+# Sources of audio
 
 
 def folder(
@@ -65,12 +66,12 @@ def folder(
     kind: str | None,
     **checks: Any,
 ) -> Summary:
-    """Prepares every sound file below `src`.
+    """Prepare every sound file below `src`.
 
     `speaker_from` is 'parent' (name of the file's folder), 'none', or a regular expression whose one group finds the
-    speaker in the path below `src`. Rows get the given `split`; without one, the `valid_share` of the speakers (of the
-    files, where no speaker is known) is held out as 'valid' by `seed` and the rest is 'train'. `UserError` if nothing
-    can be used.
+    speaker in the path below `src`. Rows get the given `split`; without one, a share `valid_share` of the speakers (of
+    the files, if no speaker is known) is held out as 'valid' by `seed` and the rest is 'train'. Raises `UserError` if
+    no file can be used.
     """
     jobs, rejects = scan.folder(src, speaker_from=speaker_from, kind=kind)
     jobs = scan.split(jobs, split=split, valid_share=valid_share, seed=checks["seed"])
@@ -88,10 +89,10 @@ def pairs(
     kind: str | None,
     **checks: Any,
 ) -> Summary:
-    """Prepares clean recordings with their noisy ones: the same path without suffix below `clean` and below `noisy`.
+    """Prepare clean recordings with noisy ones that have the same path without suffix below `clean` and `noisy`.
 
-    The two must have one sample rate and one length. Speakers are found in the path below `clean`; the other
-    arguments and errors are those of `folder`.
+    Both must have the same sample rate and length. Speakers are found in the path below `clean`; the other arguments
+    and errors are as in `folder`.
     """
     jobs, rejects = scan.pairs(clean, noisy, speaker_from=speaker_from, kind=kind)
     jobs = scan.split(jobs, split=split, valid_share=valid_share, seed=checks["seed"])
@@ -106,12 +107,12 @@ def jsonl(
     least: Mapping[str, float],
     **checks: Any,
 ) -> Summary:
-    """Prepares the utterances of a list with one JSON object a line, as NeMo and others write it.
+    """Prepare the utterances of a list with one JSON object per line, as NeMo and others write it.
 
-    Read are `path` or `audio_filepath` (relative to the list's folder, or absolute), `offset` and `duration` in
-    seconds, `speaker` or `spk`, `text`, `split`, `kind` and `set`; other keys are dropped. Only lines whose value of
-    each key of `where` is among the allowed ones, and whose number of each key of `least` is not below the limit, are
-    looked at. `UserError` if nothing can be used.
+    The keys are `path` or `audio_filepath` (relative to the list's folder, or absolute), `offset` and `duration` in
+    seconds, `speaker` or `spk`, `text`, `split`, `kind` and `set`; other keys are dropped. A line is used only if, for
+    each key of `where`, its value is one of the allowed values and, for each key of `least`, its number is not below
+    the limit. Raises `UserError` if no line can be used.
     """
     jobs, rejects = scan.lines(src, where=where, least=least)
     return _prepare(jobs, rejects, dest, src, **checks)
@@ -122,12 +123,13 @@ def parquet(
     dest: str | os.PathLike,
     **checks: Any,
 ) -> Summary:
-    """Prepares the rows of Parquet files as Hugging Face's `datasets` writes them, or of folders of such files.
+    """Prepare the rows of Parquet files that Hugging Face's `datasets` wrote, or of folders of such files.
 
-    Sound is read from the files themselves, where each read costs a row group; `shards` are quicker. Text, speaker and
-    split are found as `scan.parquet` says. `UserError` if nothing can be used, or if `dest` is itself a file of sound.
+    Training then reads the sound from these files, where each read loads a row group; `shards` are faster.
+    `scan.parquet` says how text, speaker and split are found. Raises `UserError` if no row can be used, or if `dest` is
+    itself a file with recordings.
     """
-    dest = named(dest)
+    dest = manifest_path(dest)
     jobs, rejects = scan.parquet(src, dest)
     return _prepare(jobs, rejects, dest, ", ".join(map(str, src)), **checks)
 
@@ -137,7 +139,7 @@ def lhotse(
     dest: str | os.PathLike,
     **checks: Any,
 ) -> Summary:
-    """Prepares the cuts of a list that lhotse wrote, as `scan.lhotse` reads it. `UserError` if none can be used."""
+    """Prepare the cuts of a lhotse list (see `scan.lhotse`). Raises `UserError` if no cut can be used."""
     jobs, rejects = scan.lhotse(src)
     return _prepare(jobs, rejects, dest, src, **checks)
 
@@ -152,30 +154,31 @@ def corpus(
     part: tuple[int, int],
     **checks: Any,
 ) -> Summary:
-    """Prepares the `sets` (all of them when empty) of a published corpus in its own layout; `corpora` has their names.
+    """Prepare the `sets` (empty: all) of a published corpus in its own layout; `name` is a module of `corpora`.
 
-    `places` are those that its `find` takes besides. The summary's `notes` compare what was found with what was
-    published, once all parts are together. `UserError` if the folder is laid out in another way, or if nothing can be
-    used.
+    `places` are further paths for the `find` of the corpus. When all parts are together, the summary's `notes` compare
+    the recordings with the published numbers. Raises `UserError` if the folder has another layout, or if no recording
+    can be used.
     """
-    which, dest, (number, count) = corpora.named(name), named(dest), part
-    if unknown := set(sets) - set(which.sets):
-        raise UserError(f"{name} has no set {min(unknown)!r}; choose from {', '.join(which.sets)}")
+    published, dest, (number, count) = corpora.load(name), manifest_path(dest), part
+    if unknown := set(sets) - set(published.sets):
+        raise UserError(f"{name} has no set {min(unknown)!r}; choose from {', '.join(published.sets)}")
     jobs, rejects, seen = [], [], 0
-    for one in which.find(Path(os.path.abspath(src)), **places):
-        if isinstance(one, Reject):
-            rejects.append(one)
-        elif not sets or one.columns["set"] in sets:
-            if seen % count == number:  # of millions only this part's are kept
-                jobs.append(one)
+    for job_or_reject in published.find(Path(os.path.abspath(src)), **places):
+        if isinstance(job_or_reject, Reject):
+            rejects.append(job_or_reject)
+        elif not sets or job_or_reject.columns["set"] in sets:
+            if seen % count == number:  # there may be millions, so only the jobs of this part stay in memory
+                jobs.append(job_or_reject)
             seen += 1
     rejects = rejects if number == 0 else []
-    return _checked(jobs, rejects, dest, src, which.rates, corpus=name, whole=count == 1, **checks)
+    options = _Checks(**checks)
+    return _decode(jobs, rejects, dest, src, options=options, rates=published.rates, corpus=name, complete=count == 1)
 
 
 def generated(rows: list[dict[str, Any]], dest: str | os.PathLike, *, mel: audio.MelSpec, seed: int) -> Summary:
-    """Writes the manifest of rows that `sfjax.data.mixtures`, `rooms` or `degraded` generated."""
-    dest = named(dest)
+    """Write the manifest of rows that `sfjax.data.mixtures`, `rooms` or `degraded` generated."""
+    dest = manifest_path(dest)
     rows = [moved(row, dest.parent) for row in rows]
     return _write(manifest.build(dest, rows), [], dest, 0, mel=mel, seed=seed)
 
@@ -183,40 +186,51 @@ def generated(rows: list[dict[str, Any]], dest: str | os.PathLike, *, mel: audio
 def protocol(
     rows: list[dict[str, Any]], rejects: list[Reject], dest: str | os.PathLike, *, mel: audio.MelSpec, seed: int
 ) -> Summary:
-    """Writes the list of a test, as `sfjax.data.protocol` makes it; `UserError` if it has no rows."""
-    dest = named(dest)
+    """Write a test list of `sfjax.data.tts_lists`. Raises `UserError` if it has no rows."""
+    dest = manifest_path(dest)
     if not rows:
         write_rejects(rejects, dest)
         raise UserError(f"{dest}: none of {len(rejects)} utterances fits; {rejects[0].path}: {rejects[0].reason}")
-    found = manifest.build(dest, [moved(row, dest.parent) for row in rows])
-    return _write(found, rejects, dest, 0, mel=mel, seed=seed)
+    test_list = manifest.build(dest, [moved(row, dest.parent) for row in rows])
+    return _write(test_list, rejects, dest, 0, mel=mel, seed=seed)
 
 
 def subset(found: manifest.Manifest, dest: str | os.PathLike, *, mel: audio.MelSpec, seed: int) -> Summary:
-    """Writes a part of a manifest, as `sfjax.data.subset` draws it."""
-    return _write(found, [], named(dest), 0, mel=mel, seed=seed)
+    """Write a subset of a manifest that `sfjax.data.subset` drew."""
+    return _write(found, [], manifest_path(dest), 0, mel=mel, seed=seed)
 
 
 def merge(parts: list[Path], dest: str | os.PathLike, *, mel: audio.MelSpec, seed: int) -> Summary:
-    """Joins the manifests of several parts, which lie beside `dest`, with their rejects."""
-    dest = named(dest)
-    if dest in map(named, parts):
+    """Join the manifests and rejects of several parts, which must be in the folder of `dest`."""
+    dest = manifest_path(dest)
+    if dest in map(manifest_path, parts):
         raise UserError(f"{dest}: the merged manifest is one of its parts; give it another name")
-    found = manifest.joined(dest, [manifest.read(part, split=None) for part in parts])
-    rejects, mixed, names = [], 0, set()
-    for part in map(named, parts):
+    rows = manifest.join(dest, [manifest.read(part, split=None) for part in parts])
+    rejects, mixed, corpus_names = [], 0, set()
+    for part in map(manifest_path, parts):
         path = _beside(part, "rejects.jsonl")
         for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
             entry = json.loads(line)
             rejects.append(Reject(os.path.join(dest.parent, entry["path"]), entry["reason"]))
         stats = json.loads(_beside(part, "stats.json").read_text())
         mixed += stats["mixed"]
-        names.add(stats.get("corpus"))
-    name = names.pop() if len(names) == 1 else None
-    return _write(found, rejects, dest, mixed, mel=mel, seed=seed, corpus=name, whole=True)
+        corpus_names.add(stats.get("corpus"))
+    corpus_name = corpus_names.pop() if len(corpus_names) == 1 else None
+    return _write(rows, rejects, dest, mixed, mel=mel, seed=seed, corpus=corpus_name, complete=True)
 
 
-# What they share
+# Shared steps
+
+
+@dataclasses.dataclass(frozen=True)
+class _Checks:
+    """The options of all sources of audio, without `part`."""
+
+    min_seconds: float
+    mel: audio.MelSpec
+    seed: int
+    workers: int
+    shards: float | None = None
 
 
 def _prepare(
@@ -229,34 +243,31 @@ def _prepare(
     **checks: Any,
 ) -> Summary:
     number, count = part
-    rejects = rejects if number == 0 else []  # those of names alone, which every part finds
-    return _checked(jobs[number::count], rejects, named(dest), src, (), **checks)
+    rejects = rejects if number == 0 else []  # every part finds the rejects of the scan; only the first lists them
+    return _decode(jobs[number::count], rejects, manifest_path(dest), src, options=_Checks(**checks))
 
 
-def _checked(
+def _decode(
     jobs: list[Job],
     rejects: list[Reject],
     dest: Path,
     src: str | os.PathLike,
-    rates: Collection[int],
     *,
-    min_seconds: float,
-    mel: audio.MelSpec,
-    seed: int,
-    workers: int,
-    shards: float | None = None,
+    options: _Checks,
+    rates: Collection[int] = (),
     corpus: str | None = None,
-    whole: bool = True,
+    complete: bool = True,
 ) -> Summary:
-    """Decodes the jobs and writes those that are good; `corpus` is what published corpus they are of, if any."""
-    kept = dest.with_name(f".{dest.stem}.unfinished")
+    """Decode the jobs and write the good ones; `corpus` is the name of their published corpus, if any."""
+    unfinished = dest.with_name(f".{dest.stem}.unfinished")
     parts, mixed = [], 0
-    for good, found in decode.chunks(jobs, kept, min_seconds=min_seconds, rates=rates, workers=workers):
-        crops = [one for one in found if isinstance(one, decode.Crop)]
-        rejects += [one for one in found if isinstance(one, Reject)]
+    chunks = decode.chunks(jobs, unfinished, min_seconds=options.min_seconds, rates=rates, workers=options.workers)
+    for good, results in chunks:
+        crops = [result for result in results if isinstance(result, decode.Crop)]
+        rejects += [result for result in results if isinstance(result, Reject)]
         mixed += sum(crop.channels > 1 for crop in crops)
-        if rows := [_row(job, crop, dest.parent) for job, crop in zip(good, crops, strict=True)]:
-            parts.append(manifest.build(dest, rows))
+        if chunk_rows := [_job_row(job, crop, dest.parent) for job, crop in zip(good, crops, strict=True)]:
+            parts.append(manifest.build(dest, chunk_rows))
     if mixed:
         count = sum(map(len, parts))
         print(f"{mixed} of {count} files have several channels: they are read as their average", file=sys.stderr)
@@ -264,50 +275,56 @@ def _checked(
         write_rejects(rejects, dest)
         first = f"; the first, {rejects[0].path}: {rejects[0].reason}" if rejects else ""
         raise UserError(f"{src}: expected sound that can be used, found none, {len(rejects)} rejected{first}")
-    whole_manifest = manifest.joined(dest, parts)
-    if shards is not None:
-        whole_manifest = sharded.write(whole_manifest, dest, rate=mel.sample_rate, hours=shards, workers=workers)
-    done = _write(whole_manifest, rejects, dest, mixed, mel=mel, seed=seed, corpus=corpus, whole=whole)
-    shutil.rmtree(kept, ignore_errors=True)
-    return done
+    rows, mel, seed = manifest.join(dest, parts), options.mel, options.seed
+    if options.shards is not None:
+        rows = sharded.write(rows, dest, rate=mel.sample_rate, hours=options.shards, workers=options.workers)
+    summary = _write(rows, rejects, dest, mixed, mel=mel, seed=seed, corpus=corpus, complete=complete)
+    shutil.rmtree(unfinished, ignore_errors=True)
+    return summary
 
 
-def _row(job: Job, crop: decode.Crop, place: Path) -> dict[str, Any]:
+def _job_row(job: Job, crop: decode.Crop, folder: Path) -> dict[str, Any]:
     row = {"path": job.path, "start": crop.start, "frames": crop.frames, "rate": crop.rate}
-    return moved(row | job.columns, place)
+    return moved(row | job.columns, folder)
 
 
 def moved(row: dict[str, Any], place: Path) -> dict[str, Any]:
-    """A row with its files as `portable` names them."""
-    move = lambda path: portable(os.path.abspath(path), place)
+    """Return a row whose paths are `portable` from the folder `place`."""
+
+    def move(path: str) -> str:
+        return portable(os.path.abspath(path), place)
+
     row = row | {name: move(row[name]) for name in manifest.FILES if row.get(name)}
     return row | ({"sources": list(map(move, row["sources"]))} if row.get("sources") else {})
 
 
 def relocated(found: manifest.Manifest, place: Path) -> manifest.Manifest:
-    """A manifest whose paths start at `place`, with its files as `portable` names them."""
+    """Return a manifest for the folder `place`, whose paths are `portable` from there."""
     if Path(found.folder) == place:
         return found
-    move = lambda path: path and portable(os.path.abspath(os.path.join(found.folder, path)), place)
+
+    def move(path: str | None) -> str | None:
+        return path and portable(os.path.abspath(os.path.join(found.folder, path)), place)
+
     table = found.table
     for name in (name for name in found.columns if name in manifest.FILES | {"sources"}):
         column = table.column(name)
-        lists = pa.types.is_list(column.type)
-        values = [value and list(map(move, value)) if lists else move(value) for value in column.to_pylist()]
+        holds_lists = pa.types.is_list(column.type)
+        values = [value and list(map(move, value)) if holds_lists else move(value) for value in column.to_pylist()]
         table = table.set_column(table.column_names.index(name), name, pa.array(values, column.type))
     return manifest.Manifest(str(place), table)
 
 
-def named(name: str | os.PathLike) -> Path:
-    """The absolute path of a manifest that is to be written; `UserError` for another suffix."""
+def manifest_path(name: str | os.PathLike) -> Path:
+    """Return the absolute path of a manifest to write. Raises `UserError` if the suffix is not .parquet."""
     dest = Path(os.path.abspath(name))
     if dest.suffix != ".parquet":
-        raise UserError(f"{dest}: the manifest wants a name that ends in .parquet")
+        raise UserError(f"{dest}: expected a name that ends in .parquet, got {dest.suffix or 'no suffix'}")
     return dest
 
 
 def _write(
-    found: manifest.Manifest,
+    rows: manifest.Manifest,
     rejects: list[Reject],
     dest: Path,
     mixed: int,
@@ -315,41 +332,41 @@ def _write(
     mel: audio.MelSpec,
     seed: int,
     corpus: str | None = None,
-    whole: bool = True,
+    complete: bool = True,
 ) -> Summary:
-    """Writes a manifest with its statistics and rejects; a `whole` corpus is compared with what is published."""
+    """Write a manifest with its statistics and rejects, and compare a `complete` corpus with its published numbers."""
     rejects_path = write_rejects(rejects, dest)
-    stats = _statistics(found) | {"rejected": len(rejects), "mixed": mixed}
+    stats = _statistics(rows) | {"rejected": len(rejects), "mixed": mixed}
     if corpus:
         stats["corpus"] = corpus
-    stats["log_mel"] = _mel_statistics(found, mel=mel, seed=seed)
+    stats["log_mel"] = _mel_statistics(rows, mel=mel, seed=seed)
     stats_path = _beside(dest, "stats.json")
-    with manifest.replacing(stats_path) as part:
-        part.write_text(json.dumps(stats, indent=2) + "\n", encoding="utf-8")
-        manifest.write(dest, found)  # inside: if it fails, the statistics of an earlier manifest stay with it
-    notes = corpora.compared(corpora.named(corpus), found) if corpus and whole else []
+    with manifest.replacing(stats_path) as temporary:
+        temporary.write_text(json.dumps(stats, indent=2) + "\n", encoding="utf-8")
+        manifest.write(dest, rows)  # inside: if it fails, an earlier manifest keeps its own statistics
+    notes = corpora.compare(corpora.load(corpus), rows) if corpus and complete else []
     hours, speakers = stats["hours"], stats["speakers"]
     return Summary(
         dest,
         stats_path,
         rejects_path,
-        len(found),
+        len(rows),
         hours,
         speakers,
         len(rejects),
         mixed,
         tuple(notes),
-        _reasons(rejects),
+        _counted_reasons(rejects),
     )
 
 
-def _reasons(rejects):
-    """How many files were rejected for each reason, numbers and names in it aside, with the first of them."""
-    kinds: dict[str, list[Reject]] = {}
-    for one in rejects:
-        kinds.setdefault(re.sub(r"\S*\d\S*|'[^']*'", "…", one.reason), []).append(one)
-    ordered = sorted(kinds.values(), key=len, reverse=True)
-    return tuple(f"rejected {len(ones)}, as {ones[0].path}: {ones[0].reason}" for ones in ordered)
+def _counted_reasons(rejects):
+    """Count the rejects by reason, with an example each; reasons that differ in numbers or names count as one."""
+    by_reason: dict[str, list[Reject]] = {}
+    for reject in rejects:
+        by_reason.setdefault(re.sub(r"\S*\d\S*|'[^']*'", "…", reject.reason), []).append(reject)
+    groups = sorted(by_reason.values(), key=len, reverse=True)
+    return tuple(f"rejected {len(group)}, as {group[0].path}: {group[0].reason}" for group in groups)
 
 
 def _beside(dest, suffix):
@@ -357,54 +374,56 @@ def _beside(dest, suffix):
 
 
 def portable(path: str, place: Path) -> str:
-    """Relative where the file lies below the manifest's folder, so that the two can move together; else absolute."""
+    """Return a path relative to a manifest's folder if it lies below, so that both can move together; else absolute."""
     relative = os.path.relpath(path, place)
     return path if relative.startswith(os.pardir) else Path(relative).as_posix()
 
 
 def write_rejects(rejects: list[Reject], dest: Path) -> Path | None:
-    """Lists beside a manifest what was left out of it; an earlier list goes if nothing was."""
+    """Write the list of rejects beside a manifest; without rejects, remove the list of an earlier run."""
     path = _beside(dest, "rejects.jsonl")
     if not rejects:
-        path.unlink(missing_ok=True)  # of an earlier run
+        path.unlink(missing_ok=True)
         return None
-    with manifest.replacing(path) as part, open(part, "w", encoding="utf-8") as out:
+    with manifest.replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as out:
         for reject in rejects:
             entry = {"path": portable(reject.path, dest.parent), "reason": reject.reason}
             out.write(json.dumps(entry, ensure_ascii=False) + "\n")
     return path
 
 
-def _statistics(found: manifest.Manifest) -> dict[str, Any]:
-    splits = pc.fill_null(found.table.column("split").cast(pa.string()), "every")
-    table = pa.table({"split": splits, "hours": found.seconds / 3600})
+def _statistics(rows: manifest.Manifest) -> dict[str, Any]:
+    splits = pc.fill_null(rows.table.column("split").cast(pa.string()), "every")
+    table = pa.table({"split": splits, "hours": rows.seconds / 3600})
     by_split = table.group_by("split").aggregate([("hours", "sum")]).sort_by("split").to_pylist()
-    rates, counts = np.unique(found.rates, return_counts=True)
+    rates, counts = np.unique(rows.rates, return_counts=True)
     return {
-        "files": len(found),
-        "hours": found.seconds.sum() / 3600,
-        "speakers": len(found.speakers),
+        "files": len(rows),
+        "hours": rows.seconds.sum() / 3600,
+        "speakers": len(rows.speakers),
         "rates": {str(rate): int(count) for rate, count in zip(rates, counts, strict=True)},
-        "hours_by_split": {one["split"]: one["hours_sum"] for one in by_split},
+        "hours_by_split": {group["split"]: group["hours_sum"] for group in by_split},
     }
 
 
-def _mel_statistics(found: manifest.Manifest, *, mel: audio.MelSpec, seed: int) -> dict[str, int | float]:
-    """Mean and standard deviation of the natural log-Mel before its normalisation, over the starts of some files."""
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(found))[:MEL_FILES])
+def _mel_statistics(rows: manifest.Manifest, *, mel: audio.MelSpec, seed: int) -> dict[str, int | float]:
+    """Return mean and standard deviation of the natural log-Mel before normalisation, over the starts of some files."""
+    sample = np.sort(np.random.default_rng(seed).permutation(len(rows))[:MEL_FILES])
     log_mel = jax.jit(audio.log_mel, static_argnums=1)
-    count, total, square = 0, 0.0, 0.0
-    for row in map(found.row, chosen.tolist()):
+    count, total, total_squares = 0, 0.0, 0.0
+    for row in map(rows.row, sample.tolist()):
         wav, _ = audio.read(
             row["path"],
             start=row["start"],
             frames=min(row["frames"], MEL_SECONDS * row["rate"]),
             rate=mel.sample_rate,
         )
-        padded = np.zeros((1, MEL_SECONDS * mel.sample_rate), np.float32)  # one shape, so one compilation
+        padded = np.zeros((1, MEL_SECONDS * mel.sample_rate), np.float32)  # the same shape for all: one compilation
         padded[0, : len(wav)] = wav
-        frames = np.asarray(log_mel(padded, mel, np.array([len(wav)])), np.float64)[0, : mel.frames(len(wav))]
+        frames = np.asarray(log_mel(padded, mel, np.array([len(wav)])), np.float64)[0, : mel.num_frames(len(wav))]
         values = frames * mel.std + mel.mean
-        count, total, square = count + values.size, total + values.sum(), square + (values**2).sum()
+        count += values.size
+        total += values.sum()
+        total_squares += (values**2).sum()
     mean = total / count
-    return {"files": len(chosen), "mean": mean, "std": math.sqrt(max(0.0, square / count - mean**2))}
+    return {"files": len(sample), "mean": mean, "std": math.sqrt(max(0.0, total_squares / count - mean**2))}

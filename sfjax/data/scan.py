@@ -1,6 +1,6 @@
-"""Which utterances there are to prepare: sound files of a folder, pairs of two folders, lines of lists, Parquet rows.
+"""Find the utterances to prepare: sound files of a folder, pairs of folders, lines of lists, Parquet rows.
 
-Each way returns the jobs to check and what is rejected already, from names alone: no sound is decoded here.
+Each function returns the jobs to check and the files that it rejects. It looks at names only and decodes no audio.
 """
 
 from __future__ import annotations
@@ -20,22 +20,30 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sfjax import container
+from sfjax import audio_io
 from sfjax.errors import UserError
 
-TEXT = ("text", "sentence", "transcription", "transcript", "normalized_text")  # columns of Parquet files, best first
+TEXT = (
+    "text",
+    "sentence",
+    "transcription",
+    "transcript",
+    "normalized_text",
+)  # columns of Parquet files, preferred first
 SPEAKER = ("speaker_id", "speaker", "client_id")
 SPLITS = {
-    **dict.fromkeys(("train", "training"), "train"), **dict.fromkeys(("validation", "valid", "val", "dev"), "valid"),
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), "valid"),
     **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
-}  # fmt: skip
+}
 
 
 class Job(NamedTuple):
-    """One utterance to check: `offset` and `duration` in seconds (to the end when None), and what else is known.
+    """One utterance to check: `offset` and `duration` in seconds (None: to the end), and its other manifest columns.
 
-    `alike` are its file and others that must have the same rate and length, by what to call them. A file of column
-    'noise' that is not among them may have any length, for it is repeated.
+    `alike` is {label: path} of the files that must agree in rate and length, including `path`; error messages print
+    the labels. It is None if there is only `path`. A noise file (column 'noise') that is not in `alike` may have any
+    length, because it is repeated.
     """
 
     path: str
@@ -46,296 +54,328 @@ class Job(NamedTuple):
 
 
 class Reject(NamedTuple):
-    """A file that is left out, and why."""
+    """A file that is left out, and the reason."""
 
     path: str
     reason: str
 
 
 def pair(clean: str, noisy: str, columns: dict[str, Any]) -> Job:
-    """A clean recording with the noisy one of the same utterance."""
+    """Return the job of a clean recording and the noisy recording of the same utterance."""
     return Job(clean, {"clean": clean, "noisy": noisy}, 0.0, None, columns | {"noisy": noisy})
 
 
 def folder(src: str | os.PathLike, *, speaker_from: str, kind: str | None) -> tuple[list[Job], list[Reject]]:
-    """Every sound file below `src`; `speaker_from` as in `prepare.folder`."""
-    return _named([(path, None) for path in _sound_files(src)], src, speaker_from=speaker_from, kind=kind)
+    """Return every sound file below `src`; `speaker_from` as in `prepare.folder`."""
+    files = [(path, None) for path in _sound_files(src)]
+    return _with_speakers(files, src, speaker_from=speaker_from, kind=kind)
 
 
 def pairs(
     clean: str | os.PathLike, noisy: str | os.PathLike, *, speaker_from: str, kind: str | None
 ) -> tuple[list[Job], list[Reject]]:
-    """The files below `clean` with those of the same path, but for the suffix, below `noisy`."""
-    mine, twice = _by_stem(clean)
-    other, twice_noisy = _by_stem(noisy)
-    alone = [Reject(mine[stem], f"no file {stem}.* in {noisy}") for stem in sorted(mine.keys() - other.keys())]
-    alone += [Reject(other[stem], f"no file {stem}.* in {clean}") for stem in sorted(other.keys() - mine.keys())]
-    found = [(mine[stem], other[stem]) for stem in sorted(mine.keys() & other.keys())]
-    jobs, rejects = _named(found, clean, speaker_from=speaker_from, kind=kind)
-    return jobs, twice + twice_noisy + alone + rejects
+    """Pair the files below `clean` with the files below `noisy` that have the same path without suffix."""
+    clean_files, clean_duplicates = _by_stem(clean)
+    noisy_files, noisy_duplicates = _by_stem(noisy)
+    only_clean = sorted(clean_files.keys() - noisy_files.keys())
+    only_noisy = sorted(noisy_files.keys() - clean_files.keys())
+    unpaired = [Reject(clean_files[stem], f"no file {stem}.* in {noisy}") for stem in only_clean]
+    unpaired += [Reject(noisy_files[stem], f"no file {stem}.* in {clean}") for stem in only_noisy]
+    paired = [(clean_files[stem], noisy_files[stem]) for stem in sorted(clean_files.keys() & noisy_files.keys())]
+    jobs, rejects = _with_speakers(paired, clean, speaker_from=speaker_from, kind=kind)
+    return jobs, clean_duplicates + noisy_duplicates + unpaired + rejects
 
 
 def lines(
     src: str | os.PathLike, *, where: Mapping[str, Collection[str]], least: Mapping[str, float]
 ) -> tuple[list[Job], list[Reject]]:
-    """The lines of a JSON Lines file that pass two filters, as jobs, and the lines that cannot be read, as rejects.
+    """Return the lines of a JSON Lines file that pass two filters as jobs, and unreadable lines as rejects.
 
     `where` maps a key to the values you accept, `least` maps a key to the smallest number you accept; a value that is
     not a number does not pass. `prepare.jsonl` lists the keys of a line.
     """
     if not Path(src).is_file():
-        raise UserError(f"{src}: expected a file with one JSON object a line, found no such file; check the path")
+        raise UserError(f"{src}: expected a file with one JSON object per line, found no such file; check the path")
     jobs, rejects = [], []
-    seen: dict[str, Counter] = {key: Counter() for key in where}
+    value_counts: dict[str, Counter] = {key: Counter() for key in where}
     with open(src, "rb") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
             try:
-                entry = _entry(line)
+                entry = _json_object(line)
                 for key in where:
-                    seen[key][str(entry.get(key))] += 1
-                enough = all(_number(entry.get(key)) >= limit for key, limit in least.items())
+                    value_counts[key][str(entry.get(key))] += 1
+                enough = all(_as_number(entry.get(key)) >= limit for key, limit in least.items())
                 if enough and all(str(entry.get(key)) in allowed for key, allowed in where.items()):
-                    jobs.append(_job(entry, os.path.dirname(os.path.abspath(src))))
+                    jobs.append(_line_job(entry, os.path.dirname(os.path.abspath(src))))
             except ValueError as error:
                 rejects.append(Reject(os.path.abspath(src), f"line {number}: {error}"))
     if not jobs and not rejects and (where or least):
-        asked = ", ".join(
+        filters = ", ".join(
             [f"{key} in {sorted(allowed)}" for key, allowed in where.items()]
             + [f"{key} of at least {limit:g}" for key, limit in least.items()]
         )
-        have = ", ".join(f"{key}: {[name for name, _ in counts.most_common(10)]}" for key, counts in seen.items())
-        raise UserError(f"{src}: no line has {asked}" + (f"; the lines have {have}" if have else ""))
+        values = ", ".join(
+            f"{key}: {[value for value, _ in counts.most_common(10)]}" for key, counts in value_counts.items()
+        )
+        raise UserError(f"{src}: no line has {filters}" + (f"; the lines have {values}" if values else ""))
     return jobs, rejects
 
 
-def _number(value: Any) -> float:
+def _as_number(value: Any) -> float:
+    """Return a number as a float, and −inf for other values, which thus are below every limit."""
     return float(value) if isinstance(value, int | float) else -math.inf
 
 
-def parquet(src: Sequence[str | os.PathLike], dest: Path) -> tuple[list[Job], list[Reject]]:
-    """The rows of Parquet files and of those below folders, `dest` apart, each a path `FILE#N` of `container`.
+def _line_job(entry: dict[str, Any], root: str) -> Job:
+    path = _first_known(entry, "path", "audio_filepath")
+    if not path:
+        raise ValueError("expected 'path' or 'audio_filepath', found neither")
+    columns = {"speaker": _first_known(entry, "speaker", "spk")} | {
+        key: _first_known(entry, key) for key in ("text", "split", "kind")
+    }
+    if entry.get("set"):
+        columns["set"] = _first_known(entry, "set")
+    return Job(os.path.normpath(os.path.join(root, path)), None, *_offset_and_duration(entry, "offset"), columns)
 
-    Text and speaker are those of the first column of `TEXT` and of `SPEAKER` that a row has; its `name` is that of the
-    file that its sound was. The split is that of a column `split`, or of the file as Hugging Face names it, as in
-    `train-00000-of-00012.parquet` or `train/0000.parquet`, in the words of `SPLITS`; as it was it is `set`.
+
+def parquet(src: Sequence[str | os.PathLike], dest: Path) -> tuple[list[Job], list[Reject]]:
+    """Return the rows of Parquet files, and of Parquet files below folders, as jobs with paths `FILE#N`.
+
+    `dest` itself is not read. Text and speaker come from the first column of `TEXT` and of `SPEAKER` with a value;
+    `name` is the name of the original sound file. The split comes from a column `split`, or from the file name in
+    Hugging Face's style, such as `train-00000-of-00012.parquet` or `train/0000.parquet`. `SPLITS` maps it to our words;
+    the column `set` keeps the original word. `sfjax.audio_io` explains `FILE#N`.
     """
     files: dict[str, None] = {}
     for source in map(Path, src):
         if not source.exists():
-            raise UserError(f"{source}: expected a Parquet file or a folder of some, found nothing; check the path")
-        inside = sorted(source.rglob("*.parquet")) if source.is_dir() else [source]
-        files |= dict.fromkeys(os.path.abspath(path) for path in inside if path.is_file())
-    if dest.is_file() and not isinstance(_rows(str(dest)), Reject):
+            raise UserError(
+                f"{source}: expected a Parquet file or a folder of such files, found nothing; check the path"
+            )
+        paths = sorted(source.rglob("*.parquet")) if source.is_dir() else [source]
+        files |= dict.fromkeys(os.path.abspath(path) for path in paths if path.is_file())
+    if dest.is_file() and not isinstance(_parquet_jobs(str(dest)), Reject):
         raise UserError(f"{dest}: holds recordings, which the manifest would overwrite; name the manifest last")
     files.pop(str(dest), None)
     if not files:
         raise UserError(f"{', '.join(map(str, src))}: expected *.parquet files in this folder or below, found none")
     jobs, rejects = [], []
     for file in files:
-        found = _rows(file)
-        if isinstance(found, Reject):
-            rejects.append(found)
+        file_jobs = _parquet_jobs(file)
+        if isinstance(file_jobs, Reject):
+            rejects.append(file_jobs)
         else:
-            jobs += found
+            jobs += file_jobs
     return jobs, rejects
 
 
-def lhotse(src: str | os.PathLike) -> tuple[list[Job], list[Reject]]:
-    """The cuts of one channel of a file that lhotse's cuts of JSON lines hold, maybe compressed by gzip.
+def _parquet_jobs(file: str) -> list[Job] | Reject:
+    """Return a job for each row of a Parquet file, or why the file cannot be used."""
+    try:
+        with pq.ParquetFile(file) as source:
+            sound = audio_io.column(source.schema_arrow)
+            names = [name for name in (*TEXT, *SPEAKER, "split") if name in source.schema_arrow.names]
+            table = source.read([*names, f"{sound}.path"])
+    except (pa.ArrowException, OSError, LookupError) as error:
+        return Reject(file, str(error.args[0] if error.args else error).splitlines()[0])
+    stem, parent = re.sub(r"-\d+-of-\d+$", "", Path(file).stem), Path(file).parent.name
+    file_set = next(filter(_known_split, (stem, parent)), stem)
+    jobs = []
+    for number, row in enumerate(table.to_pylist()):
+        row_set = _first_known(row, "split") or file_set
+        columns = {
+            "speaker": _first_known(row, *SPEAKER),
+            "text": _first_known(row, *TEXT),
+            "kind": None,
+            "set": row_set,
+            "split": _known_split(row_set) or _first_known(row, "split"),
+            "name": (row[sound] or {}).get("path"),
+        }
+        jobs.append(Job(f"{file}#{number}", None, 0.0, None, columns))
+    return jobs
 
-    Paths start where the program does, as lhotse has them. Text is that of a cut's only supervision, the speaker that
-    of all of them, `name` the cut's id.
+
+def _known_split(name: str) -> str | None:
+    """Return the split that the first word of `SPLITS` in a name stands for, None if there is no such word."""
+    return next((SPLITS[word] for word in re.findall("[a-z]+", name.lower()) if word in SPLITS), None)
+
+
+def _first_known(entry: Mapping[str, Any], *keys: str) -> str | None:
+    """Return the value of the first of the keys that has one, as a string."""
+    value = next((entry[key] for key in keys if entry.get(key) is not None), None)
+    return None if value is None else str(value)
+
+
+def lhotse(src: str | os.PathLike) -> tuple[list[Job], list[Reject]]:
+    """Return the one-channel cuts of a lhotse list in JSON Lines, which may be compressed with gzip.
+
+    As in lhotse, relative paths start at the working directory. The text comes from a cut's only supervision, the
+    speaker is set if all supervisions agree, and `name` is the cut's id.
     """
     jobs, rejects = [], []
     try:
         with (gzip.open if Path(src).suffix == ".gz" else open)(src, "rb") as file:
             for number, line in enumerate(file, 1):
                 try:
-                    jobs += [_cut(_entry(line))] if line.strip() else []
+                    jobs += [_cut_job(_json_object(line))] if line.strip() else []
                 except ValueError as error:
                     rejects.append(Reject(os.path.abspath(src), f"line {number}: {error}"))
     except (OSError, EOFError, zlib.error) as error:
-        why = getattr(error, "strerror", None) or error
-        raise UserError(f"{src}: expected lhotse's cuts, one JSON object a line ({why}); check the path") from None
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{src}: expected lhotse's cuts, one JSON object per line ({reason}); check the path") from None
     return jobs, rejects
 
 
-def split(jobs: list[Job], *, split: str | None, valid_share: float, seed: int) -> list[Job]:
-    """The jobs with their split: `split`, or 'valid' for a share of the speakers and 'train' for the rest."""
-    if not 0 <= valid_share < 1:
-        raise UserError(f"the share held out for valid wants to be from 0 to below 1, got {valid_share}")
-    if split is not None and valid_share:
-        raise UserError(f"every row is to be {split!r} and a share of {valid_share} to be 'valid'; give one of the two")
-
-    def unit(job: Job) -> str:
-        return job.columns["speaker"] or job.path
-
-    names = sorted({unit(job) for job in jobs})
-    held = set()
-    if valid_share and names:
-        count = max(1, round(valid_share * len(names)))
-        if count >= len(names):
-            raise UserError(f"{valid_share} of {len(names)} speakers for 'valid' leaves none to train on; take less")
-        held = {names[i] for i in np.random.default_rng(seed).permutation(len(names))[:count]}
-
-    def name(job: Job) -> str:
-        return split or ("valid" if unit(job) in held else "train")
-
-    return [job._replace(columns=job.columns | {"split": name(job)}) for job in jobs]
-
-
-def _rows(file: str) -> list[Job] | Reject:
-    try:
-        with pq.ParquetFile(file) as source:
-            sound = container.column(source.schema_arrow)
-            wanted = [name for name in (*TEXT, *SPEAKER, "split") if name in source.schema_arrow.names]
-            table = source.read([*wanted, f"{sound}.path"])
-    except (pa.ArrowException, OSError, LookupError) as error:
-        return Reject(file, str(error.args[0] if error.args else error).splitlines()[0])
-    names = re.sub(r"-\d+-of-\d+$", "", Path(file).stem), Path(file).parent.name
-    place = next(filter(_split, names), names[0])
-    jobs = []
-    for number, row in enumerate(table.to_pylist()):
-        whole = _first(row, "split") or place
-        columns = {
-            "speaker": _first(row, *SPEAKER), "text": _first(row, *TEXT), "kind": None, "set": whole,
-            "split": _split(whole) or _first(row, "split"), "name": (row[sound] or {}).get("path"),
-        }  # fmt: skip
-        jobs.append(Job(f"{file}#{number}", None, 0.0, None, columns))
-    return jobs
-
-
-def _split(name: str) -> str | None:
-    """The split that the first word of a name stands for that stands for one."""
-    return next((SPLITS[word] for word in re.findall("[a-z]+", name.lower()) if word in SPLITS), None)
-
-
-def _first(entry: Mapping[str, Any], *keys: str) -> str | None:
-    """What is known under the first of the keys that has something."""
-    value = next((entry[key] for key in keys if entry.get(key) is not None), None)
-    return None if value is None else str(value)
-
-
-def _cut(entry: dict[str, Any]) -> Job:
+def _cut_job(entry: dict[str, Any]) -> Job:
     kind, recording = entry.get("type"), entry.get("recording")
     if kind != "MonoCut":
-        raise ValueError(f"wanted a MonoCut, found {kind or 'no type'}; only cuts of one channel are read")
+        raise ValueError(f"expected a MonoCut, got {kind or 'no type'}; only cuts with one channel can be read")
     if not recording:
-        raise ValueError("wanted a recording, found none, as in a cut of stored features")
+        raise ValueError("expected a cut with a recording, found none; cuts of stored features cannot be read")
     try:
-        source = next(one for one in recording["sources"] if entry["channel"] in one["channels"])
-        changed = [step["name"] for step in recording.get("transforms") or () if step["name"] != "Resample"]
-        said = entry.get("supervisions") or []
-        speakers, texts = {_first(one, "speaker") for one in said}, [_first(one, "text") for one in said]
+        source = next(source for source in recording["sources"] if entry["channel"] in source["channels"])
+        changes = [step["name"] for step in recording.get("transforms") or () if step["name"] != "Resample"]
+        supervisions = entry.get("supervisions") or []
+        speakers = {_first_known(supervision, "speaker") for supervision in supervisions}
+        texts = [_first_known(supervision, "text") for supervision in supervisions]
         path = os.path.abspath(source["source"])
     except (KeyError, TypeError, AttributeError, StopIteration) as error:
-        raise ValueError(f"wanted a cut as lhotse writes it, found one without or with odd parts ({error!r})") from None
+        raise ValueError(f"expected a cut in lhotse's format, but parts are missing or wrong ({error!r})") from None
     if source.get("type") != "file":
-        raise ValueError(f"wanted a source of type file, found {source.get('type')}; save the sound to files")
+        raise ValueError(f"expected a source of type file, got {source.get('type')}; save the sound to files")
     if len(source["channels"]) > 1:
-        raise ValueError(f"wanted a file of one channel, found {len(source['channels'])}; write each to a file")
-    if changed:
-        raise ValueError(f"wanted the file as it is, found it changed by {', '.join(changed)}; save its sound")
+        raise ValueError(f"expected a file with one channel, got {len(source['channels'])}; write each to a file")
+    if changes:
+        raise ValueError(f"expected unchanged sound, got the transforms {', '.join(changes)}; save the result to files")
     columns = {
-        "speaker": speakers.pop() if len(speakers) == 1 else None, "text": texts[0] if len(texts) == 1 else None,
-        "split": None, "kind": None, "name": _first(entry, "id"),
-    }  # fmt: skip
-    return Job(path, None, *_times(entry, "start"), columns)
+        "speaker": speakers.pop() if len(speakers) == 1 else None,
+        "text": texts[0] if len(texts) == 1 else None,
+        "split": None,
+        "kind": None,
+        "name": _first_known(entry, "id"),
+    }
+    return Job(path, None, *_offset_and_duration(entry, "start"), columns)
 
 
-def _entry(line: bytes) -> dict[str, Any]:
+def _json_object(line: bytes) -> dict[str, Any]:
     try:
         entry = json.loads(line)
     except ValueError as error:
         raise ValueError(f"not JSON ({error})") from None
     if not isinstance(entry, dict):
-        raise ValueError(f"wanted a JSON object, found {type(entry).__name__}")
+        raise ValueError(f"expected a JSON object, got {type(entry).__name__}")
     return entry
 
 
-def _job(entry: dict[str, Any], root: str) -> Job:
-    path = _first(entry, "path", "audio_filepath")
-    if not path:
-        raise ValueError("wanted 'path' or 'audio_filepath', found neither")
-    columns = {"speaker": _first(entry, "speaker", "spk")} | {
-        key: _first(entry, key) for key in ("text", "split", "kind")
-    }
-    if entry.get("set"):
-        columns["set"] = _first(entry, "set")
-    return Job(os.path.normpath(os.path.join(root, path)), None, *_times(entry, "offset"), columns)
-
-
-def _times(entry: dict[str, Any], start: str) -> tuple[float, float | None]:
-    """Where the sound starts and how long it is, in seconds."""
-    for key, least in ((start, 0.0), ("duration", math.ulp(0.0))):
+def _offset_and_duration(entry: dict[str, Any], offset_key: str) -> tuple[float, float | None]:
+    """Return where the utterance starts and how long it is, in seconds; a duration of None means to the end."""
+    for key, least, rule in (
+        (offset_key, 0.0, "0 seconds or more"),
+        ("duration", math.ulp(0.0), "more than 0 seconds"),
+    ):
         value = entry.get(key)
         if value is not None and not (type(value) in (int, float) and least <= value < math.inf):
-            raise ValueError(f"{key} wants seconds, found {value!r}")
-    return float(entry.get(start) or 0.0), None if entry.get("duration") is None else float(entry["duration"])
+            raise ValueError(f"{key} must be {rule}, got {value!r}")
+    return float(entry.get(offset_key) or 0.0), None if entry.get("duration") is None else float(entry["duration"])
+
+
+def split(jobs: list[Job], *, split: str | None, valid_share: float, seed: int) -> list[Job]:
+    """Return the jobs with a split: `split`, or 'valid' for a share of the speakers and 'train' for the others."""
+    if not 0 <= valid_share < 1:
+        raise UserError(f"the share held out for valid must be from 0 to below 1, got {valid_share}")
+    if split is not None and valid_share:
+        raise UserError(
+            f"got both split {split!r} for all rows and a valid share of {valid_share}; give one of the two"
+        )
+
+    def unit(job: Job) -> str:
+        return job.columns["speaker"] or job.path
+
+    units = sorted({unit(job) for job in jobs})
+    held_out = set()
+    if valid_share and units:
+        count = max(1, round(valid_share * len(units)))
+        if count >= len(units):
+            raise UserError(
+                f"a share of {valid_share} of {len(units)} speakers for 'valid' leaves none to train on; give less"
+            )
+        held_out = {units[i] for i in np.random.default_rng(seed).permutation(len(units))[:count]}
+
+    def split_of(job: Job) -> str:
+        return split or ("valid" if unit(job) in held_out else "train")
+
+    return [job._replace(columns=job.columns | {"split": split_of(job)}) for job in jobs]
 
 
 def _sound_files(root: str | os.PathLike) -> list[str]:
-    """Absolute paths of the sound files below a folder, through links to folders, sorted."""
+    """Return the sorted absolute paths of the sound files below a folder; links to folders are followed."""
     if not Path(root).is_dir():
         raise UserError(f"{root}: expected a folder with sound files, found no such folder; check the path")
-    found, been = [], set()
-    for place, folders, names in os.walk(os.path.abspath(root), followlinks=True):
-        if os.path.realpath(place) in been:  # a link back to a folder above
-            folders.clear()
+    paths, visited = [], set()
+    for directory, subfolders, names in os.walk(os.path.abspath(root), followlinks=True):
+        if os.path.realpath(directory) in visited:  # a link back to a folder above
+            subfolders.clear()
             continue
-        been.add(os.path.realpath(place))
-        folders.sort()  # so that of two links to one folder the same is taken everywhere
-        found += [os.path.join(place, name) for name in names if name.lower().endswith(container.SUFFIXES)]
-    if not found:
-        raise UserError(f"{root}: expected {', '.join(container.SUFFIXES)} files in this folder or below, found none")
-    return sorted(found)
+        visited.add(os.path.realpath(directory))
+        subfolders.sort()  # of two links to one folder, every machine follows the same one
+        paths += [os.path.join(directory, name) for name in names if name.lower().endswith(audio_io.SUFFIXES)]
+    if not paths:
+        raise UserError(f"{root}: expected {', '.join(audio_io.SUFFIXES)} files in this folder or below, found none")
+    return sorted(paths)
 
 
 def _by_stem(root: str | os.PathLike) -> tuple[dict[str, str], list[Reject]]:
-    """Sound files by their path below `root` without suffix, and those whose stem is taken already."""
-    found: dict[str, str] = {}
+    """Return sound files by their path below `root` without suffix, and reject further files of the same stem."""
+    files: dict[str, str] = {}
     rejects = []
     for path in _sound_files(root):
         stem = os.path.splitext(os.path.relpath(path, root))[0]
-        if stem in found:
-            rejects.append(Reject(path, f"{os.path.basename(found[stem])} has the same name; keep one of them"))
+        if stem in files:
+            rejects.append(Reject(path, f"{os.path.basename(files[stem])} has the same name; keep one of them"))
         else:
-            found[stem] = path
-    return found, rejects
+            files[stem] = path
+    return files, rejects
 
 
-def _named(
-    found: Sequence[tuple[str, str | None]], root: str | os.PathLike, *, speaker_from: str, kind: str | None
+def _with_speakers(
+    files: Sequence[tuple[str, str | None]], root: str | os.PathLike, *, speaker_from: str, kind: str | None
 ) -> tuple[list[Job], list[Reject]]:
-    speaker = _speaker_finder(speaker_from)
+    """Return the jobs of recordings and their noisy recordings (or None), with the speakers that their paths tell."""
+    find_speaker = _speaker_finder(speaker_from)
     jobs, rejects = [], []
-    for path, noisy in found:
+    for path, noisy in files:
         try:
-            columns = {"speaker": speaker(path, os.path.relpath(path, root)), "kind": kind}
+            columns = {"speaker": find_speaker(path, os.path.relpath(path, root)), "kind": kind}
             jobs.append(pair(path, noisy, columns) if noisy else Job(path, None, 0.0, None, columns))
         except LookupError as error:
             rejects.append(Reject(path, str(error)))
     return jobs, rejects
 
 
-def _speaker_finder(source: str) -> Callable[[str, str], str | None]:
-    if source == "none":
-        return lambda path, below: None
-    if source == "parent":
-        return lambda path, below: os.path.basename(os.path.dirname(path))
+def _speaker_finder(speaker_from: str) -> Callable[[str, str], str | None]:
+    """Return a function from a file's path and its path below the root to its speaker."""
+    if speaker_from == "none":
+        return lambda path, below_root: None
+    if speaker_from == "parent":
+        return lambda path, below_root: os.path.basename(os.path.dirname(path))
     try:
-        pattern = re.compile(source)
+        pattern = re.compile(speaker_from)
     except re.error as error:
-        raise UserError(f"speaker {source!r} is no regular expression ({error}); or give 'parent' or 'none'") from None
+        raise UserError(
+            f"speaker_from must be 'parent', 'none' or a regular expression, got {speaker_from!r} ({error}); correct it"
+        ) from None
     if pattern.groups != 1:
-        raise UserError(f"speaker {source!r} wants one group in parentheses, has {pattern.groups}; mark the speaker")
+        raise UserError(
+            f"speaker_from must have one group in parentheses, got {pattern.groups} in {speaker_from!r}; "
+            "put the speaker into parentheses"
+        )
 
-    def find(path: str, below: str) -> str:
-        match = pattern.search(Path(below).as_posix())
+    def find_by_pattern(path: str, below_root: str) -> str:
+        match = pattern.search(Path(below_root).as_posix())
         if not (match and match[1]):
-            raise LookupError(f"no speaker found by {source!r}")
+            raise LookupError(f"the pattern {speaker_from!r} finds no speaker")
         return match[1]
 
-    return find
+    return find_by_pattern

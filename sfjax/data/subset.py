@@ -1,4 +1,4 @@
-"""A part of a manifest: utterances drawn at random until they last so many hours, and every other split as it is."""
+"""Draw some hours of a split of a manifest at random and keep all other splits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sfjax.errors import UserError
 
 
 class Drawn(NamedTuple):
-    """The rows of a subset, as the manifest that is to be written, and how many hours were `drawn` of those `there`."""
+    """The manifest of a subset, the hours that were `drawn` and the hours that are `there` to draw from."""
 
     rows: Manifest
     drawn: float
@@ -23,26 +23,28 @@ class Drawn(NamedTuple):
 
 
 def draw(source: str | os.PathLike, dest: str | os.PathLike, *, hours: float, split: str, seed: int) -> Drawn:
-    """Draws utterances of `split` by `seed` until they last `hours`; the last of them may run over.
+    """Draw utterances of `split` by `seed` until they last `hours` hours; the last utterance may exceed them.
 
-    Rows without a split are drawn from too, those of all other splits stay. Rows keep the order of the source, and what
-    is drawn does not depend on it. `UserError` if the split has no rows or fewer hours, or if `dest` is `source`.
+    Rows without a split are drawn from, too; rows of all other splits are kept. Rows keep the order of the source, and
+    the choice does not depend on this order. Raises `UserError` if the split has no rows or fewer hours, or if `dest`
+    is `source`.
     """
-    dest = prepare.named(dest)
+    dest = prepare.manifest_path(dest)
     if not hours > 0:
-        raise UserError(f"{dest}: a subset wants more than 0 hours, got {hours:g}; 10 is usual")
+        raise UserError(f"{dest}: a subset must have more than 0 hours, got {hours:g}; 10 is usual")
     if dest.resolve() == Path(source).resolve():
-        raise UserError(f"{dest}: the subset is its own source; give it another name")
-    found = manifest.read(source, split=None)
-    belongs = manifest.belonging(found.table, split, source)
-    order = pc.sort_indices(found.table, sort_keys=[("path", "ascending"), ("start", "ascending")]).to_numpy()
-    places = np.random.default_rng(seed).permutation(order[belongs[order]])
-    ends = np.cumsum(found.seconds[places]) / 3600
+        raise UserError(f"{dest}: the subset would overwrite its own source; give it another name")
+    rows = manifest.read(source, split=None)
+    belongs = manifest.rows_of_split(rows.table, split, source)
+    order = pc.sort_indices(rows.table, sort_keys=[("path", "ascending"), ("start", "ascending")]).to_numpy()
+    shuffled = np.random.default_rng(seed).permutation(order[belongs[order]])
+    cumulative_hours = np.cumsum(rows.seconds[shuffled]) / 3600
+    available = cumulative_hours[-1]
     least = hours - 1e-9  # sums are not exact
-    if ends[-1] < least:
-        raise UserError(f"{source}: {hours:g} hours were asked for, split {split!r} has {ends[-1]:g}; ask for fewer")
-    count = int(np.searchsorted(ends, least)) + 1
-    kept = ~belongs
-    kept[places[:count]] = True
-    rows = Manifest(found.folder, found.table.filter(pa.array(kept)))
-    return Drawn(prepare.relocated(rows, dest.parent), float(ends[count - 1]), float(ends[-1]))
+    if available < least:
+        raise UserError(f"{source}: expected {hours:g} hours of split {split!r}, got {available:g}; ask for fewer")
+    count = int(np.searchsorted(cumulative_hours, least)) + 1
+    selected = ~belongs
+    selected[shuffled[:count]] = True
+    subset = Manifest(rows.folder, rows.table.filter(pa.array(selected)))
+    return Drawn(prepare.relocated(subset, dest.parent), float(cumulative_hours[count - 1]), float(available))

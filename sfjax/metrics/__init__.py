@@ -1,4 +1,4 @@
-"""Objective scores of recordings against their references, computed in numpy."""
+"""Objective scores of recordings against their references, computed with numpy."""
 
 import numpy as np
 from jaxtyping import Float
@@ -8,14 +8,22 @@ from sfjax.metrics.perceptual import Unscorable, estoi, pesq_nb, pesq_wb, scorab
 from sfjax.metrics.separation import best_order, improvement, si_sdr
 
 __all__ = [
-    "Unscorable", "best_order", "composite", "estoi", "improvement", "pesq_nb", "pesq_wb", "score", "si_sdr",
-]  # fmt: skip
+    "Unscorable",
+    "best_order",
+    "composite",
+    "estoi",
+    "improvement",
+    "pesq_nb",
+    "pesq_wb",
+    "score",
+    "si_sdr",
+]
 
 
 def score(reference: Float[np.ndarray, " samples"], estimate: Float[np.ndarray, " _"], rate: int) -> dict[str, float]:
-    """Every score of one estimate: pesq_wb, pesq_nb, estoi, csig, cbak, covl and si_sdr (dB).
+    """Compute every score of one estimate: pesq_wb, pesq_nb, estoi, csig, cbak, covl and si_sdr (dB).
 
-    `rate` must be 16000 Hz, where all of them are defined. Raises `Unscorable` if any of them has no value.
+    `rate` must be 16000 Hz, the rate at which all scores are defined. Raises `Unscorable` if a score has no value.
     """
     reference, estimate = scorable(reference, estimate, rate, rates=(16_000,))
     wide = pesq_wb(reference, estimate, rate)

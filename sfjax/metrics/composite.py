@@ -1,8 +1,9 @@
 """The composite measures of enhanced speech: signal distortion, background intrusiveness and overall quality.
 
 They are regressions on PESQ and three distances between short-time spectra (Hu & Loizou, "Evaluation of objective
-quality measures for speech enhancement", 2007), computed here as the authors' own program does, quirks included,
-because published figures come from it. Recordings are in [-1, 1]: the floor of the band energies is absolute.
+quality measures for speech enhancement", 2007). This module computes them like the authors' own program, quirks
+included, because published figures come from that program. Recordings must be in [-1, 1], because the floor of the band
+energies is absolute.
 """
 
 from typing import NamedTuple
@@ -15,9 +16,9 @@ from sfjax.metrics.perceptual import Unscorable, pesq_wb, scorable
 RATE = 16_000  # Hz
 WINDOW = 480  # samples, 30 ms
 HOP = WINDOW // 4
-ORDER = 16  # of linear prediction
+ORDER = 16  # order of the linear prediction
 NFFT = 1024  # the power of two at or above two windows
-KEPT = 0.95  # share of the frames, those of least distance, that the two spectral distances average over
+KEPT = 0.95  # the two spectral distances are means over this share of the frames, the frames of least distance
 SEGMENTAL_SNR = (-10.0, 35.0)  # dB, clipped per frame
 
 # Centres and widths in Hz of the critical bands of the weighted spectral slope (Klatt 1982).
@@ -32,7 +33,7 @@ WIDTHS = np.array([
 
 
 class Composite(NamedTuple):
-    """CSIG, CBAK and COVL (1 to 5, higher is better) and the distances they come from; `segsnr` is in dB."""
+    """CSIG, CBAK and COVL (1 to 5, higher is better), and the distances behind them; `segsnr` is in dB."""
 
     csig: float
     cbak: float
@@ -45,14 +46,15 @@ class Composite(NamedTuple):
 def composite(
     reference: Float[np.ndarray, " samples"], estimate: Float[np.ndarray, " _"], rate: int, *, pesq: float | None = None
 ) -> Composite:
-    """The composite measures of an estimate, with `pesq` its wide-band PESQ (computed here if it is None).
+    """Compute the composite measures of an estimate; `pesq` is its wide-band PESQ (computed here if it is None).
 
-    `rate` must be 16000 Hz. Raises `Unscorable`. Source: Hu & Loizou 2007.
+    `rate` must be 16000 Hz. Raises `Unscorable` as `scorable` does, or if a measure is not finite. Source: Hu & Loizou
+    2007.
     """
     reference, estimate = scorable(reference, estimate, rate, rates=(RATE,))
     pesq = pesq_wb(reference, estimate, rate) if pesq is None else pesq
     clean, degraded = _frames(reference), _frames(estimate)
-    with np.errstate(divide="ignore", invalid="ignore"):  # what is not finite is reported below
+    with np.errstate(divide="ignore", invalid="ignore"):  # values that are not finite raise an error below
         llr = _mean_of_lowest(log_likelihood_ratio(clean, degraded))
         wss = _mean_of_lowest(weighted_spectral_slope(clean, degraded))
         segsnr = float(segmental_snr(clean, degraded).mean())
@@ -62,9 +64,9 @@ def composite(
 
 
 def regression(*, pesq: float, llr: float, wss: float, segsnr: float) -> tuple[float, float, float]:
-    """CSIG, CBAK and COVL from the four measures they are regressed on, clipped to 1..5.
+    """Compute CSIG, CBAK and COVL, clipped to 1..5, from the four measures of the regression.
 
-    Source: Hu & Loizou 2007, the coefficients of the authors' program.
+    Source: Hu & Loizou 2007, with the coefficients of the authors' program.
     """
     csig = 3.093 - 1.029 * llr + 0.603 * pesq - 0.009 * wss
     cbak = 1.634 + 0.478 * pesq - 0.007 * wss + 0.063 * segsnr
@@ -76,22 +78,26 @@ def regression(*, pesq: float, llr: float, wss: float, segsnr: float) -> tuple[f
 def log_likelihood_ratio(
     clean: Float[np.ndarray, "frames window"], degraded: Float[np.ndarray, "frames window"]
 ) -> Float[np.ndarray, " frames"]:
-    """The log ratio of the energies that the degraded and the clean predictor leave of the clean frame; not clipped.
+    """Compute the log-likelihood ratio of each frame, not clipped.
 
-    Source: Quackenbush et al. 1988, as in Hu & Loizou 2007, Eq. 3.
+    It is the log ratio of two prediction errors (energies) on the clean frame: the error of the degraded frame's
+    predictor to the error of the clean frame's own predictor. Source: Quackenbush et al. 1988, as in Hu & Loizou
+    2007, Eq. 3.
     """
-    correlation, predictor = _linear_prediction(clean)
-    _, other = _linear_prediction(degraded)
+    correlation, clean_predictor = _linear_prediction(clean)
+    _, degraded_predictor = _linear_prediction(degraded)
     lags = np.arange(ORDER + 1)
     toeplitz = correlation[:, abs(lags[:, None] - lags)]
-    energy = [np.einsum("fi,fij,fj->f", a, toeplitz, a) for a in (other, predictor)]
-    return np.log(energy[0] / energy[1])
+    degraded_error, clean_error = (
+        np.einsum("fi,fij,fj->f", predictor, toeplitz, predictor) for predictor in (degraded_predictor, clean_predictor)
+    )
+    return np.log(degraded_error / clean_error)
 
 
 def weighted_spectral_slope(
     clean: Float[np.ndarray, "frames window"], degraded: Float[np.ndarray, "frames window"]
 ) -> Float[np.ndarray, " frames"]:
-    """The weighted mean squared difference, in dB², of the slopes between neighbouring critical bands.
+    """Compute the weighted mean squared difference, in dB², of the slopes between neighbouring critical bands.
 
     Source: Klatt 1982, as in Hu & Loizou 2007, Eq. 5.
     """
@@ -104,7 +110,7 @@ def weighted_spectral_slope(
 def segmental_snr(
     clean: Float[np.ndarray, "frames window"], degraded: Float[np.ndarray, "frames window"]
 ) -> Float[np.ndarray, " frames"]:
-    """The signal-to-noise ratio of each frame in dB, clipped to -10..35. Source: Hu & Loizou 2007, Eq. 2."""
+    """Compute the signal-to-noise ratio of each frame in dB, clipped to -10..35. Source: Hu & Loizou 2007, Eq. 2."""
     tiny = np.finfo(np.float64).eps
     signal, noise = (clean**2).sum(axis=1), ((clean - degraded) ** 2).sum(axis=1)
     return np.clip(10 * np.log10(signal / (noise + tiny) + tiny), *SEGMENTAL_SNR)
@@ -112,8 +118,8 @@ def segmental_snr(
 
 def _frames(wav: Float[np.ndarray, " samples"]) -> Float[np.ndarray, "frames window"]:
     window = 0.5 * (1 - np.cos(2 * np.pi * np.arange(1, WINDOW + 1) / (WINDOW + 1)))
-    count = (len(wav) - WINDOW) // HOP  # the last whole frame is left out, as in the original
-    wav = wav + np.finfo(np.float64).eps  # digital silence still has a predictor
+    count = (len(wav) - WINDOW) // HOP  # without the last whole frame, as in the authors' program
+    wav = wav + np.finfo(np.float64).eps  # so that digital silence has a predictor
     return np.lib.stride_tricks.sliding_window_view(wav, WINDOW)[::HOP][:count] * window
 
 
@@ -125,7 +131,7 @@ def _mean_of_lowest(distance: Float[np.ndarray, " frames"]) -> float:
 def _linear_prediction(
     frames: Float[np.ndarray, "frames window"],
 ) -> tuple[Float[np.ndarray, "frames lags"], Float[np.ndarray, "frames lags"]]:
-    """Autocorrelation and prediction polynomial of each frame, by the Levinson–Durbin recursion over all at once."""
+    """Return the autocorrelation and the prediction polynomial of all frames, by the Levinson–Durbin recursion."""
     power = abs(np.fft.rfft(frames, NFFT)) ** 2  # NFFT is long enough that no lag wraps round
     correlation = np.fft.irfft(power, NFFT)[:, : ORDER + 1]
     predictor = np.zeros_like(correlation)
@@ -139,7 +145,7 @@ def _linear_prediction(
 
 
 def _band_energies(frames: Float[np.ndarray, "frames window"]) -> Float[np.ndarray, "frames bands"]:
-    """The energy of each critical band in dB."""
+    """Return the energy of each critical band in dB."""
     centres, widths = (hertz * NFFT / RATE for hertz in (CENTRES, WIDTHS))  # in bins
     bins = np.arange(NFFT // 2)
     distance = (bins - np.floor(centres)[:, None]) / widths[:, None]
@@ -150,13 +156,14 @@ def _band_energies(frames: Float[np.ndarray, "frames window"]) -> Float[np.ndarr
 
 
 def _slope_weights(energy: Float[np.ndarray, "frames bands"]) -> Float[np.ndarray, "frames slopes"]:
-    """How much each slope counts: more near the loudest band (20 dB) and near the closest peak (1 dB)."""
+    """Return the weight of each slope: larger near the loudest band (20 dB) and near the closest peak (1 dB)."""
     slope = np.diff(energy)
     count = slope.shape[1]
     index = np.arange(count)
-    # From a rising slope the peak lies to the right, at the first slope that falls; the original takes the band before.
+    # A rising slope has its peak to the right, at the first slope that falls. Like the authors' program, this takes the
+    # band before it.
     falling = np.minimum.accumulate(np.where(slope <= 0, index, count)[:, ::-1], axis=1)[:, ::-1]
-    # From a falling slope it lies to the left, just after the last rise.
+    # A falling slope has its peak to the left, just after the last rise.
     rising = np.maximum.accumulate(np.where(slope > 0, index, -1), axis=1)
     peak = np.take_along_axis(energy, np.where(slope > 0, falling - 1, rising + 1), axis=1)
     level = energy[:, :-1]

@@ -1,6 +1,7 @@
-"""PESQ and ESTOI of one recording against its reference, and the reasons why a pair cannot be scored.
+"""PESQ and ESTOI of a recording against its reference, and the reasons why a pair has no score.
 
-The lengths of a pair come from files, so they are compared when the function runs: the estimate's axis is typed `_`.
+The lengths of a pair come from files, so the functions compare them at run time. That is why the type of the estimate
+has the axis `_`.
 """
 
 import warnings
@@ -10,8 +11,8 @@ import pesq
 import pystoi
 from jaxtyping import Float
 
-# Seconds. PESQ wants the former. Its C code has room for 50 utterances and writes past its tables beyond: the latter
-# makes that rare, but half a minute of many short bursts can still do it.
+# Seconds. PESQ needs at least SHORTEST. Its C code has room for 50 utterances and writes past its tables if there are
+# more. LONGEST makes that rare, but half a minute of many short bursts can still do it.
 SHORTEST, LONGEST = 0.25, 60.0
 
 
@@ -20,16 +21,16 @@ class Unscorable(ValueError):
 
 
 def pesq_wb(reference: Float[np.ndarray, " samples"], estimate: Float[np.ndarray, " _"], rate: int) -> float:
-    """The wide-band PESQ of an estimate, as MOS-LQO from about 1 to 4.644 (an estimate equal to the reference).
+    """Compute the wide-band PESQ of an estimate, as MOS-LQO from about 1 to 4.644 (estimate equal to reference).
 
     `rate` must be 16000 Hz. Raises `Unscorable`. More than 50 separate utterances can crash the process: score unknown
-    recordings through `sfjax.evaluate`. Source: ITU-T P.862.2, by the `pesq` package.
+    recordings through `sfjax.evaluation`. Source: ITU-T P.862.2, by the `pesq` package.
     """
     return _pesq(*scorable(reference, estimate, rate, rates=(16_000,)), rate, "wb")
 
 
 def pesq_nb(reference: Float[np.ndarray, " samples"], estimate: Float[np.ndarray, " _"], rate: int) -> float:
-    """The narrow-band PESQ of an estimate, as MOS-LQO from about 1 to 4.549 (an estimate equal to the reference).
+    """Compute the narrow-band PESQ of an estimate, as MOS-LQO from about 1 to 4.549 (estimate equal to reference).
 
     `rate` must be 8000 or 16000 Hz. Raises `Unscorable`, and can crash as `pesq_wb` does. Source: ITU-T P.862.1, by the
     `pesq` package.
@@ -38,20 +39,21 @@ def pesq_nb(reference: Float[np.ndarray, " samples"], estimate: Float[np.ndarray
 
 
 def estoi(reference: Float[np.ndarray, " samples"], estimate: Float[np.ndarray, " _"], rate: int) -> float:
-    """The extended short-time objective intelligibility of an estimate, at most 1 (an estimate equal to the reference).
+    """Compute the extended short-time objective intelligibility (ESTOI), at most 1 (estimate equal to reference).
 
     `rate` must be 8000 or 16000 Hz. Raises `Unscorable`. Source: Jensen & Taal 2016, by the `pystoi` package.
     """
     reference, estimate = scorable(reference, estimate, rate, rates=(8_000, 16_000))
     state = np.random.get_state()
-    # pystoi adds noise of 1e-16 from numpy's global generator, which decides the score of digitally silent stretches.
+    # pystoi adds noise of 1e-16 from numpy's global generator. In digital silence this noise decides the score, so it
+    # must be the same each time.
     np.random.seed(0)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message="Not enough STFT frames", category=RuntimeWarning)
             value = float(pystoi.stoi(reference, estimate, rate, extended=True))
     except RuntimeWarning:
-        raise Unscorable("ESTOI wants at least 0.4 s of speech, the reference has less") from None
+        raise Unscorable("ESTOI needs at least 0.4 s of speech, the reference has less") from None
     finally:
         np.random.set_state(state)
     return _finite("ESTOI", value)
@@ -60,7 +62,7 @@ def estoi(reference: Float[np.ndarray, " samples"], estimate: Float[np.ndarray, 
 def scorable(
     reference: Float[np.ndarray, " samples"], estimate: Float[np.ndarray, " _"], rate: int, *, rates: tuple[int, ...]
 ) -> tuple[Float[np.ndarray, " samples"], Float[np.ndarray, " samples"]]:
-    """The pair as new float64 arrays, once it is known that a score of it means something.
+    """Check that a pair can be scored, and return it as new float64 arrays.
 
     Raises `Unscorable` unless `rate` is one of `rates` (Hz) and both are one-dimensional, equally long, between 0.25 s
     and 60 s, finite and not silent.
@@ -91,7 +93,7 @@ def _pesq(
     except pesq.PesqError as error:
         reason = error.args[0] if error.args else type(error).__name__
         raise Unscorable(f"PESQ: {reason.decode() if isinstance(reason, bytes) else reason}") from None
-    except ValueError as error:  # a NaN inside the C code surfaces as a failed conversion
+    except ValueError as error:  # a NaN inside the C code appears as a failed conversion
         raise Unscorable(f"PESQ: {error}") from None
     return _finite("PESQ", value)
 

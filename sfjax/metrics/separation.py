@@ -1,4 +1,4 @@
-"""How well separated or enhanced waveforms match their references, whatever their level and order."""
+"""SI-SDR, its improvement, and the best order of separated speakers."""
 
 import itertools
 
@@ -13,11 +13,11 @@ LIMIT = 100.0  # dB
 def si_sdr(
     reference: Float[np.ndarray, "*#batch samples"], estimate: Float[np.ndarray, "*#batch _"]
 ) -> Float[np.ndarray, "..."]:
-    """The scale-invariant signal-to-distortion ratio in dB over the last axis, means removed; other axes broadcast.
+    """Compute the scale-invariant signal-to-distortion ratio in dB over the last axis; other axes broadcast.
 
-    Values are clamped to ±100 dB, so identical signals give 100 and unrelated ones -100, never infinity. Raises
-    `Unscorable` if the lengths differ, a sample is not finite, or a reference or estimate is silent. Source: Le Roux et
-    al. 2019, Eq. 5, on zero-mean signals.
+    The means are removed first. Values are clamped to ±100 dB, so identical signals give 100 and unrelated signals
+    -100, never infinity. Raises `Unscorable` if the lengths differ, a sample is not finite, or a reference or estimate
+    is silent. Source: Le Roux et al. 2019, Eq. 5, on zero-mean signals.
     """
     if reference.shape[-1] != estimate.shape[-1]:
         raise Unscorable(f"the reference has {reference.shape[-1]} samples, the estimate {estimate.shape[-1]}")
@@ -32,16 +32,19 @@ def si_sdr(
 def best_order(
     reference: Float[np.ndarray, "sources samples"], estimate: Float[np.ndarray, "sources _"]
 ) -> tuple[int, ...]:
-    """The number of the estimate that belongs to each reference: the permutation with the greatest mean `si_sdr`.
+    """Return the index of the estimate of each reference: the permutation with the greatest mean `si_sdr`.
 
-    A silent estimate counts with -100 dB. Raises `Unscorable` as `si_sdr` does, and if there are not as many estimates
-    as references.
+    A silent estimate counts as -100 dB. Raises `Unscorable` as `si_sdr` does, and if the numbers of references and
+    estimates differ.
     """
     if len(reference) != len(estimate):
         raise Unscorable(f"there are {len(reference)} references and {len(estimate)} estimates")
-    table = np.array([[_clamped(one, other) for other in estimate] for one in reference])
-    orders = itertools.permutations(range(len(estimate)))
-    return max(orders, key=lambda order: sum(table[place, source] for place, source in enumerate(order)))
+    table = np.array([[_si_sdr_or_limit(target, guess) for guess in estimate] for target in reference])
+
+    def total(order):
+        return sum(table[target, guess] for target, guess in enumerate(order))
+
+    return max(itertools.permutations(range(len(estimate))), key=total)
 
 
 def improvement(
@@ -50,23 +53,26 @@ def improvement(
     mixture: Float[np.ndarray, " samples"],
     rate: int,
 ) -> dict[str, float]:
-    """Means over the sources of a mixture in their best order: si_sdr and si_sdri (dB), estoi and estoii.
+    """Compute the means over the sources, in their best order, of si_sdr and si_sdri (dB), estoi and estoii.
 
-    The i stands for improvement over the mixture itself. `silent` is how many estimates are digital silence, which
-    count with -100 dB and an ESTOI of 0. Raises `Unscorable`, for a silent reference among others.
+    The last i means improvement over the mixture. `silent` is the share of estimates that are digital silence; they
+    count as -100 dB and an ESTOI of 0. Raises `Unscorable`, for example if a reference is silent.
     """
     order = best_order(reference, estimate)
     rows = []
-    for one, number in zip(reference, order, strict=True):
-        silent = np.ptp(estimate[number]) == 0
-        before, after = estoi(one, mixture, rate), 0.0 if silent else estoi(one, estimate[number], rate)
-        ratio, ratio_before = _clamped(one, estimate[number]), float(si_sdr(one, mixture))
-        rows.append([ratio, ratio - ratio_before, after, after - before, float(silent)])
+    for target, index in zip(reference, order, strict=True):
+        guess = estimate[index]
+        silent = np.ptp(guess) == 0
+        estoi_before = estoi(target, mixture, rate)
+        estoi_after = 0.0 if silent else estoi(target, guess, rate)
+        ratio, ratio_before = _si_sdr_or_limit(target, guess), float(si_sdr(target, mixture))
+        rows.append([ratio, ratio - ratio_before, estoi_after, estoi_after - estoi_before, float(silent)])
     means = np.mean(rows, axis=0).tolist()
     return dict(zip(("si_sdr", "si_sdri", "estoi", "estoii", "silent"), means, strict=True))
 
 
-def _clamped(reference, estimate):
+def _si_sdr_or_limit(reference, estimate):
+    """Return the SI-SDR in dB, or -100 for a silent estimate."""
     if estimate.shape[-1] and np.ptp(estimate) == 0:
         _centred("reference", reference)
         return -LIMIT

@@ -1,4 +1,4 @@
-"""How long each phone lasts, from the phones and the lengths of some of them (Voicebox 3.1 and B.1)."""
+"""The task of predicting how long each phone lasts (Voicebox 3.1 and B.1)."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
 
 from sfjax import masks
+from sfjax.tasks.task import Task
 
 DENSITY = 0.3  # phones and ghost silences of a frame of 10 ms that an example has room for; speech has 0.2
 
 
 @dataclasses.dataclass(frozen=True)
-class Durations:
-    """Condition: the phones of an utterance and the lengths of those that are not hidden.
+class Durations(Task):
+    """Condition: the phones of an utterance, and their lengths where these are not hidden.
 
-    Hidden is one segment of a share of `fraction` of the phones, or with probability `hide` every length; with
-    probability `drop` phones and lengths are nothing. `phones` is the inventory, as of `Speak`.
+    One segment with a share of `fraction` of the phones is hidden, or with probability `hide` every length. With
+    probability `drop` both phones and lengths are dropped. `phones` is the inventory, as in `Speak`.
     """
 
     drop: float
@@ -26,7 +27,8 @@ class Durations:
     fraction: tuple[float, float]
     phones: tuple[str, ...]
 
-    columns = {}
+    kind = "durations"
+    network = "duration_model"
 
     @property
     def labels(self) -> dict[str, float]:

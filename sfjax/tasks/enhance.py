@@ -8,15 +8,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
 
 from sfjax import masks
-from sfjax.tasks.single import Single
+from sfjax.tasks.task import GenerativeTask
 
 
 @dataclasses.dataclass(frozen=True)
-class Enhance(Single):
-    """Condition: the Mel of the noisy recording, whole, or with probability `drop` nothing."""
+class Enhance(GenerativeTask):
+    """Condition: the Mel of the noisy recording. With probability `drop` it is dropped."""
 
     drop: float
 
+    kind = "enhance"
     phase = "noisy"
 
     @property
@@ -29,7 +30,7 @@ class Enhance(Single):
         return {"condition": features["noisy"]}
 
     def example(self, features: dict[str, Array], length: Int[Array, ""], key: Key[Array, ""]) -> dict[str, Array]:
-        """One training example; see `sfjax.tasks`."""
+        """Return one training example; see `GenerativeTask`."""
         valid = masks.valid(length, len(features["speech"]))
         condition = self.condition(features, length)["condition"] * masks.keep(key, self.drop)
         return {

@@ -1,27 +1,33 @@
-"""What a phase net learns from: sources, their recording, and the Mels that it is to make waves of (A.2)."""
+"""The task of a phase net: waveforms of sources from their log-Mel spectrograms and their mixture (A.2)."""
 
 from __future__ import annotations
 
 import dataclasses
 
 from sfjax.errors import UserError
+from sfjax.tasks.task import Task
 
 MELS = ("clean", "predicted")
 
 
 @dataclasses.dataclass(frozen=True)
-class Phase:
-    """`speakers` of a mixture (1: speech in noise); their Mels are those of the sources themselves (`clean`), or what
-    a model made of the recording (`predicted`, by `sfjax predict`).
+class Phase(Task):
+    """Separate the `speakers` of a mixture (1: speech in noise) from their Mels.
+
+    The Mels are computed from the sources (`clean`), or a model predicted them from the recording (`predicted`, see
+    `sfjax cache-mels`).
     """
 
     speakers: int
     mels: str
 
+    kind = "phase"
+    network = "phase_net"
+
     def __post_init__(self):
         if self.speakers < 1 or self.mels not in MELS:
             raise UserError(
-                f"a phase net wants 1 speaker or more and Mels that are {' or '.join(MELS)}, got {self.speakers} and "
+                f"a phase net needs 1 speaker or more and mels {' or '.join(MELS)}, got {self.speakers} and "
                 f"{self.mels!r}"
             )
 
@@ -42,5 +48,5 @@ class Phase:
 
     @property
     def predicted(self) -> dict[str, int]:
-        """The predicted Mels that an example wants, and of how many sources they are."""
+        """The predicted Mels of an example, and the number of their sources."""
         return {"estimate": self.speakers} if self.mels == "predicted" else {}

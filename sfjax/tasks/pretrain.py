@@ -1,4 +1,4 @@
-"""Generative pre-training: speech from itself with most of it hidden (SpeechFlow 3.2)."""
+"""Generative pre-training: predict the hidden frames of speech from the shown frames (SpeechFlow 3.2)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
 
 from sfjax import masks
-from sfjax.tasks.single import Single
+from sfjax.tasks.task import GenerativeTask
 
 
 @dataclasses.dataclass(frozen=True)
-class Pretrain(Single):
+class Pretrain(GenerativeTask):
     """Condition: the target with spans of at least `shortest` frames hidden, a share of `fraction` in all.
 
     With probability `drop` everything is hidden. The loss counts the hidden frames only.
@@ -23,6 +23,7 @@ class Pretrain(Single):
     fraction: tuple[float, float]
     shortest: int
 
+    kind = "pretrain"
     phase = "speech"
 
     @property
@@ -35,7 +36,7 @@ class Pretrain(Single):
         return {"condition": jnp.where(features["hidden"][:, None], 0.0, features["speech"])}
 
     def example(self, features: dict[str, Array], length: Int[Array, ""], key: Key[Array, ""]) -> dict[str, Array]:
-        """One training example; see `sfjax.tasks`."""
+        """Return one training example; see `GenerativeTask`."""
         key_span, key_drop = jax.random.split(key)
         speech = features["speech"]
         valid = masks.valid(length, len(speech))

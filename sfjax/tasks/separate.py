@@ -1,9 +1,10 @@
-"""Speech separation: every speaker of a mixture, one after the other (SpeechFlow 4.3)."""
+"""Speech separation: the speakers of a mixture, joined in time (SpeechFlow 4.3)."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from sfjax import masks
 from sfjax.errors import UserError
+from sfjax.tasks.task import GenerativeTask
 
 ORDERS = ("random", "best")
 COPIES = ("plain", "aligned")
@@ -19,17 +21,17 @@ EMBEDDING = 16  # numbers for each bin
 
 
 @dataclasses.dataclass(frozen=True)
-class Separate:
-    """The target is the `speakers` sources joined in time; the condition is the mixture, repeated as often.
+class Separate(GenerativeTask):
+    """The target is the `speakers` sources joined in time; the condition is the mixture, once for each speaker.
 
-    With probability `drop` the condition is nothing. All valid frames count.
+    With probability `drop` the condition is dropped. All valid frames count.
 
     `order` is how the sources are ordered in training: "random" draws an order for each example, as in the paper, and
-    "best" draws it as well but takes the order with the smallest error where t = 0 (`sfjax.sources.error`).
-    `copies` is how the copies of the mixture are arranged: "plain" joins them at once, as in the paper, and the network
-    sees one long recording; "aligned" numbers them for the network, which then knows the same moment in all copies.
-    `mask` and `cluster` are the weights of two more errors (`sfjax.sources`); the paper's error has weight 1. `mask`
-    weighs the error of the ratio masks, `cluster` deep clustering of an embedding that only training uses.
+    "best" draws it as well but takes the order with the smallest error where t = 0 (`sfjax.separation_loss.error`).
+    `copies` is how the copies of the mixture are arranged: "plain" joins them, as in the paper, and the network sees
+    one long recording; "aligned" numbers them for the network and gives the same moment of all copies one position.
+    `mask` and `cluster` are the weights of two more errors (`sfjax.separation_loss`); the paper's error has weight 1.
+    `mask` weighs the error of the ratio masks, `cluster` deep clustering of an embedding that only training uses.
     """
 
     speakers: int
@@ -39,17 +41,18 @@ class Separate:
     mask: float
     cluster: float
 
+    kind = "separate"
     phase = "mixture"
 
     def __post_init__(self):
         if self.speakers < 2:
-            raise UserError(f"separation wants 2 speakers or more, got {self.speakers}; to clean one take enhance.py")
+            raise UserError(f"separation needs 2 speakers or more, got {self.speakers}; enhance.py cleans one")
         for name, known in (("order", ORDERS), ("copies", COPIES)):
             if getattr(self, name) not in known:
-                raise UserError(f"task.{name} wants {' or '.join(known)}, got {getattr(self, name)!r}")
+                raise UserError(f"task.{name} must be {' or '.join(known)}, got {getattr(self, name)!r}")
         for name in ("mask", "cluster"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise UserError(f"task.{name} wants a weight of 0 or more, got {getattr(self, name)}")
+                raise UserError(f"task.{name} must be a weight of 0 or more, got {getattr(self, name)}")
 
     @property
     def count(self) -> int:
@@ -57,9 +60,24 @@ class Separate:
         return self.speakers
 
     @property
-    def compared(self) -> bool:
-        """Whether training compares the sources with each other."""
-        return self.order == "best" or self.mask > 0 or self.cluster > 0
+    def aligned_copies(self) -> int:
+        """The speakers if `copies` are aligned."""
+        return self.speakers if self.copies == "aligned" else 0
+
+    @property
+    def compared_sources(self) -> int:
+        """The speakers if an error compares them: the best order, ratio masks or clusters."""
+        return self.speakers if self.order == "best" or self.mask > 0 or self.cluster > 0 else 0
+
+    @property
+    def embedding_size(self) -> int:
+        """`EMBEDDING` if bins are clustered."""
+        return EMBEDDING if self.cluster > 0 else 0
+
+    @property
+    def description(self) -> str:
+        """The task and its number of speakers."""
+        return f"{super().description} {self.speakers} speakers"
 
     @property
     def columns(self) -> dict[str, float]:
@@ -76,8 +94,8 @@ class Separate:
         layout = {"copy": self._copy(len(condition), length)} if self.copies == "aligned" else {}
         return {"condition": condition, **layout}
 
-    def example(self, features: dict[str, Array], length: Int[Array, ""], key: Key[Array, ""]) -> dict[str, Array]:
-        """One training example; see `sfjax.tasks`."""
+    def example(self, features: dict[str, Array], length: Int[Array, ""], key: Key[Array, ""]) -> dict[str, Any]:
+        """Return one training example; see `GenerativeTask`."""
         key_order, key_drop = jax.random.split(key)
         sources = jnp.stack([features[name] for name in self._sources])
         target = self.joined(jax.random.permutation(key_order, sources), length)
@@ -89,7 +107,7 @@ class Separate:
             "condition": inputs["condition"] * masks.keep(key_drop, self.drop),
             "weight": (copy > 0).astype(jnp.float32),
             "length": self.joined_length(length),
-            **({"sources": self._compared(copy, inputs["condition"])} if self.compared else {}),
+            **({"sources": self._compared(copy, inputs["condition"])} if self.compared_sources else {}),
         }
 
     def _compared(self, copy, mixture):

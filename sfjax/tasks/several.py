@@ -1,53 +1,95 @@
-"""Many tasks in one model: each example is of one of them (SpeechFlow 4.5)."""
+"""Several tasks in one model: each example belongs to one of them (SpeechFlow 4.5)."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
 
+from sfjax.errors import UserError
+from sfjax.tasks.task import GenerativeTask, Task
+
 
 @dataclasses.dataclass(frozen=True)
-class Several:
-    """The `tasks` called `names`; feature `task` says which of them an example is of.
+class Several(Task):
+    """The `tasks` with their `names`; feature `task` is the number of an example's task.
 
-    In inference one of them is taken alone, see `sfjax.tasks.choose`.
+    Inference uses one of them at a time, see `sfjax.tasks.choose`.
     """
 
     names: tuple[str, ...]
-    tasks: tuple[Any, ...]
+    tasks: tuple[GenerativeTask, ...]
+
+    kind = "several"
+
+    @property
+    def parts(self) -> Mapping[str, GenerativeTask]:
+        """The tasks by name."""
+        return dict(zip(self.names, self.tasks, strict=True))
 
     @property
     def columns(self) -> dict[str, float]:
-        """The waveforms of all tasks; an example has those of its own, the others are silent."""
-        found: dict[str, float] = {}
+        """The waveforms of all tasks. An example has those of its own task, the others are silent."""
+        columns: dict[str, float] = {}
         for task in self.tasks:
-            found |= {name: max(share, found.get(name, 0.0)) for name, share in task.columns.items()}
-        return found
+            columns |= {name: max(share, columns.get(name, 0.0)) for name, share in task.columns.items()}
+        return columns
 
     @property
     def labels(self) -> dict[str, float]:
-        """The labels of all tasks; 0 for an example of another."""
-        return {name: share for task in self.tasks for name, share in getattr(task, "labels", {}).items()}
+        """The labels of all tasks; 0 in an example of another task."""
+        return {name: share for task in self.tasks for name, share in task.labels.items()}
 
-    def example(self, features: dict[str, Array], length: Int[Array, ""], key: Key[Array, ""]) -> dict[str, Array]:
-        """One training example of the task that it is of; see `sfjax.tasks`."""
+    @property
+    def phones(self) -> tuple[str, ...]:
+        """The inventory of the tasks that need phones; all of them have the same."""
+        return next((task.phones for task in self.tasks if task.labels), ())
+
+    @property
+    def aligned_copies(self) -> int:
+        """The largest number among the tasks."""
+        return max(task.aligned_copies for task in self.tasks)
+
+    @property
+    def compared_sources(self) -> int:
+        """The number of the tasks that compare sources. Raises `UserError` if they compare different numbers."""
+        numbers = {task.compared_sources for task in self.tasks} - {0}
+        if len(numbers) > 1:
+            raise UserError(
+                f"one model cannot compare sources of {' and '.join(map(str, sorted(numbers)))} speakers; "
+                "train two, or set order=random, mask=0 and cluster=0 in the sections of these tasks"
+            )
+        return max(numbers, default=0)
+
+    @property
+    def embedding_size(self) -> int:
+        """The largest number among the tasks."""
+        return max(task.embedding_size for task in self.tasks)
+
+    @property
+    def description(self) -> str:
+        """The descriptions of all tasks."""
+        return " and ".join(task.description for task in self.tasks)
+
+    def example(self, features: dict[str, Array], length: Int[Array, ""], key: Key[Array, ""]) -> dict[str, Any]:
+        """One training example of the task that feature `task` names; see `sfjax.tasks.task.GenerativeTask`."""
         shapes = [jax.eval_shape(task.example, features, length, key) for task in self.tasks]
         frames = max(len(shape["target"]) for shape in shapes)
-        every = {name: shape for found in shapes for name, shape in found.items()}
+        all_shapes = {name: array for shape in shapes for name, array in shape.items()}
 
         def padded(task, features, length, key):
-            found = task.example(features, length, key)
-            nothing = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), every)
-            return jax.tree.map(lambda x: _longer(x, frames - len(x)) if x.ndim else x, nothing | found)
+            zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), all_shapes)
+            example = zeros | task.example(features, length, key)
+            return jax.tree.map(lambda x: _pad(x, frames - len(x)) if x.ndim else x, example)
 
         branches = [functools.partial(padded, task) for task in self.tasks]
         return jax.lax.switch(features["task"], branches, features, length, key)
 
 
-def _longer(x, more):
-    return jnp.pad(x, [(0, more), *[(0, 0)] * (x.ndim - 1)])
+def _pad(x, frames):
+    return jnp.pad(x, [(0, frames), *[(0, 0)] * (x.ndim - 1)])

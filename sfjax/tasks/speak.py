@@ -1,4 +1,4 @@
-"""Speech from phones in the voice of what is shown, and editing: zero-shot text-to-speech (SpeechFlow 4.4)."""
+"""Zero-shot text-to-speech and editing: speech from phones, in the voice of the shown frames (SpeechFlow 4.4)."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from jaxtyping import Array, Int, Key
 
 from sfjax import masks
 from sfjax.errors import UserError
-from sfjax.tasks.single import Single
+from sfjax.tasks.task import GenerativeTask
 
 MASKS = ("chunk", "spans")
 
 
 @dataclasses.dataclass(frozen=True)
-class Speak(Single):
-    """Condition: the number of each frame's phone, and the target with a share of `fraction` of it hidden.
+class Speak(GenerativeTask):
+    """Condition: the number of each frame's phone, and the target with a share of `fraction` of its frames hidden.
 
-    Hidden is a `chunk` of whole phones (Voicebox 3.3), or `spans` of at least `shortest` frames (SpeechFlow, Table 5),
-    as `mask` says. With probability `drop` both are nothing. The loss counts the hidden frames only. `phones` is the
-    inventory by which phones are numbered, from 1; 0 is none. A run whose config names none takes that of its data.
+    `mask` is "chunk" to hide a chunk of whole phones (Voicebox 3.3), or "spans" to hide spans of at least `shortest`
+    frames (SpeechFlow, Table 5). With probability `drop` phones and frames are dropped. The loss counts the hidden
+    frames only. `phones` is the inventory; phones are numbered from 1, and 0 is none. A run whose config has no phones
+    takes those of its data.
     """
 
     drop: float
@@ -30,11 +31,12 @@ class Speak(Single):
     shortest: int
     phones: tuple[str, ...]
 
+    kind = "speak"
     phase = "speech"
 
     def __post_init__(self):
         if self.mask not in MASKS:
-            raise UserError(f"task.mask wants {' or '.join(MASKS)}, got {self.mask!r}")
+            raise UserError(f"task.mask must be {' or '.join(MASKS)}, got {self.mask!r}")
 
     @property
     def columns(self) -> dict[str, float]:
@@ -54,7 +56,7 @@ class Speak(Single):
         }
 
     def example(self, features: dict[str, Array], length: Int[Array, ""], key: Key[Array, ""]) -> dict[str, Array]:
-        """One training example; see `sfjax.tasks`."""
+        """Return one training example; see `GenerativeTask`."""
         key_mask, key_drop = jax.random.split(key)
         speech, phones = features["speech"], features["phones"]
         valid = masks.valid(length, len(speech))

@@ -1,4 +1,4 @@
-"""What a vocoder learns from: recordings and their Mels, or those that a model made of them."""
+"""The task of a vocoder: recordings from their log-Mel spectrograms, or from predicted ones."""
 
 from __future__ import annotations
 
@@ -6,19 +6,22 @@ import dataclasses
 
 from sfjax.errors import UserError
 from sfjax.tasks.phase import MELS
+from sfjax.tasks.task import Task
 
 
 @dataclasses.dataclass(frozen=True)
-class Vocode:
-    """The Mels are those of the recordings themselves (`clean`), or `predicted` by `sfjax predict`."""
+class Vocode(Task):
+    """The Mels are computed from the recordings (`clean`), or a model predicted them (`sfjax cache-mels`)."""
 
     mels: str
 
+    kind = "vocode"
+    network = "vocoder"
+    phase = "speech"
+
     def __post_init__(self):
         if self.mels not in MELS:
-            raise UserError(f"a vocoder wants Mels that are {' or '.join(MELS)}, got {self.mels!r}")
-
-    phase = "speech"
+            raise UserError(f"a vocoder needs mels {' or '.join(MELS)}, got {self.mels!r}")
 
     @property
     def columns(self) -> dict[str, float]:
@@ -27,5 +30,5 @@ class Vocode:
 
     @property
     def predicted(self) -> dict[str, int]:
-        """The predicted Mels that an example wants, and of how many sources they are."""
+        """The predicted Mels of an example, and the number of their sources."""
         return {"estimate": 1} if self.mels == "predicted" else {}

@@ -1,1 +1,1 @@
-"""Words, their phones and how long each phone lasts."""
+"""Text to phones, and the durations of phones."""

@@ -1,8 +1,8 @@
 """Pronunciations by espeak-ng, in ARPAbet without stress.
 
-libespeak-ng may keep state from one use to the next and is under the GPL, so it is never loaded here: this file, run as
-a script, reads words on its input and writes their phonemes to its output. Words of one process do not change each
-other (a test holds this), so one process speaks all words of a call.
+libespeak-ng may keep state between calls and is under the GPL, so this process never loads it. Instead this file also
+runs as a script in a process of its own: it reads words from its input and writes their phonemes to its output. The
+words of one process do not influence each other (a test checks this), so one process serves all words of a call.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ VOICE = "en-us"
 ARPABET = frozenset(
     "AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH".split()
 )
-# espeak-ng's sounds of American English, which _ separates (t_ʃ in nutshell is not tʃ).
-# The last line is that of borrowed words. The longest that fits is taken
+# The sounds of espeak-ng's American English. espeak-ng separates sounds by _, so that t_ʃ in nutshell is not tʃ.
+# The last row holds the sounds of borrowed words. The longest match counts.
 SOUNDS = {
     "ɑː": "AA", "æ": "AE", "ʌ": "AH", "ə": "AH", "ɐ": "AH", "ɔː": "AO", "ɔ": "AO", "aʊ": "AW", "aɪ": "AY",
     "ɛ": "EH", "ɜː": "ER", "ɜː_ɹ": "ER", "ɚ": "ER", "ɚ_ɹ": "ER", "eɪ": "EY", "ɪ": "IH", "ᵻ": "IH", "iː": "IY",
@@ -37,9 +37,10 @@ SOUND = re.compile("|".join(sorted(map(re.escape, SOUNDS), key=len, reverse=True
 
 
 def pronounce(words: Sequence[str]) -> list[tuple[str, ...]]:
-    """The phones of each word as espeak-ng would read it alone in American English; letters are spelled if need be.
+    """Return the phones of each word, read alone by espeak-ng in American English.
 
-    An empty tuple for what it does not read. `UserError` without espeak-ng.
+    Letters that form no word are spelled out. What espeak-ng does not read gets an empty tuple. Raises `UserError` if
+    espeak-ng is missing or fails.
     """
     if not words:
         return []
@@ -52,46 +53,48 @@ def pronounce(words: Sequence[str]) -> list[tuple[str, ...]]:
         "data": str(espeakng_loader.get_data_path()),
         "words": list(words),
     }
-    # -P keeps this file's folder out of the child's search path; it finds sfjax where this process did
+    # -P keeps this file's folder out of the child's search path; the child imports the same sfjax as this process
     command = [sys.executable, "-P", os.path.abspath(__file__)]
     search = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
-    asked = json.dumps(request).encode()
-    done = subprocess.run(command, input=asked, capture_output=True, env=os.environ | {"PYTHONPATH": search})
-    if done.returncode:
-        why = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"]
-        raise UserError(f"espeak-ng should have pronounced {words[0]!r}, it failed ({why[-1]}); reinstall it")
-    return [arpabet(sounds) for sounds in json.loads(done.stdout)]
+    environment = os.environ | {"PYTHONPATH": search}
+    result = subprocess.run(command, input=json.dumps(request).encode(), capture_output=True, env=environment)
+    if result.returncode:
+        messages = result.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {result.returncode}"]
+        raise UserError(f"expected espeak-ng to pronounce {words[0]!r}, but it failed ({messages[-1]}); reinstall it")
+    return [arpabet(sounds) for sounds in json.loads(result.stdout)]
 
 
 def arpabet(sounds: str) -> tuple[str, ...]:
-    """The phones of espeak-ng's IPA; stress, and what is no sound of its English, is left out."""
-    plain = re.sub(r"\([^)]*\)|[ˈˌ]", "", sounds)  # a switch of language, as (fr); stress
+    """Return the phones of espeak-ng's IPA, without stress and without sounds that its English lacks."""
+    plain = re.sub(r"\([^)]*\)|[ˈˌ]", "", sounds)  # marks of another language, such as (fr), and of stress
     return tuple(" ".join(SOUNDS[sound] for sound in SOUND.findall(plain)).split())
 
 
-# The process that reads the words. The numbers are those of espeak-ng's speak_lib.h
+# The process that reads the words. The constants come from espeak-ng's speak_lib.h.
 
 SYNCHRONOUS, DONT_EXIT = 2, 0x8000
 UTF8, IPA, SEPARATOR = 1, 2, ord("_") << 8
 
 
 def _read(request: dict) -> list[str]:
-    """The sounds of each word."""
+    """Return the sounds of each word in IPA."""
     espeak = ctypes.CDLL(request["library"])
     if espeak.espeak_Initialize(SYNCHRONOUS, 0, os.fsencode(request["data"]), DONT_EXIT) <= 0:
         sys.exit(f"no voice data in {request['data']}")
-    if failed := espeak.espeak_SetVoiceByName(VOICE.encode()):
-        sys.exit(f"libespeak-ng returned {failed} for the voice {VOICE}")
-    clause = espeak.espeak_TextToPhonemes
-    clause.restype, clause.argtypes = ctypes.c_char_p, [ctypes.POINTER(ctypes.c_void_p), ctypes.c_int, ctypes.c_int]
-    found = []
+    if status := espeak.espeak_SetVoiceByName(VOICE.encode()):
+        sys.exit(f"libespeak-ng returned {status} for the voice {VOICE}")
+    read_clause = espeak.espeak_TextToPhonemes
+    read_clause.restype = ctypes.c_char_p
+    read_clause.argtypes = [ctypes.POINTER(ctypes.c_void_p), ctypes.c_int, ctypes.c_int]
+    pronunciations = []
     for word in request["words"]:
         text = ctypes.create_string_buffer(word.encode())
-        place, sounds = ctypes.c_void_p(ctypes.addressof(text)), []
-        while place.value:  # it is moved behind each clause, and null at the end
-            sounds.append(clause(ctypes.byref(place), UTF8, IPA | SEPARATOR).decode())
-        found.append(" ".join(sounds))
-    return found
+        position = ctypes.c_void_p(ctypes.addressof(text))
+        clauses = []
+        while position.value:  # espeak-ng moves it behind each clause and sets it to null at the end
+            clauses.append(read_clause(ctypes.byref(position), UTF8, IPA | SEPARATOR).decode())
+        pronunciations.append(" ".join(clauses))
+    return pronunciations
 
 
 if __name__ == "__main__":

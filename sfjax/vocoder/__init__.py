@@ -1,1 +1,1 @@
-"""From Mel spectrograms to waves where borrowing a phase is not enough."""
+"""Vocoders: waves from log-Mel spectrograms."""

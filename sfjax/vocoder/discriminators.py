@@ -1,7 +1,7 @@
-"""What tells recordings from HiFi-GAN's waves: discriminators by period and by scale (Kong et al., arXiv 2010.05646).
+"""HiFi-GAN's discriminators, by period and by scale (Kong et al., arXiv 2010.05646).
 
-There is neither weight nor spectral normalisation: the parameters stay a plain tree of kernels and biases, which the
-one optimizer and the one checkpoint know, and AdamW's decay bounds them.
+They have no weight or spectral normalisation: the parameters are a plain tree of kernels and biases, which works with
+the common optimizer and checkpoint, and AdamW's weight decay bounds them.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 SLOPE = 0.1  # of leaky ReLUs
-Judgement = tuple[Float[Array, "batch places"], list[Array]]  # scores (1: a recording) and every layer's features
+Judgement = tuple[Float[Array, "batch places"], list[Array]]  # scores (1: real recording) and features of each layer
 
 
 class Discriminators(nn.Module):
-    """All of them, `channels` times as wide as the original's (1.0), and at least one channel.
+    """All discriminators; `channels` scales the widths of the original (1.0), with at least one channel.
 
-    There is one for each of `periods` in samples (2, 3, 5, 7, 11 in the original) and one for each of `scales` (3): the
-    wave itself, then its averages at a half of the rate, a quarter and so on.
+    There is one discriminator for each of `periods` in samples (2, 3, 5, 7, 11 in the original) and one for each of
+    `scales` (3): for the wave itself, then for its averages at a half of the rate, a quarter and so on.
     """
 
     channels: float
@@ -32,19 +32,22 @@ class Discriminators(nn.Module):
 
     @nn.compact
     def __call__(self, wav: Float[Array, "batch samples"]) -> list[Judgement]:
-        """The judgement of each period's discriminator, then of each scale's."""
+        """Return the judgement of each period's discriminator, then of each scale's."""
         wav = wav.astype(self.dtype)
-        found = [Period(period, self.channels, self.dtype, name=f"period_{period}")(wav) for period in self.periods]
+        judgements = [
+            Period(period, self.channels, self.dtype, name=f"period_{period}")(wav) for period in self.periods
+        ]
         x = wav[..., None]
+        padding: Any = [(2, 2)]  # flax infers str
         for number in range(self.scales):
             if number:
-                x = nn.avg_pool(x, (4,), (2,), [(2, 2)])
-            found.append(Scale(self.channels, self.dtype, name=f"scale_{number}")(x[..., 0]))
-        return found
+                x = nn.avg_pool(x, (4,), (2,), padding)
+            judgements.append(Scale(self.channels, self.dtype, name=f"scale_{number}")(x[..., 0]))
+        return judgements
 
 
 class Period(nn.Module):
-    """Sees every `period`-th sample of a wave, from each place to start from by the same weights."""
+    """A discriminator of every `period`-th sample of a wave, with the same weights for each of the `period` offsets."""
 
     period: int
     channels: float
@@ -52,7 +55,7 @@ class Period(nn.Module):
 
     @nn.compact
     def __call__(self, wav: Float[Array, "batch samples"]) -> Judgement:
-        """Scores of all stretches of the wave, and the features of every layer."""
+        """Return scores of all parts of the wave, and the features of every layer."""
         batch, period = len(wav), self.period
         wav = jnp.pad(wav, ((0, 0), (0, -wav.shape[1] % period)), mode="reflect")
         x = wav.reshape(batch, -1, period).swapaxes(1, 2).reshape(batch * period, -1, 1)
@@ -62,18 +65,23 @@ class Period(nn.Module):
 
 
 class Scale(nn.Module):
-    """Sees a stretch of a wave as it is, by wide convolutions in groups."""
+    """A discriminator of the wave at one rate, by wide grouped convolutions."""
 
     channels: float
     dtype: Any
 
     @nn.compact
     def __call__(self, wav: Float[Array, "batch samples"]) -> Judgement:
-        """Scores of all stretches of the wave, and the features of every layer."""
+        """Return scores of all parts of the wave, and the features of every layer."""
         layers = [
-            (128, 15, 1, 1), (128, 41, 2, 4), (256, 41, 2, 16), (512, 41, 4, 16), (1024, 41, 4, 16), (1024, 41, 1, 16),
+            (128, 15, 1, 1),
+            (128, 41, 2, 4),
+            (256, 41, 2, 16),
+            (512, 41, 4, 16),
+            (1024, 41, 4, 16),
+            (1024, 41, 1, 16),
             (1024, 5, 1, 1),
-        ]  # fmt: skip
+        ]
         score, features = _judge(wav[..., None], layers, self.channels, self.dtype)
         return score[..., 0], features
 
@@ -81,10 +89,10 @@ class Scale(nn.Module):
 class Conv(nn.Module):
     """A strided convolution of odd `kernel` over time, in `groups` of channels.
 
-    Each group is a convolution of its own: the gradient of XLA's grouped one is slow on a CPU. All discriminators at an
-    eighth of the width, forward and backward on 4 × 8000 samples, took 0.5 s so on 2 busy cores, 2.0 s with XLA's
-    groups, 0.7 s with a loop over groups, which compiles three times as fast. Sums of products over taps, and one
-    product over all taps, were slower with and without groups.
+    Each group is a separate convolution, because the gradient of XLA's grouped convolution is slow on a CPU. All
+    discriminators at an eighth of the width, forward and backward on 4 × 8000 samples on 2 busy cores, took 0.5 s this
+    way, 2.0 s with XLA's groups, and 0.7 s with a loop over groups, which compiles three times as fast. Sums of
+    products over taps, and one product over all taps, were slower with and without groups.
     """
 
     width: int
@@ -95,22 +103,23 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch samples channels"]) -> Float[Array, "batch places width"]:
-        """One place for every `stride` samples, zeros around the ends."""
+        """Return one output for every `stride` samples, with zeros beyond both ends."""
         groups = math.gcd(self.groups, x.shape[-1], self.width)
         shape = (self.kernel, x.shape[-1] // groups, self.width)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.width,))
-        pairs = zip(jnp.split(x, groups, axis=-1), jnp.split(kernel.astype(self.dtype), groups, axis=-1), strict=True)
+        inputs = jnp.split(x, groups, axis=-1)
+        kernels = jnp.split(kernel.astype(self.dtype), groups, axis=-1)
         edge = [(self.kernel // 2, self.kernel // 2)]
-        made = [
-            jax.lax.conv_general_dilated(part, own, (self.stride,), edge, dimension_numbers=("NWC", "WIO", "NWC"))
-            for part, own in pairs
+        outputs = [
+            jax.lax.conv_general_dilated(part, taps, (self.stride,), edge, dimension_numbers=("NWC", "WIO", "NWC"))
+            for part, taps in zip(inputs, kernels, strict=True)
         ]
-        return jnp.concatenate(made, axis=-1) + bias.astype(self.dtype)
+        return jnp.concatenate(outputs, axis=-1) + bias.astype(self.dtype)
 
 
 def _judge(x, layers, channels, dtype):
-    """The last layer's output and every layer's: what the original compares of a recording and of its imitation."""
+    """Return the last layer's output, and the outputs of all layers, which the feature loss compares."""
     features = []
     for number, (width, kernel, stride, groups) in enumerate(layers):
         width = max(1, round(width * channels))

@@ -1,4 +1,4 @@
-"""Waves from magnitudes alone: the fast Griffin-Lim algorithm from a phase-locked start."""
+"""The fast Griffin-Lim algorithm; its initial phases are locked to spectral peaks."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from jaxtyping import Array, Complex, Float, Int
 
 from sfjax import audio
 
-MOMENTUM = 0.99  # α of the fast algorithm: how far each step extrapolates the last one
-QUIET = 1e-6  # amplitude at which logarithms of magnitudes level off
-STEADY = 2.0  # bins by which the frequency of a peak may change from frame to frame and still glide
+MOMENTUM = 0.99  # α of the fast algorithm: how far each step extrapolates the step before
+QUIET = 1e-6  # amplitude that is added before logarithms of magnitudes
+STEADY = 2.0  # bins: a peak whose frequency changes by less per frame is a gliding sinusoid
 
 
 def griffin_lim(
@@ -20,9 +20,9 @@ def griffin_lim(
     iterations: int,
     lengths: Int[Array, " batch"] | None = None,
 ) -> Float[Array, "batch samples"]:
-    """Waves of frames · hop samples whose amplitude spectra come close to those of normalised log-Mel frames.
+    """Compute waves of frames · hop samples whose amplitude spectra approximate those of normalised log-Mel frames.
 
-    With `lengths`, in samples, each wave is the one it is alone, and nothing behind its end means anything.
+    With `lengths`, in samples, padding does not change a wave; the samples behind its end are undefined.
     """
     magnitude = audio.magnitude(mel, spec)
     return refine(magnitude, locked_phase(magnitude, spec), spec, iterations=iterations, lengths=lengths)
@@ -36,9 +36,10 @@ def refine(
     iterations: int,
     lengths: Int[Array, " batch"] | None = None,
 ) -> Float[Array, "batch samples"]:
-    """Waves of `magnitude` by `iterations` of fast Griffin-Lim from `phase`, numbers of size 1.
+    """Compute waves with spectra of size `magnitude` by fast Griffin-Lim, `iterations` steps from `phase`.
 
-    `lengths` are in samples. Source: Perraudin et al., "A fast Griffin-Lim algorithm", WASPAA 2013.
+    `phase` are complex numbers of size 1, `lengths` are in samples. Source: Perraudin et al., "A fast Griffin-Lim
+    algorithm", WASPAA 2013.
     """
 
     def improve(carry, _):
@@ -53,23 +54,25 @@ def refine(
 def locked_phase(
     magnitude: Float[Array, "batch frames bins"], spec: audio.MelSpec
 ) -> Complex[Array, "batch frames bins"]:
-    """A phase for each bin, as a number of size 1, from magnitudes alone.
+    """Estimate a phase for each bin, as a complex number of size 1, from magnitudes alone.
 
-    Each peak of a frame is a sinusoid. Its frequency is the top of the parabola through three log magnitudes, its phase
-    continues the phase that its bin had in the frame before, and the bins around it share this phase. A frame's phases
-    follow from it and the frames before it. Source: single-pass spectrogram inversion (Beauregard et al., DSP 2015)
-    with the phase locking of Laroche and Dolson (1999).
+    Each peak of a frame is a sinusoid. Its frequency is the top of the parabola through three log magnitudes. Its phase
+    continues the phase that its bin had in the frame before, and the bins around it share this phase. So the phases of
+    a frame depend only on this frame and the frames before it. Source: single-pass spectrogram inversion (Beauregard
+    et al., DSP 2015) with the phase locking of Laroche and Dolson (1999).
     """
     nearest, frequency = _peaks(magnitude)
-    at = lambda values, bins: jnp.take_along_axis(values, bins, axis=-1)
+
+    def take_bins(values, bins):
+        return jnp.take_along_axis(values, bins, axis=-1)
 
     def advance(carry, frame):
-        cycles, before = carry
-        nearest, now = frame
-        before = at(before, nearest)
-        mean = jnp.where(jnp.abs(now - before) < STEADY, (now + before) / 2, now)
-        cycles = (at(cycles, nearest) + mean * spec.hop / spec.n_fft) % 1.0
-        return (cycles, now), cycles
+        cycles, last_frequency = carry
+        nearest, frequency = frame
+        before = take_bins(last_frequency, nearest)
+        mean = jnp.where(jnp.abs(frequency - before) < STEADY, (frequency + before) / 2, frequency)
+        cycles = (take_bins(cycles, nearest) + mean * spec.hop / spec.n_fft) % 1.0
+        return (cycles, frequency), cycles
 
     start = (jnp.zeros_like(frequency[:, 0]), frequency[:, 0])
     _, cycles = jax.lax.scan(advance, start, (nearest.swapaxes(0, 1), frequency.swapaxes(0, 1)))
@@ -79,7 +82,7 @@ def locked_phase(
 
 
 def _peaks(magnitude):
-    """For each bin the bin of the nearest peak, and the frequency of this peak in bins."""
+    """Return the bin of the nearest peak for each bin, and the frequency of this peak in bins."""
     level = jnp.log(magnitude + QUIET)
     left, middle, right = level[..., :-2], level[..., 1:-1], level[..., 2:]
     is_peak = (middle > left) & (middle >= right)

@@ -1,36 +1,92 @@
-"""The network of a vocoder, chosen by `vocoder.network` of a config, and how it is trained."""
+"""Choose the network of a vocoder by its config, and how it is trained."""
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-from sfjax import audio, precision
+import jax
+
+from sfjax.config import Config, ModelConfig
 from sfjax.errors import UserError
-from sfjax.objective import Objective
-from sfjax.vocoder import gan, spectral
-from sfjax.vocoder.hifigan import Generator
+from sfjax.objective import Objective, Trainable
+from sfjax.vocoder import gan_step, spectral
+from sfjax.vocoder.hifigan import Generator, Vocoder
 from sfjax.vocoder.spectral import SpectralNet
 
-NETWORKS = ("hifigan", "spectral")
+
+class _Kind(NamedTuple):
+    """A network of `config.vocoder.network`: how it is made, its objective, and its training step if it has its own."""
+
+    network: Callable[[ModelConfig], Any]
+    objective: Callable[[Config], Objective]
+    training: Callable | None = None
 
 
-def make(config: Any, spec: audio.MelSpec) -> Generator | SpectralNet:
-    """The network of a config (ConfigDict or dict); `UserError` if `vocoder.network` is unknown."""
-    if is_adversarial(config):
-        return gan.generator(config["vocoder"], spec)
-    return SpectralNet(**config["spectral"], spec=spec, dtype=precision.policy(config["precision"]).compute)
+def _hifigan(config):
+    return gan_step.generator(config.vocoder, config.mel)
 
 
-def is_adversarial(config: Any) -> bool:
-    """Whether discriminators train the network of a config; `UserError` as in `make`."""
-    name = config["vocoder"]["network"]
+def _hifigan_objective(config):
+    return gan_step.objective(config.vocoder, config.mel)
+
+
+def _hifigan_training(config, rule, rate):
+    step = functools.partial(
+        gan_step.step,
+        section=config.vocoder,
+        task=config.task,
+        spec=config.mel,
+        seed=config.seed,
+        rule=rule,
+        rate=rate,
+        policy=config.precision,
+        decay=config.ema,
+    )
+    return gan_step.optimizers(rule), step
+
+
+def _spectral(config):
+    return SpectralNet(**config.spectral, spec=config.mel, dtype=config.precision.compute)
+
+
+def _spectral_objective(config):
+    return spectral.objective(_spectral(config))
+
+
+NETWORKS = {
+    "hifigan": _Kind(_hifigan, _hifigan_objective, _hifigan_training),
+    "spectral": _Kind(_spectral, _spectral_objective),
+}
+
+
+def network(config: ModelConfig) -> Generator | SpectralNet:
+    """Return the network of a config. Raises `UserError` if `vocoder.network` is unknown."""
+    return _kind(config).network(config)
+
+
+def objective(config: Config) -> Objective:
+    """Return the objective of a config's network; raises as `network` does."""
+    return _kind(config).objective(config)
+
+
+def _kind(config):
+    name = config.vocoder.network
     if name not in NETWORKS:
         raise UserError(f"unknown vocoder.network {name!r}; choose from {', '.join(NETWORKS)}")
-    return name == "hifigan"
+    return NETWORKS[name]
 
 
-def objective(config: Any, spec: audio.MelSpec) -> Objective:
-    """The objective of a config's network; `UserError` as in `make`."""
-    if is_adversarial(config):
-        return gan.objective(config["vocoder"], spec)
-    return spectral.objective(make(config, spec))
+def _training(config, rule, rate):
+    training = _kind(config).training
+    return training and training(config, rule, rate)
+
+
+def _load(params: Any, config: ModelConfig) -> Vocoder:
+    return Vocoder(network(config), jax.device_put(gan_step.released(params)), config.mel.mean, config.mel.std)
+
+
+TRAINABLE = Trainable(
+    objective, check=lambda config: None, load=_load, training=_training, title="vocoder", argument="vocoder"
+)

@@ -1,9 +1,9 @@
-"""The spectral vocoder: a network sharpens the magnitude that a Mel blurs, and Griffin-Lim gives it a phase.
+"""The spectral vocoder: a network sharpens the magnitudes of a log-Mel spectrogram, and Griffin-Lim adds phases.
 
-High bands of a Mel merge neighbouring harmonics, and no wave has such magnitudes. ConvNeXt blocks over frames (Vocos:
-Siuzdak, arXiv 2306.00814) correct the logarithm of each magnitude. Low bands resolve the harmonics, so the pitch is
-known: the correction is a smooth part plus a comb of this pitch, and the network gives both by bin. The last layer
-starts from zeros, so an untrained network gives the answer of Griffin-Lim.
+The high bands of a Mel spectrogram merge neighbouring harmonics, and no wave has such magnitudes. ConvNeXt blocks over
+frames (Vocos: Siuzdak, arXiv 2306.00814) correct the logarithm of each magnitude. The low bands resolve the harmonics,
+so the pitch is known. The correction is a smooth part plus a comb of this pitch; the network predicts both for each
+bin. The last layer starts from zeros, so an untrained network gives the result of Griffin-Lim.
 """
 
 from __future__ import annotations
@@ -21,22 +21,23 @@ from sfjax.errors import UserError
 from sfjax.flow import Error
 from sfjax.objective import Batch, Objective
 from sfjax.vocoder.griffin_lim import locked_phase, refine
+from sfjax.vocoder.vocoder_batch import batch_mels, draw
 
-SMALL = 1e-3  # amplitude at which the loss levels off
+SMALL = 1e-3  # amplitude that the loss adds before logarithms
 LEAST = 1e-5  # amplitude that a positive correction multiplies in an empty bin
-LARGEST = 4.0  # the logarithm of the factor by which a magnitude is corrected, at most
-RESOLVED = 1500.0  # Hz below which the bands resolve harmonics
-PITCH = (50.0, 500.0)  # Hz
-TYPICAL = 160.0  # Hz: the pitch that the network sees as 0
-LEVEL = 0.5  # standard deviation of the level that training gives a recording, as a natural logarithm
-OCTAVE = 10.0  # 1/s by which the autocorrelation of a longer period counts less, against errors by an octave
+LARGEST = 4.0  # limit of a correction, as the natural logarithm of a factor
+RESOLVED = 1500.0  # Hz: below, the bands resolve harmonics
+PITCH = (50.0, 500.0)  # Hz: the range of the pitch
+TYPICAL = 160.0  # Hz: the pitch whose input to the network is 0
+LEVEL = 0.5  # standard deviation of the random level of a recording in training, as a natural logarithm
+OCTAVE = 10.0  # 1/s: how much less the autocorrelation of a longer period counts, to avoid errors by an octave
 
 
 class SpectralNet(nn.Module):
-    """`blocks` ConvNeXt blocks of `width` channels over `kernel` frames, whose inner layer is `expand` times as wide,
-    then `iterations` of fast Griffin-Lim.
+    """ConvNeXt blocks that correct magnitudes, then `iterations` of fast Griffin-Lim.
 
-    Raises `UserError` for an even kernel or no block.
+    There are `blocks` blocks of `width` channels over `kernel` frames, with an inner layer `expand` times as wide.
+    Raises `UserError` for an even kernel, sizes below 1, or negative iterations.
     """
 
     width: int
@@ -51,7 +52,7 @@ class SpectralNet(nn.Module):
         super().__post_init__()
         if self.kernel % 2 == 0 or min(self.width, self.blocks, self.expand, self.kernel) < 1 or self.iterations < 0:
             raise UserError(
-                "a spectral vocoder wants 1 block or more, an odd kernel and no negative number of iterations, got "
+                "a spectral vocoder needs sizes of 1 or more, an odd kernel and 0 iterations or more, got "
                 f"width {self.width}, blocks {self.blocks}, expand {self.expand}, kernel {self.kernel}, "
                 f"iterations {self.iterations}; change section spectral"
             )
@@ -59,7 +60,7 @@ class SpectralNet(nn.Module):
     def __call__(
         self, mel: Float[Array, "batch frames mels"], lengths: Int[Array, " batch"]
     ) -> Float[Array, "batch samples"]:
-        """Waves of frames · hop samples; `lengths` are the true frames, behind which nothing is looked at."""
+        """Compute waves of frames · hop samples; frames from `lengths` on have no effect."""
         magnitude = self.magnitude(mel, lengths)
         phase = locked_phase(magnitude, self.spec)
         return refine(magnitude, phase, self.spec, iterations=self.iterations, lengths=lengths * self.spec.hop)
@@ -68,18 +69,23 @@ class SpectralNet(nn.Module):
     def magnitude(
         self, mel: Float[Array, "batch frames mels"], lengths: Int[Array, " batch"]
     ) -> Float[Array, "batch frames bins"]:
-        """The corrected amplitude spectrum of normalised log-Mel frames."""
+        """Compute the corrected amplitude spectrum of normalised log-Mel frames."""
         blurred = audio.magnitude(mel, self.spec)
         shown = masks.valid(lengths, mel.shape[1])[..., None]
         period, strength = pitch(blurred, self.spec)
-        seen = jnp.concatenate([mel, strength[..., None], jnp.log(period * TYPICAL)[..., None]], axis=-1)
-        x = jnp.where(shown, seen, 0.0).astype(self.dtype)
+        features = jnp.concatenate([mel, strength[..., None], jnp.log(period * TYPICAL)[..., None]], axis=-1)
+        x = jnp.where(shown, features, 0.0).astype(self.dtype)
         x = nn.Dense(self.width, dtype=self.dtype, name="input")(_taps(x, 3))
         x = nn.LayerNorm(dtype=self.dtype, name="input_norm")(x)
+        axes: Any = nn.broadcast  # flax infers int
         stack = nn.scan(
-            _Block, variable_axes={"params": 0}, split_rngs={"params": True}, in_axes=nn.broadcast,
-            length=self.blocks, unroll=self.blocks,
-        )  # fmt: skip
+            _Block,
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            in_axes=axes,
+            length=self.blocks,
+            unroll=self.blocks,
+        )
         x, _ = stack(self.width, self.expand, self.kernel, self.blocks, self.dtype, name="blocks")(x, shown)
         x = nn.LayerNorm(dtype=self.dtype, name="output_norm")(x)
         bins = blurred.shape[-1]
@@ -99,27 +105,27 @@ class Pitch(NamedTuple):
 
 
 def pitch(magnitude: Float[Array, "batch frames bins"], spec: audio.MelSpec) -> Pitch:
-    """The pitch of each frame by the autocorrelation that belongs to its magnitude below `RESOLVED`.
+    """Estimate the pitch of each frame from the autocorrelation that its magnitude below `RESOLVED` implies.
 
-    It has no gradient. A frame without a period gets one all the same, with little strength.
+    The result has no gradient. A frame without a pitch also gets a period, with a low strength.
     """
     hertz = jnp.arange(magnitude.shape[-1]) * spec.sample_rate / spec.n_fft
     taper = jnp.where(hertz < RESOLVED, 0.5 + 0.5 * jnp.cos(jnp.pi * hertz / RESOLVED), 0.0)
-    likeness = jnp.fft.irfft(jax.lax.stop_gradient(magnitude) * taper, n=spec.n_fft)
-    likeness = likeness / (likeness[..., :1] + LEAST)
+    correlation = jnp.fft.irfft(jax.lax.stop_gradient(magnitude) * taper, n=spec.n_fft)
+    correlation = correlation / (correlation[..., :1] + LEAST)
     first, last = (round(spec.sample_rate / hertz) for hertz in reversed(PITCH))
-    before, at, after = (likeness[..., first + i : last + i] for i in (-1, 0, 1))
-    is_peak = (at > before) & (at >= after)
-    preferred = 1.0 - OCTAVE / spec.sample_rate * jnp.arange(last - first)
-    best = jnp.argmax(jnp.where(is_peak, at * preferred, -1.0), axis=-1)[..., None]
-    left, middle, right = (jnp.take_along_axis(values, best, axis=-1)[..., 0] for values in (before, at, after))
+    before, current, after = (correlation[..., first + shift : last + shift] for shift in (-1, 0, 1))
+    is_peak = (current > before) & (current >= after)
+    preference = 1.0 - OCTAVE / spec.sample_rate * jnp.arange(last - first)
+    best = jnp.argmax(jnp.where(is_peak, current * preference, -1.0), axis=-1)[..., None]
+    left, middle, right = (jnp.take_along_axis(values, best, axis=-1)[..., 0] for values in (before, current, after))
     offset = jnp.clip((left - right) / 2 / jnp.minimum(left - 2 * middle + right, -1e-6), -0.5, 0.5)
     period = (first + best[..., 0] + offset) / spec.sample_rate
     return Pitch(period, jnp.clip(middle, 0.0, 1.0))
 
 
 class _Block(nn.Module):
-    """A ConvNeXt block: a convolution of each channel, then a layer over channels with one inside."""
+    """A ConvNeXt block: a convolution over frames for each channel, then two layers over channels."""
 
     width: int
     expand: int
@@ -141,14 +147,14 @@ class _Block(nn.Module):
 
 
 def _taps(x, kernel):
-    """Neighbouring frames side by side, so that a convolution is one product."""
+    """Concatenate `kernel` neighbouring frames, so that a convolution is one product."""
     edge = kernel // 2
     padded = jnp.pad(x, ((0, 0), (edge, edge), (0, 0)))
     return jnp.concatenate([padded[:, i : i + x.shape[1]] for i in range(kernel)], axis=-1)
 
 
 def objective(network: SpectralNet) -> Objective:
-    """The objective of a spectral vocoder: the mean absolute error of natural log magnitudes, at random levels."""
+    """Return the objective: the mean absolute error of natural log magnitudes, at random levels."""
     return Objective(
         network,
         functools.partial(_init, network),
@@ -161,11 +167,6 @@ def _init(network, key):
     return network.init(key, jnp.zeros((1, 8, network.spec.bands)), jnp.full(1, 8), method="magnitude")["params"]
 
 
-def _mels(network, task, batch):
-    clean = lambda: audio.log_mel(batch["waves"]["speech"], network.spec, batch["lengths"])
-    return batch["mels"]["estimate"][:, 0] if task.predicted else clean()
-
-
 def _error(network, task):
     spec = network.spec
 
@@ -176,14 +177,14 @@ def _error(network, task):
         t: Float[Array, " batch"],
         dropout: Key[Array, ""] | None,
     ) -> Error:
-        wave, mel, lengths = batch["waves"]["speech"], _mels(network, task, batch), batch["lengths"]
-        count = (lengths + spec.hop - 1) // spec.hop
+        wave, mel, lengths = batch["waves"]["speech"], batch_mels(task, batch, network.spec), batch["lengths"]
+        count = spec.num_frames(lengths)
         level = LEVEL * jax.vmap(jax.random.normal)(keys)[:, None, None]
         true = sharding.by_example(lambda wave, lengths: jnp.abs(audio.stft(wave, spec, lengths)), wave, lengths)
-        made = network.apply({"params": params}, mel + level / spec.std, count, method="magnitude")
-        wrong = jnp.abs(jnp.log(made + SMALL) - jnp.log(true * jnp.exp(level) + SMALL)).mean(axis=-1)
+        estimate = network.apply({"params": params}, mel + level / spec.std, count, method="magnitude")
+        distance = jnp.abs(jnp.log(estimate + SMALL) - jnp.log(true * jnp.exp(level) + SMALL)).mean(axis=-1)
         inside = masks.valid(count, mel.shape[1])
-        return Error(jnp.where(inside, wrong, 0.0).sum(), inside.sum().astype(jnp.float32))
+        return Error(jnp.where(inside, distance, 0.0).sum(), inside.sum().astype(jnp.float32))
 
     return error
 
@@ -191,11 +192,7 @@ def _error(network, task):
 def _draw(network, task, options):
     del options  # of a sampler
 
-    def draw(params: Any, batch: Batch, keys: Key[Array, " batch"]) -> dict[str, Array]:
-        wave, mel, lengths = batch["waves"]["speech"], _mels(network, task, batch), batch["lengths"]
-        count = (lengths + network.spec.hop - 1) // network.spec.hop
-        made = network.apply({"params": params}, mel, count)[:, : wave.shape[1]]
-        log_mel = lambda wave: audio.log_mel(wave, network.spec, lengths)
-        return {"condition": mel, "sample": log_mel(made), "target": log_mel(wave), "wave": made, "frames": count}
+    def generate(params, mel, count):
+        return network.apply({"params": params}, mel, count)
 
-    return draw
+    return draw(generate, network.spec, task)

@@ -1,6 +1,6 @@
-"""The models of this package, by the names that stand for them wherever a model is asked for.
+"""The names of the models in this package.
 
-Each is an exported folder beside the notes from which its card is made: data, licences and attributions.
+Each model is an exported folder. A file with the same name holds the notes of its card: data, licences, attributions.
 """
 
-ENHANCER, SPEAKER, TIMING = "sfjax://enhance", "sfjax://speak", "sfjax://durations"
+ENHANCER, SPEAKER, DURATION_MODEL = "sfjax://enhance", "sfjax://speak", "sfjax://durations"

@@ -15,14 +15,15 @@ import jax
 import jax.numpy as jnp
 import report
 
-from sfjax import gather, train
+from sfjax import train
 from sfjax.configs import default, pretrain
-from sfjax.model import REMAT
+from sfjax.evaluation import compare_runs
+from sfjax.transformer import REMAT
 
 
 def measured(config) -> dict[str, float]:
     """Seconds to lower and to compile the step of a config, and the GiB that it needs beside its arguments."""
-    made = train.program(config)
+    made = train.make_program(config)
     state = jax.eval_shape(made.init, jax.random.key(0))
     examples, samples = round(config.data.seconds / config.data.buckets[0]), round(config.data.buckets[0] * 16_000)
     waves = {column: jax.ShapeDtypeStruct((examples, samples), jnp.float32) for column in made.task.columns}
@@ -56,9 +57,9 @@ def main(argv: list[str] | None = None) -> None:
             config.model.remat, config.precision = remat, given.precision
             config.model.unroll = 1 if layers == "scanned" else config.model.layers // 2
             rows.append({"layers": layers, "remat": remat} | measured(config))
-            print(gather.table(rows[-1:]), flush=True)
+            print(compare_runs.table(rows[-1:]), flush=True)
     print(report.heading(facts))
-    print(gather.table(rows))
+    print(compare_runs.table(rows))
     report.write(given.output, {"machine": facts, "size": given.size, "rows": rows})
 
 

@@ -21,9 +21,9 @@ import numpy as np
 import report
 import soundfile
 
-from sfjax import gather
 from sfjax.configs import default, restore
 from sfjax.data import degrade, examples, manifest
+from sfjax.evaluation import compare_runs
 
 AIM = 1000  # seconds of audio per second that one process should load
 
@@ -97,8 +97,8 @@ def main(argv: list[str] | None = None) -> None:
             given.rooms = responses(Path(folder), 20)
         whole, single = measured(given)
     print(report.heading(facts))
-    print(gather.table(whole))
-    print(gather.table(single))
+    print(compare_runs.table(whole))
+    print(compare_runs.table(single))
     speed = whole[-1]["audio_seconds_per_second"]
     print(f"the chain of restore.py: {speed:.0f} x real time, the aim is {AIM}")
     report.write(given.output, {"machine": facts, "seconds": given.seconds, "whole": whole, "stages": single})

@@ -22,7 +22,7 @@ import numpy as np
 
 from sfjax import __main__ as cli
 from sfjax import audio
-from sfjax.data import manifest, mixing
+from sfjax.data import manifest, noise_mixer
 from sfjax.errors import UserError
 
 LIST = Path(__file__).with_suffix(".json")
@@ -77,10 +77,10 @@ def mixed(data: Path, item: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     speech, _ = audio.read(data / item["speech"], start=item["start"], frames=item["frames"], rate=RATE)
     clip, _ = audio.read(data / item["noise"], rate=RATE)
     noise = np.resize(np.roll(clip, -item["offset"]), len(speech))
-    levels = dict(speech_level=mixing.active_level(speech, RATE), noise_level=mixing.active_level(clip, RATE))
-    noisy = mixing.at_snr(speech, noise, item["snr"], **levels)
+    levels = dict(speech_level=noise_mixer.active_level(speech, RATE), noise_level=noise_mixer.active_level(clip, RATE))
+    noisy = noise_mixer.at_snr(speech, noise, item["snr"], **levels)
     peak = max(np.abs(noisy).max(), np.abs(speech).max())
-    scale = np.float32(min(1.0, mixing.CEILING / max(peak, mixing.CEILING)))
+    scale = np.float32(min(1.0, noise_mixer.CEILING / max(peak, noise_mixer.CEILING)))
     return speech * scale, noisy * scale
 
 

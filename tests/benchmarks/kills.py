@@ -34,13 +34,30 @@ PATIENCE = 300  # seconds after which a run is said to hang
 def command(corpus: Path, workdir: Path, updates: int) -> list[str]:
     """The training; small, but with workers, buckets, validation and checkpoints that overlap its steps."""
     return [
-        sys.executable, "-m", "sfjax", "train", "--config=configs/pretrain.py:tiny", f"--workdir={workdir}",
-        f"--config.data.train={corpus}", "--config.data.seconds=4", "--config.data.buckets=(0.5,1.0)",
-        "--config.model.width=32", "--config.model.layers=2", "--config.model.ffn=64", "--config.model.unroll=1",
-        "--config.model.attention_block=0", f"--config.optim.updates={updates}", "--config.optim.warmup=10",
-        "--config.run.workers=1", "--config.run.save=20", "--config.run.log=10", "--config.run.validate=50",
-        "--config.run.valid_batches=1", "--config.run.pictures=0", "--config.optim.peak=1e-3",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "sfjax",
+        "train",
+        "--config=configs/pretrain.py:tiny",
+        f"--workdir={workdir}",
+        f"--config.data.train={corpus}",
+        "--config.data.seconds=4",
+        "--config.data.buckets=(0.5,1.0)",
+        "--config.model.width=32",
+        "--config.model.layers=2",
+        "--config.model.ffn=64",
+        "--config.model.unroll=1",
+        "--config.model.attention_block=0",
+        f"--config.optim.updates={updates}",
+        "--config.optim.warmup=10",
+        "--config.run.workers=1",
+        "--config.run.save=20",
+        "--config.run.log=10",
+        "--config.run.validate=50",
+        "--config.run.valid_batches=1",
+        "--config.run.pictures=0",
+        "--config.optim.peak=1e-3",
+    ]
 
 
 def start(words: list[str], cache: Path) -> subprocess.Popen:

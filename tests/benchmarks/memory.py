@@ -28,7 +28,7 @@ import numpy as np
 import report
 import soundfile
 
-from sfjax import gather
+from sfjax.evaluation import compare_runs
 from sfjax.metrics import si_sdr
 
 AIM_BYTES, AIM_DECIBELS = 2e9, 40.0
@@ -55,11 +55,18 @@ def fresh_run(folder: Path, size: str, overrides: list[str]) -> Path:
     """A run folder with the parameters after one update on a little generated speech."""
     speech, noise = material.corpus(folder / "corpus", count=2, seconds=(1.0, 1.0))
     command = [
-        "train", f"--config=configs/enhance.py:{size}", f"--workdir={folder / 'run'}",
-        f"--config.data.train={speech}", f"--config.mix.noise={noise}", "--config.optim.updates=1",
-        "--config.data.seconds=2", "--config.data.buckets=(1.0,)", "--config.run.workers=0",
-        "--config.run.valid_batches=0", *overrides,
-    ]  # fmt: skip
+        "train",
+        f"--config=configs/enhance.py:{size}",
+        f"--workdir={folder / 'run'}",
+        f"--config.data.train={speech}",
+        f"--config.mix.noise={noise}",
+        "--config.optim.updates=1",
+        "--config.data.seconds=2",
+        "--config.data.buckets=(1.0,)",
+        "--config.run.workers=0",
+        "--config.run.valid_batches=0",
+        *overrides,
+    ]
     sfjax(*command)
     return folder / "run"
 
@@ -146,7 +153,7 @@ def main(argv: list[str] | None = None) -> None:
         found = measure(given, Path(folder))
     options = {name: getattr(given, name) for name in ("solver", "steps", "guidance", "quick")}
     print(report.heading(facts | options))
-    print(gather.table([{"recording": name, **found[name]} for name in ("long", "short")]))
+    print(compare_runs.table([{"recording": name, **found[name]} for name in ("long", "short")]))
     print(
         f"SI-SDR of the two over 0 to {found['compared_seconds'][1]:g} s: {found['si_sdr_db']:.1f} dB; behind that "
         "the long recording is faded into its next chunk"

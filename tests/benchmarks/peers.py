@@ -36,7 +36,7 @@ import report
 import scipy.signal
 from jaxtyping import Float
 
-from sfjax import audio, evaluate, infer, metrics
+from sfjax import audio, evaluation, inference, metrics
 from sfjax.errors import UserError
 from sfjax.weights import ENHANCER
 
@@ -46,9 +46,17 @@ TIMED = 12  # recordings that CPU time is measured on
 QUICK = 6  # recordings with --quick
 PCM = 32_768  # full scale of 16-bit samples
 LABELS = {
-    "pesq_wb": "PESQ wb", "pesq_nb": "PESQ nb", "estoi": "ESTOI", "csig": "CSIG", "cbak": "CBAK", "covl": "COVL",
-    "si_sdr": "SI-SDR (dB)", "sig": "DNSMOS SIG", "bak": "DNSMOS BAK", "ovrl": "DNSMOS OVRL",
-}  # fmt: skip
+    "pesq_wb": "PESQ wb",
+    "pesq_nb": "PESQ nb",
+    "estoi": "ESTOI",
+    "csig": "CSIG",
+    "cbak": "CBAK",
+    "covl": "COVL",
+    "si_sdr": "SI-SDR (dB)",
+    "sig": "DNSMOS SIG",
+    "bak": "DNSMOS BAK",
+    "ovrl": "DNSMOS OVRL",
+}
 
 Wave = Float[np.ndarray, " samples"]
 
@@ -89,7 +97,7 @@ class Sfjax:
     rate = RATE
 
     def __init__(self, name: str):
-        self.model = infer.load(name)
+        self.model = inference.load(name)
 
     def reset(self) -> None:
         pass
@@ -420,38 +428,38 @@ def p835() -> Callable[..., dict[str, float]]:
 
 
 def scored_by_system(
-    pairs: list[Pair], runs: dict[str, Run], scorer: evaluate.Scorer, workers: int
-) -> dict[str, evaluate.Report]:
+    pairs: list[Pair], runs: dict[str, Run], scorer: evaluation.Scorer, workers: int
+) -> dict[str, evaluation.Report]:
     """The report on each system, all of them scored by the same processes."""
     jobs = (
         ({"name": pair.name, "condition": {"system": name}}, pair.clean, out, RATE)
         for name, run in runs.items()
         for pair, out in zip(pairs, run.outputs, strict=True)
     )
-    groups = evaluate.report(jobs, scorer, workers=workers, progress=True).groups
+    groups = evaluation.score_all(jobs, scorer, workers=workers, progress=True).groups
     bare = lambda items: [{key: value for key, value in item.items() if key != "condition"} for item in items]
-    return {at["system"]: evaluate.Report(bare(group.rows), bare(group.failed)) for at, group in groups}
+    return {at["system"]: evaluation.Report(bare(group.rows), bare(group.failed)) for at, group in groups}
 
 
-def line(name: str, run: Run, scored: evaluate.Report, first: evaluate.Report | None) -> dict[str, Any]:
+def line(name: str, run: Run, scored: evaluation.Report, first: evaluation.Report | None) -> dict[str, Any]:
     """A system's costs, its scores, and the paired differences to a first model if there is one."""
     costs = {"system": name, "delay_ms": 1000 * run.delay, "cpu": run.cpu, "start": run.start}
     compared = {} if first is None else {"difference": differences(scored, first)}
     return {**costs, **scored.to_json(), **compared}
 
 
-def differences(scored: evaluate.Report, first: evaluate.Report) -> dict[str, Any]:
+def differences(scored: evaluation.Report, first: evaluation.Report) -> dict[str, Any]:
     """How much higher each score is than the same recording's in another report: means and intervals."""
     before = {row["name"]: row for row in first.rows}
     both = [(row, before[row["name"]]) for row in scored.rows if row["name"] in before]
     rows = [{key: row[key] - old[key] if key in LABELS else row[key] for key in row} for row, old in both]
-    found = evaluate.Report(rows, [])
+    found = evaluation.Report(rows, [])
     return {"n": len(rows), "mean": found.mean, "interval": {name: list(ends) for name, ends in found.interval.items()}}
 
 
 def tables(lines: list[dict[str, Any]], first: str) -> str:
     """Scores and costs as a Markdown table, and a second one with the differences to the first model."""
-    heads = ["system", *(LABELS[name] for name in lines[0]["mean"])]
+    heads = ["system", *(LABELS.get(name, name) for name in lines[0]["mean"])]
     costs = lambda one: [f"{one['cpu']:.3f}", f"{one['start']:.1f}", f"{one['delay_ms']:.2f}"]
     rows = [[one["system"], *cells(one), *costs(one)] for one in lines]
     others = [[one["system"], *changes(one["difference"])] for one in lines if "difference" in one]
@@ -487,7 +495,7 @@ def markdown(heads: list[str], rows: list[list[str]]) -> str:
 def read(given: argparse.Namespace) -> list[Pair]:
     """The recordings at `RATE`; `UserError` if a pair does not have one length."""
     if given.pairs is not None:
-        files = evaluate.pair_files(given.pairs / "clean", given.pairs / "noisy")
+        files = evaluation.pair_files(given.pairs / "clean", given.pairs / "noisy")
         rows = [{"name": name, "path": path, "noisy": noisy, "start": 0, "frames": -1} for name, path, noisy in files]
     else:
         rows = enhance_valid.chosen(given.manifest, sys.maxsize)

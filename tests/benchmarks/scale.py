@@ -26,7 +26,7 @@ import numpy as np
 import report
 import soundfile
 
-from sfjax import gather
+from sfjax.evaluation import compare_runs
 
 TARGET = 12_000_000  # rows
 MINUTE = 60.0
@@ -102,9 +102,18 @@ def load(folder: Path, given: argparse.Namespace, rows: int) -> dict[str, float]
     began = time.perf_counter()
     config = default.get_config("tiny")
     found = loader.sources(
-        str(folder / f"{rows}.parquet"), split=None, columns={"": {"speech": 1.0}}, predicted={}, labels={"": {}},
-        phones=(), mix=config.mix, degrade=config.degrade, mixture=config.mixture, rate=material.RATE, hop=160,
-    )  # fmt: skip
+        str(folder / f"{rows}.parquet"),
+        split=None,
+        columns={"": {"speech": 1.0}},
+        predicted={},
+        labels={"": {}},
+        phones=(),
+        mix=config.mix,
+        degrade=config.degrade,
+        mixture=config.mixture,
+        rate=material.RATE,
+        hop=160,
+    )
     order = loader.Plan((found[0].manifest.seconds,), (1.0,), (1.0,), 10.0, 1, 0)
     reader = loader.Reader(found, order, {"speech": 1.0}, {}, {}, material.RATE, 160, 80, (0, 1))
     batches = loader.batches(reader, first=0, last=1000, workers=given.workers)
@@ -166,7 +175,7 @@ def main(argv: list[str] | None = None) -> None:
         hour = decoding(folder)
     rows.append(extrapolated(*rows))
     print(report.heading(facts | {"workers": given.workers, "quick": given.quick}))
-    print(gather.table(rows))
+    print(compare_runs.table(rows))
     print(f"decoding: {hour:.1f} s of one process for an hour of FLAC")
     report.write(given.output, {"machine": facts, "rows": rows, "decoding_s_per_hour": hour})
 

@@ -26,8 +26,9 @@ import jax
 import numpy as np
 import report
 
-from sfjax import evaluate, gather, infer
+from sfjax import evaluation, inference
 from sfjax.data import manifest
+from sfjax.evaluation import compare_runs
 from sfjax.model import Estimator
 
 SCORES = ("pesq_wb", "estoi", "si_sdr")
@@ -49,7 +50,7 @@ class Counted(Estimator):
         Counted.calls += 1
 
 
-def row(found: evaluate.Report, **facts: Any) -> dict[str, Any]:
+def row(found: evaluation.Report, **facts: Any) -> dict[str, Any]:
     """One line of the table; `±` is half the 95 % interval of PESQ."""
     if not found.rows:
         sys.exit(f"nothing was scored: {found.failed}")
@@ -69,7 +70,7 @@ def grid(words: list[str]) -> list[dict[str, Any]]:
     return [dict(choice) for choice in itertools.product(*lists)]
 
 
-def options(model: infer.Model, choice: dict[str, Any]) -> dict[str, Any] | None:
+def options(model: inference.Model, choice: dict[str, Any]) -> dict[str, Any] | None:
     """The sampling that a choice means for a model; None if its process has no such solver."""
     made = model.options | choice
     evaluations, stages = made.pop("evaluations", None), model.process.STAGES
@@ -78,7 +79,7 @@ def options(model: infer.Model, choice: dict[str, Any]) -> dict[str, Any] | None
     return made if made["solver"] in stages or made["solver"] in getattr(model.process, "ADAPTIVE", {}) else None
 
 
-def cost(model: infer.Model, made: dict[str, Any]) -> tuple[int, float]:
+def cost(model: inference.Model, made: dict[str, Any]) -> tuple[int, float]:
     """Evaluations of the network for a few seconds of noise, and the time over their length."""
     wave = 0.1 * np.random.default_rng(0).standard_normal(SECONDS * RATE).astype(np.float32)
     fields = {name: getattr(model.network, name) for name in model.network.__dataclass_fields__ if name != "parent"}
@@ -131,7 +132,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the noise that sampling starts from")
     parser.add_argument("-o", "--output", nargs="+", type=Path, default=[], metavar="FILE.json|FILE.png")
     given = parser.parse_args(argv)
-    models = {name: infer.load(run) for name, _, run in (word.partition("=") for word in given.models)}
+    models = {name: inference.load(run) for name, _, run in (word.partition("=") for word in given.models)}
     choices = list({tuple(sorted(one.items())): one for words in given.grid for one in grid(words)}.values())
     common = dict(split=None, seed=given.seed, workers=given.workers, progress=False)
     blank = dict.fromkeys(("solver", "sway", "guidance", "tolerance", "evaluations", "real_time_factor"))
@@ -140,19 +141,19 @@ def main(argv: list[str] | None = None) -> None:
         manifest.write(few, enhance_valid.chosen(given.pairs / "valid.parquet", given.items))
         rows = []
         for system in ("noisy", "bound"):
-            found = evaluate.evaluate(few, next(iter(models.values())), system=system, **common)
+            found = evaluation.evaluate(few, next(iter(models.values())), system=system, **common)
             rows.append(row(found, model=system, **blank))
         for (name, model), choice in itertools.product(models.items(), choices):
             made = options(model, choice)
             if made is None:
                 continue
             evaluations, factor = cost(model, made)
-            found = evaluate.evaluate(few, model, system="model", **common, **made)
+            found = evaluation.evaluate(few, model, system="model", **common, **made)
             facts = {key: made[key] for key in ("solver", "sway", "guidance", "tolerance")}
             rows.append(row(found, model=name, **facts, evaluations=evaluations, real_time_factor=factor))
-            print(gather.table(rows[-1:]), flush=True)
+            print(compare_runs.table(rows[-1:]), flush=True)
     print(f"{', '.join(model.name for model in models.values())}; {given.items} recordings")
-    print(gather.table(rows))
+    print(compare_runs.table(rows))
     for path in given.output:
         if path.suffix == ".png":
             draw(rows, path)

@@ -4,7 +4,7 @@
 
 Every case is run twice and its second run timed in each round, in turn, so that a change of the machine's load meets
 them all; reported are medians over the rounds. Compile times include tracing and are those of a first start: no
-compilation cache is used. A train step is all of `sfjax.train.step` from waves to the averaged parameters; sampling is
+compilation cache is used. A train step is `sfjax.train_step.step`, from waves to the averaged parameters; sampling is
 32 evaluations with guidance from wave to wave. The loader is timed from its first batch on, without the start of its
 process. If PyTorch is installed, the same train step in it (`torch_step.py`; on a GPU with `torch.compile`) takes its
 turn in each round, and the ratio is printed. So are the share of the measured rate of a matrix product, in the type
@@ -30,9 +30,10 @@ import material
 import numpy as np
 import report
 
-from sfjax import audio, flow, gather, plan, train
+from sfjax import audio, flow, plan, train
 from sfjax.configs import default, enhance
 from sfjax.data import loader
+from sfjax.evaluation import compare_runs
 
 AIM = 1000  # seconds of audio per second that one process should load
 
@@ -56,7 +57,7 @@ def sized(size: str, steps: int) -> Sized:
     """Enhancement of a size, sampled in `steps` steps of the midpoint rule."""
     config = enhance.get_config(size)
     config.sample.update(solver="midpoint", steps=steps)
-    return Sized(config, train.program(config))
+    return Sized(config, train.make_program(config))
 
 
 def waves(count: int, seconds: float) -> dict[str, np.ndarray]:
@@ -84,7 +85,7 @@ def timed(name: str, run: Callable[[], Any], audio_seconds: float, compile_secon
 
 
 def train_case(size: str, made: Sized, waves: dict[str, np.ndarray]) -> Case:
-    """`sfjax.train.step`, jitted and donated as `sfjax.train.run` does."""
+    """`sfjax.train_step.step`, jitted and donated as `sfjax.train.run` does."""
     batch = waves["speech"]
     state = jax.jit(made.program.init)(jax.random.key(0))
     lengths = np.full(len(batch), batch.shape[1], np.int32)
@@ -99,10 +100,10 @@ def train_case(size: str, made: Sized, waves: dict[str, np.ndarray]) -> Case:
 
 
 def sample_case(size: str, made: Sized, noisy: np.ndarray) -> Case:
-    """Noisy waves to clean ones by guided sampling, as `sfjax.infer` does it."""
+    """Noisy waves to clean ones by guided sampling, as `sfjax.inference` does it."""
     network, task, spec = made.program.network, made.program.task, made.program.spec
     options = made.config.sample.to_dict()
-    frames = spec.frames(noisy.shape[1])
+    frames = spec.num_frames(noisy.shape[1])
 
     def enhanced(params, noisy):
         lengths = jnp.full(len(noisy), noisy.shape[1])
@@ -157,7 +158,7 @@ def utilisation(made: Sized, batch: int, frames: int, seconds: float) -> float:
     """The share of `matmul_rate` that a train step of so many seconds reaches."""
     network = made.program.network
     params = jax.eval_shape(made.program.init, jax.random.key(0)).params
-    work = plan.flops(params, {}, width=network.width, layers=network.layers, batch=batch, tokens=frames)
+    work = plan.flops(params, {}, width=network.config.width, layers=network.config.layers, batch=batch, tokens=frames)
     return work / seconds / matmul_rate(network.dtype)
 
 
@@ -175,7 +176,7 @@ def torch_case(size: str, made: Sized, waves: dict[str, np.ndarray]) -> tuple[Ca
     import torch_step
 
     torch.set_num_threads(report.cores())
-    frames, bands = made.program.spec.frames(waves["speech"].shape[1]), made.program.spec.bands
+    frames, bands = made.program.spec.num_frames(waves["speech"].shape[1]), made.program.spec.bands
     x, condition = jax.random.normal(jax.random.key(1), (2, 1, frames, bands))
     given = (x, jnp.full(1, 0.3), condition)
     params = made.program.network.init(jax.random.key(0), *given, jnp.full(1, frames))["params"]
@@ -201,9 +202,18 @@ def loader_cases(folder: Path, *, batches: int, files: int, longest: float) -> I
     )
     for name, bucket, columns in kinds:
         found = loader.sources(
-            str(speech), split=None, columns={"": columns}, predicted={}, labels={"": {}}, phones=(), mix=config.mix,
-            degrade=config.degrade, mixture=config.mixture, rate=material.RATE, hop=config.mel.hop,
-        )  # fmt: skip
+            str(speech),
+            split=None,
+            columns={"": columns},
+            predicted={},
+            labels={"": {}},
+            phones=(),
+            mix=config.mix,
+            degrade=config.degrade,
+            mixture=config.mixture,
+            rate=material.RATE,
+            hop=config.mel.hop,
+        )
         plan = loader.Plan((found[0].manifest.seconds,), (1.0,), (bucket,), 4 * longest, 1, 0)
         reader = loader.Reader(found, plan, columns, {}, {}, material.RATE, config.mel.hop, config.mel.bands, (0, 1))
         for workers in (0, 1):
@@ -281,7 +291,7 @@ def main(argv: list[str] | None = None) -> None:
     cases, differences, programs = [mel_case(data["noisy"])], {}, {}
     for size in given.sizes:
         made = programs[size] = sized(size, steps=1 if given.quick else 16)
-        frames = made.program.spec.frames(data["noisy"].shape[1])
+        frames = made.program.spec.num_frames(data["noisy"].shape[1])
         cases += [train_case(size, made, data), sample_case(size, made, data["noisy"][:sampled])]
         cases.append(forward_case(size, made, sampled, frames))
         if with_torch:
@@ -306,7 +316,7 @@ def main(argv: list[str] | None = None) -> None:
             sizes[size]["torch_over_jax"] = _ratio(measured, f"{step} in torch", step)
             sizes[size]["torch_output_difference"] = differences[size]
     print(report.heading(facts))
-    print(gather.table(rows))
+    print(compare_runs.table(rows))
     for size, found in sizes.items():
         print(f"{size}: " + ", ".join(f"{name} {value:.3g}" for name, value in found.items()))
     if peak := (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use"):

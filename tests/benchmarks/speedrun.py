@@ -27,17 +27,26 @@ import jax.numpy as jnp
 import numpy as np
 import report
 
-from sfjax import release, sharding, train
+from sfjax import sharding, train
 from sfjax.configs import enhance, pretrain
 from sfjax.data import loader
-from sfjax.journal import Silence
+from sfjax.export import release
+from sfjax.metric_writer import Silence
 from sfjax.validation import Validation
 
 NETWORK = {  # 3.6 M parameters, batches of 16 crops: README.md of the project, "Results on real speech"
-    "model.width": 256, "model.layers": 4, "model.heads": 2, "model.ffn": 1024, "model.unroll": 2,
-    "model.attention_block": 0, "model.dropout": 0.0, "data.seconds": 41.0, "data.buckets": (2.55,),
-    "run.valid_batches": 8, "run.pictures": 0,
-}  # fmt: skip
+    "model.width": 256,
+    "model.layers": 4,
+    "model.heads": 2,
+    "model.ffn": 1024,
+    "model.unroll": 2,
+    "model.attention_block": 0,
+    "model.dropout": 0.0,
+    "data.seconds": 41.0,
+    "data.buckets": (2.55,),
+    "run.valid_batches": 8,
+    "run.pictures": 0,
+}
 RECIPES = {  # config, changes of it, warm-up as a share of the updates
     "pretrain": (pretrain, {"optim.peak": 1e-3, "optim.end": 1e-4, "ema": 0.999}, 0.1),
     "enhance": (enhance, {"optim.peak": 1.4e-3, "mix.gain": (-6.0, 6.0), "ema": 0.995}, 0.083),
@@ -52,8 +61,15 @@ LEVERS = {
     "all": ALL,
     "all-patch": ALL | {"model.patch": 2},
 }
-QUICK = {"model.width": 32, "model.ffn": 64, "model.layers": 2, "model.unroll": 1, "data.seconds": 2.0,
-         "data.buckets": (1.0,), "run.valid_batches": 1}  # fmt: skip
+QUICK = {
+    "model.width": 32,
+    "model.ffn": 64,
+    "model.layers": 2,
+    "model.unroll": 1,
+    "data.seconds": 2.0,
+    "data.buckets": (1.0,),
+    "run.valid_batches": 1,
+}
 CURVE = 8  # validations of a run
 
 
@@ -112,9 +128,9 @@ def started(args: argparse.Namespace, lever: str, minutes: float, seed: int) -> 
     """A run of a lever before its first update, with as many updates as fit into its minutes."""
     config, plain = configured(args, lever, seed), configured(args, "base", 0)
     mesh = sharding.mesh(jax.devices()[:1], **config.mesh)
-    program, judge = train.program(config), train.program(plain)
-    read, _ = train.readers(config, program.task, program.spec)
-    _, read_valid = train.readers(plain, judge.task, judge.spec)
+    program, judge = train.make_program(config), train.make_program(plain)
+    read, _ = train.readers(program)
+    _, read_valid = train.readers(judge)
     _, step = train.on_mesh(program, mesh)
     state, probes = first_state(config, program), []
     fresh = lambda: jax.tree.map(jnp.copy, state)  # a step gives the memory of its state away
@@ -124,9 +140,9 @@ def started(args: argparse.Namespace, lever: str, minutes: float, seed: int) -> 
         probes.append(seconds)
     updates = max(CURVE, round(60 * minutes / statistics.median(probes[1:])))
     config.optim.updates, config.optim.warmup = updates, max(1, round(RECIPES[args.recipe][2] * updates))
-    program = train.program(config)
+    program = train.make_program(config)
     _, step = train.on_mesh(program, mesh)
-    validation = Validation(plain, program._replace(task=judge.task), read_valid, sharding.batch(mesh))
+    validation = Validation(program._replace(config=judge.config), read_valid, sharding.batch(mesh))
     validate = lambda state: min(validation(state, Silence(), 0)[name] for name in ("loss", "loss_ema"))
     timed(step, fresh(), read(0))  # compiled before it counts
     return Run(lever, seed, updates, state, step, read, validate)
@@ -154,12 +170,17 @@ def summary(runs: list[Run], target: float) -> list[dict[str, Any]]:
         mine = [run for run in runs if run.lever == lever]
         minutes = [reached(run.curve, target) for run in mine]
         losses = [run.curve[-1][2] for run in mine]
-        rows.append({
-            "lever": lever, "updates": [run.updates for run in mine], "loss": statistics.mean(losses),
-            "losses": losses, "minutes": statistics.mean(run.curve[-1][0] for run in mine),
-            "minutes to target": None if None in minutes else statistics.mean(minutes),
-            "curves": [run.curve for run in mine],
-        })  # fmt: skip
+        rows.append(
+            {
+                "lever": lever,
+                "updates": [run.updates for run in mine],
+                "loss": statistics.mean(losses),
+                "losses": losses,
+                "minutes": statistics.mean(run.curve[-1][0] for run in mine),
+                "minutes to target": None if None in minutes else statistics.mean(minutes),
+                "curves": [run.curve for run in mine],
+            }
+        )
     return rows
 
 
@@ -187,8 +208,9 @@ def main(argv: list[str] | None = None) -> None:
         parser.error(f"unknown levers {', '.join(unknown)}; choose from {', '.join(LEVERS)}")
     runs = [
         started(args, name, float(minutes or args.minutes), seed)
-        for seed in range(args.seeds) for name, minutes in pairs
-    ]  # fmt: skip
+        for seed in range(args.seeds)
+        for name, minutes in pairs
+    ]
     active = runs
     while active:
         active = [run for run in active if run.advance()]

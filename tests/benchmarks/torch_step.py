@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from sfjax import audio, flow, model
+from sfjax import audio, flow, transformer
 
 EPS = 1e-6  # of LayerNorm, as in Flax
 
@@ -61,7 +61,7 @@ class Estimator(nn.Module):
         norm = nn.LayerNorm(width, EPS)
         self.transformer = nn.ModuleDict({"early": half(False), "late": half(True), "norm": norm})
         places = jnp.arange(frames + 1)
-        bias = np.asarray(model.alibi(places, places, heads=heads, lead=1))
+        bias = np.asarray(transformer.alibi(places, places, heads=heads, lead=1))
         self.register_buffer("bias", torch.tensor(bias)[None])
 
     def forward(self, x: torch.Tensor, t: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:

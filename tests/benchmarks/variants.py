@@ -17,8 +17,9 @@ import numpy as np
 import report
 import speed
 
-from sfjax import gather, lora, train
+from sfjax import lora, train
 from sfjax.configs import default, enhance
+from sfjax.evaluation import compare_runs
 
 VARIANTS = {
     "full": {},
@@ -54,7 +55,7 @@ def held(state: train.State) -> dict[str, int]:
 
 def variant(name: str, size: str, waves: dict[str, np.ndarray]) -> Variant:
     """The train step, compiled."""
-    made = train.program(configured(name, size))
+    made = train.make_program(configured(name, size))
     state = jax.jit(made.init)(jax.random.key(0))
     lengths = np.full(len(waves["speech"]), waves["speech"].shape[1], np.int32)
     batch = jax.device_put({"waves": waves, "mels": {}, "labels": {}, "lengths": lengths, "task": 0 * lengths})
@@ -72,7 +73,7 @@ def by_shapes(size: str) -> list[dict[str, Any]]:
     """What the variants hold at a size, without an array of it."""
     rows = []
     for name in VARIANTS:
-        made = train.program(configured(name, size))
+        made = train.make_program(configured(name, size))
         state = jax.eval_shape(made.init, jax.random.key(0))
         rows.append({"size": size, "variant": name, "trained": lora.count(state.params)} | _mib(held(state)))
     return rows
@@ -102,8 +103,8 @@ def main(argv: list[str] | None = None) -> None:
         rows.append({"size": given.size, "variant": name} | times | _mib(one.sizes))
     shapes = by_shapes("large")
     print(report.heading(facts))
-    print(gather.table(rows))
-    print(gather.table(shapes))
+    print(compare_runs.table(rows))
+    print(compare_runs.table(shapes))
     report.write(given.output, {"machine": facts, "rows": rows, "shapes": shapes})
 
 

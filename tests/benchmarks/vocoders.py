@@ -24,9 +24,11 @@ import report
 import scipy.signal
 from jaxtyping import Array, Float, Int
 
-from sfjax import audio, companions, evaluate, gather, metrics
+from sfjax import audio, evaluation, metrics
 from sfjax.configs import default
 from sfjax.data import manifest
+from sfjax.evaluation import compare_runs
+from sfjax.inference import auxiliary
 from sfjax.vocoder.griffin_lim import griffin_lim
 
 SPEC = audio.MelSpec(**default.get_config("tiny").mel)
@@ -74,7 +76,7 @@ def makers(runs: list[str]) -> list[Maker]:
         make = functools.partial(_griffin_lim, iterations=iterations)
         found.append(Maker(f"Griffin-Lim, {iterations} iterations", 0, jax.jit(make)))
     for run in runs:
-        vocoder = companions.load_vocoder(run, SPEC)
+        vocoder = auxiliary.load_vocoder(run, SPEC)
         count = sum(leaf.size for leaf in jax.tree.leaves(vocoder.params))
         make = jax.jit(functools.partial(_vocoded, network=vocoder.network, mean=vocoder.mean, std=vocoder.std))
         found.append(Maker(run, count, functools.partial(make, vocoder.params)))
@@ -101,7 +103,7 @@ def made(maker: Maker, rows: list[dict[str, Any]]) -> Iterator[tuple[str, np.nda
         wav, _ = audio.read(row["path"], start=row["start"], frames=row["frames"], rate=SPEC.sample_rate)
         padded = np.pad(wav, (0, -len(wav) % SPEC.sample_rate))[None]  # whole seconds: few programs
         mel = log_mel(padded, SPEC, np.array([len(wav)], np.int32))
-        wave = maker.make(mel, np.array([SPEC.frames(len(wav))], np.int32))
+        wave = maker.make(mel, np.array([SPEC.num_frames(len(wav))], np.int32))
         yield Path(row["path"]).stem, wav, np.asarray(wave)[0, : len(wav)]
 
 
@@ -119,7 +121,7 @@ def cpu_ms(maker: Maker) -> float:
 
 def measured(maker: Maker, rows: list[dict[str, Any]], workers: int) -> dict[str, Any]:
     """One line of the table; `±` is half the 95 % interval."""
-    found = evaluate.score_arrays(
+    found = evaluation.score_arrays(
         made(maker, rows), rate=SPEC.sample_rate, workers=workers, progress=False, scorer=scores
     )
     if not found.rows:
@@ -144,7 +146,7 @@ def main(argv: list[str] | None = None) -> None:
     print(report.heading(facts))
     rows = chosen(manifest.read(given.manifest, split=given.split), given.items)
     lines = [measured(maker, rows, given.workers) for maker in makers(given.vocoder)]
-    print(gather.table(lines))
+    print(compare_runs.table(lines))
     report.write(given.output, {"machine": facts, "recordings": len(rows), "rows": lines})
 
 

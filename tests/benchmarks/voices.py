@@ -1,8 +1,8 @@
 """Speech from text, measured: the words that a recogniser hears, whose voice it is, how long phones last, the speed.
 
     python tests/benchmarks/voices.py prepare --data DIR -o FOLDER
-    python tests/benchmarks/voices.py say FOLDER --model RUN --timing RUN --vocoder RUN -o OUT
-    python tests/benchmarks/voices.py speed --model RUN --timing RUN --vocoder RUN -o speed.json
+    python tests/benchmarks/voices.py say FOLDER --model RUN --duration-model RUN --vocoder RUN -o OUT
+    python tests/benchmarks/voices.py speed --model RUN --duration-model RUN --vocoder RUN -o speed.json
 
 `prepare` reads DIR/manifest.jsonl and DIR/align.jsonl.xz and holds 20 speakers of set so762 out of everything. FOLDER
 gets `speech.parquet` (the others of ls100, so762 and kathleen) for pre-training, `voices.parquet` (those of so762 and
@@ -39,12 +39,14 @@ import numpy as np
 import report
 from jaxtyping import Float
 
-from sfjax import audio, evaluate, filling, gather, infer, picture, spoken, voice
+from sfjax import audio, evaluation, inference, spectrogram_plot
 from sfjax.configs import default
-from sfjax.data import align, manifest, prepare, voices
+from sfjax.data import attach_phones, manifest, prepare, synthetic
+from sfjax.evaluation import compare_runs, speech
+from sfjax.inference import infill, tts
 from sfjax.metrics import Unscorable, speaker
-from sfjax.text import alignment, phones, pronounce
-from sfjax.text.aligner import PocketSphinx
+from sfjax.text import g2p, phones, textgrid
+from sfjax.text.forced_aligner import PocketSphinx
 from sfjax.text.phones import SILENCE, Line
 
 HELD = 20  # speakers held out of everything
@@ -83,9 +85,11 @@ def prepared(data: Path, folder: Path, workers: int) -> list[dict[str, Any]]:
             rows = [row for row in _rows(manifest.read(source, split=None)) if row["set"] != "ls100"]
             aligned = Path(temporary, f"{name}.parquet")
             manifest.write(aligned, [row | {"sex": sexes[row["speaker"]]} for row in rows])
-            done = align.run(aligned, data / "align.jsonl.xz", folder / f"{name}.parquet", longest=LONGEST, spec=spec)
+            done = attach_phones.run(
+                aligned, data / "align.jsonl.xz", folder / f"{name}.parquet", longest=LONGEST, spec=spec
+            )
             wrong = sum(
-                sum(row["lengths"]) != spec.frames(-(-row["frames"] * spec.sample_rate // row["rate"]))
+                sum(row["lengths"]) != spec.num_frames(-(-row["frames"] * spec.sample_rate // row["rate"]))
                 for row in _rows(manifest.read(done.dest, split=None))
             )
             why = ", ".join(f"{count} with {reason}" for reason, count in done.reasons.items())
@@ -129,7 +133,7 @@ def utterances(found: manifest.Manifest, rate: int) -> list[Utterance]:
 class Opening(NamedTuple):
     """The beginning of a recording, and how many words it has."""
 
-    prompt: voice.Prompt
+    prompt: tts.Prompt
     words: int
 
 
@@ -137,7 +141,7 @@ def opening(one: Utterance, hop: int, frames: int, *, left: int) -> Opening:
     """A recording up to the end of a word that is nearest to a frame, so that `left` words at least follow."""
     words = one.line.nearest(frames, left=left)
     line, _ = one.line.cut(words)
-    return Opening(voice.Prompt(one.wave[: sum(line.lengths) * hop], line), words)
+    return Opening(tts.Prompt(one.wave[: sum(line.lengths) * hop], line), words)
 
 
 def beginning(one: Utterance, hop: int, most: int) -> Opening:
@@ -148,30 +152,30 @@ def beginning(one: Utterance, hop: int, most: int) -> Opening:
 class Voice:
     """A model that speaks, with what it is asked: sampling, a seed, and the words it can pronounce."""
 
-    def __init__(self, model: infer.Model, options: dict[str, Any], seed: int):
+    def __init__(self, model: inference.Model, options: dict[str, Any], seed: int):
         self.model, self.options, self.seed = model, options, seed
-        self.spec, self.lexicon = model.spec, pronounce.default_lexicon()
+        self.spec, self.lexicon = model.spec, g2p.default_lexicon()
         self.prompt_frames = round(SECONDS * self.spec.sample_rate / self.spec.hop)
 
     def again(self, waves: Sequence[Float[np.ndarray, " _"]]) -> list[Float[np.ndarray, " _"]]:
         """Recordings made again from their Mels."""
-        return filling.voiced(self.model, filling.mels(self.model, waves))
+        return infill.to_waves(self.model, infill.mels(self.model, waves))
 
-    def prompt(self, one: Utterance) -> voice.Prompt:
+    def prompt(self, one: Utterance) -> tts.Prompt:
         """About three seconds of a recording, fewer if the model takes no more."""
         wave, line = opening(one, self.spec.hop, self.prompt_frames, left=0).prompt
-        return voice.prompt(wave, self.spec.sample_rate, line, model=self.model)
+        return tts.prompt(wave, self.spec.sample_rate, line, model=self.model)
 
-    def speak(self, text: str, prompt: voice.Prompt) -> Float[np.ndarray, " samples"]:
+    def speak(self, text: str, prompt: tts.Prompt) -> Float[np.ndarray, " samples"]:
         """A text in the voice of a prompt, as the product speaks it."""
         given = (prompt.wave, self.spec.sample_rate, prompt.line)
         return self.model.speak(text, prompt=given, lexicon=self.lexicon, seed=self.seed, **self.options).wave
 
-    def say(self, asked: Sequence[tuple[voice.Prompt, Line]]) -> list[Float[np.ndarray, " samples"]]:
+    def say(self, asked: Sequence[tuple[tts.Prompt, Line]]) -> list[Float[np.ndarray, " samples"]]:
         """Lines of known lengths after their prompts."""
-        gaps = [voice.gap(self.model, line, prompt) for prompt, line in asked]
-        mels = filling.regenerate(self.model, gaps, self.seed, self.options)
-        waves = filling.voiced(self.model, mels)
+        gaps = [tts.gap(self.model, line, prompt) for prompt, line in asked]
+        mels = infill.regenerate(self.model, gaps, self.seed, self.options)
+        waves = infill.to_waves(self.model, mels)
         known = [sum(prompt.line.lengths) * self.spec.hop for prompt, _ in asked]
         return [wave[start:] for wave, start in zip(waves, known, strict=True)]
 
@@ -222,13 +226,13 @@ def heard(
         for system, waves in made.items():
             for one, wave in zip(found, waves, strict=True):
                 audio.write(Path(folder, system, f"{one.name}.flac"), wave, rate)
-        scored = spoken.words(Path(folder), texts, transcriber=transcriber, workers=workers, progress=False)
+        scored = speech.words(Path(folder), texts, transcriber=transcriber, workers=workers, progress=False)
     rows, counts = [], {}
     for system in made:
         mine = lambda some: [row for row in some if Path(row["name"]).parent.name == system]  # noqa: B023
-        own = evaluate.Report(mine(scored.rows), mine(scored.failed))
+        own = evaluation.Report(mine(scored.rows), mine(scored.failed))
         try:
-            errors, low, high = spoken.word_error_rate(own)
+            errors, low, high = speech.word_error_rate(own)
         except Unscorable as error:
             sys.exit(f"{system}: {error}; {own.failed[:1]}")
         total = sum(int(row["words"]) for row in own.rows)
@@ -244,8 +248,8 @@ def show(say: Voice, found: list[Utterance], made: dict[str, list[np.ndarray]], 
         waves = {system: made[system][number] for system in ("resynthesised", "spoken", "original")}
         for system, wave in waves.items():
             audio.write(out / f"{number:02}_{system}.flac", wave, say.spec.sample_rate)
-        panels = dict(zip(waves, filling.mels(say.model, [*waves.values()]), strict=True))
-        picture.spectrograms(panels, say.spec, out / f"{number:02}.png")
+        panels = dict(zip(waves, infill.mels(say.model, [*waves.values()]), strict=True))
+        spectrogram_plot.spectrograms(panels, say.spec, out / f"{number:02}.png")
 
 
 # Voices
@@ -291,11 +295,13 @@ def alike(say: Voice, asked: list[Pair], *, encoder: str) -> tuple[list[dict[str
     whole = {one.name: encode(one.wave, rate) for one in {one.name: one for pair in asked for one in pair}.values()}
     references = [
         {
-            "SIM-o": encode(prompt.wave, rate), "SIM-r": encode(wave, rate), "same": whole[one.same.name],
+            "SIM-o": encode(prompt.wave, rate),
+            "SIM-r": encode(wave, rate),
+            "same": whole[one.same.name],
             "other": whole[one.other.name],
         }
         for one, prompt, wave in zip(asked, prompts, again, strict=True)
-    ]  # fmt: skip
+    ]
     rows, reports = [], {}
     for system, waves in made.items():
         cosines: dict[str, list[dict[str, float]]] = {}
@@ -312,7 +318,7 @@ def alike(say: Voice, asked: list[Pair], *, encoder: str) -> tuple[list[dict[str
             {"name": name, **{key: float(np.mean([one[key] for one in several])) for key in several[0]}}
             for name, several in cosines.items()
         ]
-        scored = evaluate.Report(means, failed)
+        scored = evaluation.Report(means, failed)
         low, high = scored.interval.get("apart", (None, None))
         counts = {"speakers": len(means), "pairs": len(waves) - len(failed), "failed": len(failed)}
         rows.append({"system": system, **scored.mean, "low": low, "high": high, **counts})
@@ -324,7 +330,7 @@ def alike(say: Voice, asked: list[Pair], *, encoder: str) -> tuple[list[dict[str
 
 
 def durations(
-    model: infer.Model, train: list[Line], found: dict[str, list[Utterance]], frames: int
+    model: inference.Model, train: list[Line], found: dict[str, list[Utterance]], frames: int
 ) -> list[dict[str, Any]]:
     """The errors of a model of durations and of two constants for each phone, on some sets of sentences."""
     known = phones.inventory(line.phones for line in train)
@@ -334,7 +340,7 @@ def durations(
     constant = lambda mean: np.array([0.0, *map(mean, by_phone)])
     means, medians = constant(np.mean), constant(np.median)
     look_up = lambda table: lambda line, hidden: table[phones.numbers(line.phones, known)]
-    ways = {"model": model.timing, "mean of the phone": look_up(means), "median of the phone": look_up(medians)}
+    ways = {"model": model.duration_model, "mean of the phone": look_up(means), "median of the phone": look_up(medians)}
     rows = []
     for name, some in found.items():
         for way, predict in ways.items():
@@ -356,32 +362,38 @@ def _errors(model, predict, some, frames):
         silent.append(np.array(one.line.phones)[behind] == SILENCE)
     predicted, true, silent = map(np.concatenate, (predicted, true, silent))
     counts = np.full(len(sums), 1 / len(sums))
-    draws = np.random.default_rng(0).multinomial(len(sums), counts, size=evaluate.RESAMPLES)
+    draws = np.random.default_rng(0).multinomial(len(sums), counts, size=evaluation.RESAMPLES)
     errors, total = (draws @ np.array(sums, np.float64)).T
     low, high = np.percentile(errors / total, [2.5, 97.5]).tolist()
     apart, ratio = np.abs(predicted - true), lambda part: float(predicted[part].sum() / max(true[part].sum(), 1))
     return {
-        "error": float(apart.mean()), "low": low, "high": high, "of phones": float(apart[~silent].mean()),
-        "of silences": float(apart[silent].mean()), "total of phones": ratio(~silent),
-        "total of silences": ratio(silent), "hidden": len(true), "n": len(sums),
-    }  # fmt: skip
+        "error": float(apart.mean()),
+        "low": low,
+        "high": high,
+        "of phones": float(apart[~silent].mean()),
+        "of silences": float(apart[silent].mean()),
+        "total of phones": ratio(~silent),
+        "total of silences": ratio(silent),
+        "hidden": len(true),
+        "n": len(sums),
+    }
 
 
 # Speed
 
 
 def timed(
-    model: infer.Model, wave: Float[np.ndarray, " samples"], rate: int, text: str, rounds: int
+    model: inference.Model, wave: Float[np.ndarray, " samples"], rate: int, text: str, rounds: int
 ) -> tuple[list[dict[str, Any]], dict[str, float]]:
     """Seconds for a second of speech and where they go, and what it takes to align the prompt and load the lexicon."""
     spent: dict[str, list[float]] = {"alignment": [], "lexicon": []}
-    runs: dict[int, list[tuple[float, voice.Speech]]] = {4: [], 16: []}
-    lexicon, prompt = pronounce.default_lexicon(), voice.prompt(wave, rate, text, model=model)
+    runs: dict[int, list[tuple[float, tts.Speech]]] = {4: [], 16: []}
+    lexicon, prompt = g2p.default_lexicon(), tts.prompt(wave, rate, text, model=model)
     given = (prompt.wave, model.spec.sample_rate, prompt.line)
     for _ in range(rounds + 1):
         for name, work in (
             ("alignment", lambda: PocketSphinx()(wave, rate, text)),
-            ("lexicon", pronounce.default_lexicon),
+            ("lexicon", g2p.default_lexicon),
         ):
             began = time.perf_counter()
             work()
@@ -404,7 +416,7 @@ def timed(
 def a_voice() -> tuple[Float[np.ndarray, " samples"], int, str]:
     """A sentence by espeak-ng."""
     with tempfile.TemporaryDirectory() as folder:
-        listed = voices.generate(folder, voices=1, sentences=1, seed=0, workers=1)
+        listed = synthetic.generate(folder, voices=1, sentences=1, seed=0, workers=1)
         line = json.loads(listed.read_text().splitlines()[0])
         return *audio.read(Path(folder, line["path"])), line["text"]
 
@@ -439,7 +451,7 @@ def main(argv: list[str] | None = None) -> None:
     three.set_defaults(verb=_speed)
     for verb in (two, three):
         verb.add_argument("--model", required=True, metavar="RUN", help="run that speaks")
-        verb.add_argument("--timing", required=True, metavar="RUN", help="run of durations")
+        verb.add_argument("--duration-model", required=True, metavar="RUN", help="run of durations")
         verb.add_argument("--vocoder", metavar="RUN", help="default: Griffin-Lim")
     for verb in (one, two):
         verb.add_argument("--workers", type=int, default=report.cores(), help="processes that decode or score")
@@ -449,13 +461,13 @@ def main(argv: list[str] | None = None) -> None:
 
 def _prepare(given):
     made = prepared(given.data, given.output, given.workers)
-    print(f"{len(alignment.read_jsonl(given.data / 'align.jsonl.xz'))} alignments")
-    print(gather.table(made))
+    print(f"{len(textgrid.read_jsonl(given.data / 'align.jsonl.xz'))} alignments")
+    print(compare_runs.table(made))
 
 
 def _say(given):
     facts = report.machine()
-    model = infer.load(given.model, timing=given.timing, vocoder=given.vocoder)
+    model = inference.load(given.model, duration_model=given.duration_model, vocoder=given.vocoder)
     options = model.sampling({name: getattr(given, name) for name in ("solver", "steps", "guidance")})
     say, rate = Voice(model, options, given.seed), model.spec.sample_rate
     valid, train = (manifest.read(given.folder / "voices.parquet", split=name) for name in ("valid", "train"))
@@ -464,25 +476,31 @@ def _say(given):
     chosen = several(utterances(valid, rate))[: given.sentences]
     if len(chosen) < 2:
         sys.exit(f"{given.folder}: expected two sentences of split 'valid' or more, got {len(chosen)}")
-    found = {"machine": facts, "model": model.name, "timing": given.timing, "vocoder": given.vocoder or "Griffin-Lim",
-             "options": options, "seed": given.seed}  # fmt: skip
+    found = {
+        "machine": facts,
+        "model": model.name,
+        "duration_model": given.duration_model,
+        "vocoder": given.vocoder or "Griffin-Lim",
+        "options": options,
+        "seed": given.seed,
+    }
     print("\n".join(f"{name}: {value}" for name, value in found.items()), flush=True)
 
     columns = (train.table.column(name).to_pylist() for name in ("phones", "lengths", "words"))
     lines = [Line(*map(tuple, line)) for line in zip(*columns, strict=True)]
     rows = durations(model, lines, {"valid": chosen, "held out": several(held)}, say.prompt_frames)
     found["durations"] = rows
-    print(f"\ndurations, frames of {1000 * model.spec.hop / rate:g} ms\n{gather.table(rows)}", flush=True)
+    print(f"\ndurations, frames of {1000 * model.spec.hop / rate:g} ms\n{compare_runs.table(rows)}", flush=True)
 
     made = sentences(say, chosen)
     show(say, chosen, made, given.output)
     rows, reports = heard(chosen, made, rate, transcriber=given.transcriber, workers=given.workers)
     found["words"] = {"transcriber": given.transcriber, "rows": rows, "recordings": reports}
-    print(f"\nwords by {given.transcriber}\n{gather.table(rows)}", flush=True)
+    print(f"\nwords by {given.transcriber}\n{compare_runs.table(rows)}", flush=True)
 
     rows, reports = alike(say, pairs(held, given.pairs, given.seed), encoder=given.encoder)
     found["voices"] = {"encoder": given.encoder, "rows": rows, "speakers": reports}
-    print(f"\nvoices by {given.encoder}, the interval is of apart\n{gather.table(rows)}")
+    print(f"\nvoices by {given.encoder}, the interval is of apart\n{compare_runs.table(rows)}")
     report.write(given.output / "scores.json", found)
 
 
@@ -491,13 +509,22 @@ def _speed(given):
         sys.exit("expected --prompt and --prompt-text together, got one of them")
     facts = report.machine()
     print(report.heading(facts))
-    model = infer.load(given.model, timing=given.timing, vocoder=given.vocoder)
+    model = inference.load(given.model, duration_model=given.duration_model, vocoder=given.vocoder)
     prompt = a_voice() if given.prompt is None else (*audio.read(given.prompt), given.prompt_text)
     rows, apart = timed(model, *prompt, given.rounds)
-    print(f"{model.name}, {given.vocoder or 'Griffin-Lim'}\n{gather.table(rows)}")
+    print(f"{model.name}, {given.vocoder or 'Griffin-Lim'}\n{compare_runs.table(rows)}")
     print(", ".join(f"{name}: {seconds:.2f} s" for name, seconds in apart.items()))
-    report.write(given.output, {"machine": facts, "model": model.name, "timing": given.timing,
-                                "vocoder": given.vocoder, "rows": rows, "apart": apart})  # fmt: skip
+    report.write(
+        given.output,
+        {
+            "machine": facts,
+            "model": model.name,
+            "duration_model": given.duration_model,
+            "vocoder": given.vocoder,
+            "rows": rows,
+            "apart": apart,
+        },
+    )
 
 
 if __name__ == "__main__":

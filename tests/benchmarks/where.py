@@ -25,7 +25,8 @@ import numpy as np
 import report
 from jaxtyping import Array, Float, Int, Key
 
-from sfjax import audio, evaluate, flow, gather, infer, masks, validation
+from sfjax import audio, evaluation, flow, inference, masks, validation
+from sfjax.evaluation import compare_runs
 
 BINS = 10  # of the time of the flow
 SCORES = ("pesq_wb", "estoi", "si_sdr")
@@ -52,28 +53,28 @@ def pairs(path: Path, count: int, rate: int) -> list[Pair]:
     return [Pair(name, pad(clean), pad(noisy), np.array([len(clean)], np.int32)) for name, clean, noisy in found]
 
 
-def field(model: infer.Model, params: Any) -> Callable:
+def field(model: inference.Model, params: Any) -> Callable:
     """The network as `sfjax.flow` calls it."""
     return lambda x, t, inputs, lengths: model.network.apply({"params": params}, x, t, lengths=lengths, **inputs)
 
 
-def condition(model: infer.Model, noisy: Array, length: Array) -> dict[str, Array]:
+def condition(model: inference.Model, noisy: Array, length: Array) -> dict[str, Array]:
     """The network's inputs."""
     count = (length + model.spec.hop - 1) // model.spec.hop
     return jax.vmap(model.task.condition)({"noisy": audio.log_mel(noisy, model.spec, length)}, count)
 
 
 def sampled(
-    model: infer.Model, options: dict[str, Any], params: Any, noisy: Array, length: Array
+    model: inference.Model, options: dict[str, Any], params: Any, noisy: Array, length: Array
 ) -> Float[Array, "1 frames mels"]:
     """The Mel that `sfjax enhance --seed 0` makes of a recording."""
     count = (length + model.spec.hop - 1) // model.spec.hop
-    x0 = flow.noise(jax.random.key(0), model.spec.frames(noisy.shape[1]), model.spec.bands)[None]
+    x0 = flow.noise(jax.random.key(0), model.spec.num_frames(noisy.shape[1]), model.spec.bands)[None]
     return flow.sample(field(model, params), x0, condition(model, noisy, length), count, **options)
 
 
 def losses(
-    model: infer.Model, params: Any, clean: Array, noisy: Array, length: Array, key: Key[Array, ""], times: Array
+    model: inference.Model, params: Any, clean: Array, noisy: Array, length: Array, key: Key[Array, ""], times: Array
 ) -> flow.Error:
     """The error and the count of the flow-matching loss at each of some times, with one noise."""
     count = (length + model.spec.hop - 1) // model.spec.hop
@@ -111,7 +112,7 @@ class Programs(NamedTuple):
     wave: Callable
 
 
-def programs(model: infer.Model, options: dict[str, Any]) -> Programs:
+def programs(model: inference.Model, options: dict[str, Any]) -> Programs:
     """The jitted functions of this module for a model."""
     spec = model.spec
     wave = lambda mel, noisy, length: audio.borrow_phase(mel[:, None], audio.stft(noisy, spec, length), spec, length)[
@@ -126,9 +127,9 @@ def programs(model: infer.Model, options: dict[str, Any]) -> Programs:
     return Programs(*map(jax.jit, functions))
 
 
-def measured(model: infer.Model, do: Programs, number: int, pair: Pair) -> tuple[Seen, Array, Array]:
+def measured(model: inference.Model, do: Programs, number: int, pair: Pair) -> tuple[Seen, Array, Array]:
     """The first two looks at recording `number`, its Mel by the model, and the clean one."""
-    frames = model.spec.frames(int(pair.length[0]))
+    frames = model.spec.num_frames(int(pair.length[0]))
     clean, noisy = do.log_mel(pair.clean, pair.length), do.log_mel(pair.noisy, pair.length)
     mel = do.sampled(model.params, pair.noisy, pair.length)
     decibels = 20 / np.log(10) * model.spec.std
@@ -140,7 +141,9 @@ def measured(model: infer.Model, do: Programs, number: int, pair: Pair) -> tuple
     return Seen(*sums, np.asarray(loss.total), np.asarray(loss.count)), mel, clean
 
 
-def look(model: infer.Model, options: dict[str, Any], found: list[Pair], workers: int) -> tuple[Seen, evaluate.Report]:
+def look(
+    model: inference.Model, options: dict[str, Any], found: list[Pair], workers: int
+) -> tuple[Seen, evaluation.Report]:
     """All three looks; the names in the report are `range of bands|recording`."""
     do = programs(model, options)
     seen: list[Seen] = []
@@ -155,11 +158,11 @@ def look(model: infer.Model, options: dict[str, Any], found: list[Pair], workers
                 wav = np.asarray(do.wave(swapped, pair.noisy, pair.length))
                 yield f"{name}|{pair.name}", pair.clean[0, whole], wav[0, whole]
 
-    scores = evaluate.score_arrays(estimates(), rate=model.spec.sample_rate, workers=workers, progress=False)
+    scores = evaluation.score_arrays(estimates(), rate=model.spec.sample_rate, workers=workers, progress=False)
     return Seen(*map(sum, zip(*seen, strict=True))), scores
 
 
-def summary(model: infer.Model, seen: Seen, scores: evaluate.Report) -> dict[str, Any]:
+def summary(model: inference.Model, seen: Seen, scores: evaluation.Report) -> dict[str, Any]:
     """What is written as JSON."""
     by_band = {
         "hertz": _centres(model.spec),
@@ -199,7 +202,7 @@ def tables(found: dict[str, Any]) -> list[str]:
     ]
     by_time = [{"t": t, "loss": loss} for t, loss in zip(*found["times"].values(), strict=True)]
     by_swap = [{"clean bands": name, **row} for name, row in found["clean_bands"].items()]
-    return [gather.table(rows) for rows in (by_band, by_time, by_swap)]
+    return [compare_runs.table(rows) for rows in (by_band, by_time, by_swap)]
 
 
 def draw(found: dict[str, Any], path: Path) -> None:
@@ -238,7 +241,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("-o", "--output", type=Path, metavar="FILE.json", help="the picture lies beside it as PNG")
     given = parser.parse_args(argv)
     count, steps = (2, 1) if given.quick else (given.items, given.steps)
-    model = infer.load(given.model, ema=given.ema, step=given.step)
+    model = inference.load(given.model, ema=given.ema, step=given.step)
     changes = {"solver": given.solver, "steps": steps, "guidance": given.guidance}
     options = model.options | {name: value for name, value in changes.items() if value is not None}
     items = pairs(given.pairs / "valid.parquet", count, model.spec.sample_rate)

@@ -1,4 +1,4 @@
-"""LibriMix: two or three speakers of LibriSpeech at once, with noise of WHAM! or without (Cosentino et al. 2020)."""
+"""LibriMix: two or three speakers of LibriSpeech mixed, with or without noise of WHAM! (Cosentino et al. 2020)."""
 
 from __future__ import annotations
 
@@ -10,104 +10,114 @@ from pathlib import Path
 from typing import Any
 
 from sfjax import audio
-from sfjax.data.corpora import Corpus, Published, folders, listed
+from sfjax.data.corpora import Corpus, Published, folders, read_csv
 from sfjax.data.scan import Job, Reject
 from sfjax.errors import UserError
 
 SIZES = {"train-360": (50800, 33900), "train-100": (13900, 9300), "dev": (3000, 3000), "test": (3000, 3000)}
 SPLITS = {"train": "train", "dev": "valid", "test": "test"}
 SETS = {
-    # hours: those of the paper fit mixtures as long as their longest source, these are as long as the shortest
+    # no hours: the paper gives them for mixtures as long as the longest source, but `min` is as long as the shortest
     f"Libri{speakers}Mix/{subset}/{kind}": Published(SPLITS[subset.partition("-")[0]], sizes[speakers - 2], None)
-    for speakers in (2, 3) for subset, sizes in SIZES.items() for kind in ("mix_clean", "mix_both")
-}  # fmt: skip
+    for speakers in (2, 3)
+    for subset, sizes in SIZES.items()
+    for kind in ("mix_clean", "mix_both")
+}
 
 
 def find(src: Path, *, speech: Path | None = None, noise: Path | None = None) -> Iterator[Job | Reject]:
-    """LibriNMix/wav16k/min/SUBSET/{mix_clean,mix_both,s1,s2,…,noise}/NAME.wav, or a metadata CSV of the generator.
+    """Yield LibriNMix/wav16k/min/SUBSET/{mix_clean,mix_both,s1,s2,…,noise}/NAME.wav, or lines of a metadata CSV.
 
-    A CSV needs no mixture on disk: its sources lie below `speech`, and the noise that is to be added below `noise`.
+    The CSV of LibriMix's generator needs no mixtures on disk: its sources are below `speech`, and the noise to add, if
+    any, is below `noise`.
     """
     if src.is_file():
         yield from _metadata(src, speech, noise)
         return
     if speech or noise:
-        raise UserError(f"{src}: folders of speech and noise are for a metadata CSV, here mixtures lie; leave them out")
-    for place in folders(src, ("Libri2Mix", "Libri3Mix"), "LibriMix"):
-        if not (place / "wav16k" / "min").is_dir():
-            raise UserError(f"{place}: expected wav16k/min, found none; generate it with --freqs 16k --modes min")
+        raise UserError(
+            f"{src}: speech and noise are for a metadata CSV only, got a folder of mixtures; leave them out"
+        )
+    for corpus in folders(src, ("Libri2Mix", "Libri3Mix"), "LibriMix"):
+        if not (corpus / "wav16k" / "min").is_dir():
+            raise UserError(f"{corpus}: expected wav16k/min, found none; generate it with --freqs 16k --modes min")
         for name in SETS:
-            folder = place / "wav16k" / "min" / name.partition("/")[2]
-            if name.startswith(place.name) and folder.is_dir():
+            folder = corpus / "wav16k" / "min" / name.partition("/")[2]
+            if name.startswith(corpus.name) and folder.is_dir():
                 yield from _generated(name, folder)
 
 
 def _generated(name: str, mixed: Path) -> Iterator[Job | Reject]:
-    """The mixtures of a set in a folder, as its metadata lists them; paths in there are those of where it was made."""
+    """Yield the mixtures of set `name` in the folder `mixed` that its metadata lists.
+
+    The paths in the metadata are not used, because they are of the machine that generated the mixtures.
+    """
     listing = mixed.parents[1] / "metadata" / f"mixture_{mixed.parent.name}_{mixed.name}.csv"
-    lines, wrong = listed(listing, ["mixture_ID"])
-    yield from wrong
-    known = {line["mixture_ID"] for line in lines}
+    lines, rejects = read_csv(listing, ["mixture_ID"])
+    yield from rejects
+    mixtures = {line["mixture_ID"] for line in lines}
     for path in sorted(mixed.iterdir()):
-        if path.suffix != ".wav" or path.stem not in known:
+        if path.suffix != ".wav" or path.stem not in mixtures:
             yield Reject(str(path), f"has no line in {listing.name}")
-    for one in sorted(known):
-        names = ["mixture", *(f"s{number}" for number in _numbers(name)), "noise"]
-        files = {key: str(mixed.parent / (mixed.name if key == "mixture" else key) / f"{one}.wav") for key in names}
-        noise = files.pop("noise")
-        path, *sources = files.values()
-        columns = _columns(name, one) | {"sources": sources, "gains": [1.0] * len(sources)}
+    for mixture in sorted(mixtures):
+        path = str(mixed / f"{mixture}.wav")
+        sources = {f"s{n}": str(mixed.parent / f"s{n}" / f"{mixture}.wav") for n in _source_numbers(name)}
+        files = {"mixture": path} | sources
+        columns = _mixture_columns(name, mixture) | {"sources": [*sources.values()], "gains": [1.0] * len(sources)}
         if mixed.name == "mix_both":
+            noise = str(mixed.parent / "noise" / f"{mixture}.wav")
             files, columns = files | {"noise": noise}, columns | {"noise": noise, "noise_gain": 1.0}
-        yield _checked(Job(path, files, 0.0, None, columns))
+        yield _checked_name(Job(path, files, 0.0, None, columns))
 
 
 def _metadata(src: Path, speech: Path | None, noise: Path | None) -> Iterator[Job | Reject]:
-    """The mixtures that a CSV of the generator lists, each as long as its shortest source."""
+    """Yield the mixtures that a CSV of the generator lists, each as long as its shortest source."""
     match = re.fullmatch(r"libri([23])mix_(train|dev|test)-clean(-\d+)?\.csv", src.name)
     name = f"Libri{match[1]}Mix/{match[2]}{match[3] or ''}/mix_{'both' if noise else 'clean'}" if match else ""
     if name not in SETS:
-        raise UserError(f"{src}: expected metadata named as LibriMix's generator does, libri2mix_train-clean-360.csv")
+        raise UserError(f"{src}: expected a CSV of LibriMix's generator, named like libri2mix_train-clean-360.csv")
     if not speech:
-        raise UserError(f"{src}: its paths start at the folder of LibriSpeech; say where that lies with --speech")
-    gains = [f"source_{number}_gain" for number in _numbers(name)] + ["noise_gain"] * bool(noise)
-    paths = [gain.replace("gain", "path") for gain in gains]
-    lines, wrong = listed(src, ["mixture_ID", *paths, *gains])
-    yield from wrong
+        raise UserError(f"{src}: its paths are relative to the folder of LibriSpeech; give this folder with --speech")
+    gain_names = [f"source_{number}_gain" for number in _source_numbers(name)] + ["noise_gain"] * bool(noise)
+    path_names = [gain_name.replace("gain", "path") for gain_name in gain_names]
+    lines, rejects = read_csv(src, ["mixture_ID", *path_names, *gain_names])
+    yield from rejects
     for line in lines:
         try:
-            found = [float(line[gain]) for gain in gains]
+            gains = [float(line[gain_name]) for gain_name in gain_names]
         except ValueError as error:
             yield Reject(str(src), f"{line['mixture_ID']}: {error}")
             continue
-        sources = [os.path.join(os.path.abspath(speech), line[path]) for path in paths if path != "noise_path"]
-        columns = _columns(name, line["mixture_ID"]) | {"sources": sources, "gains": found[: len(sources)]}
+        root = os.path.abspath(speech)
+        sources = [os.path.join(root, line[path_name]) for path_name in path_names if path_name != "noise_path"]
+        columns = _mixture_columns(name, line["mixture_ID"]) | {"sources": sources, "gains": gains[: len(sources)]}
         if noise:
-            columns |= {"noise": os.path.join(os.path.abspath(noise), line["noise_path"]), "noise_gain": found[-1]}
+            columns |= {"noise": os.path.join(os.path.abspath(noise), line["noise_path"]), "noise_gain": gains[-1]}
         alike = {f"source {number}": path for number, path in enumerate(sources, 1)}
-        yield _checked(Job(sources[0], alike, 0.0, _shortest(sources), columns))
+        yield _checked_name(Job(sources[0], alike, 0.0, _shortest(sources), columns))
 
 
-def _numbers(name: str) -> range:
+def _source_numbers(name: str) -> range:
+    """Return the numbers of the sources of a set such as `Libri2Mix/dev/mix_clean`: 1 and 2."""
     return range(1, int(name[len("Libri")]) + 1)
 
 
-def _columns(name: str, mixture: str) -> dict[str, Any]:
+def _mixture_columns(name: str, mixture: str) -> dict[str, Any]:
     speakers = [part.partition("-")[0] for part in mixture.split("_")]
     return {"name": mixture, "speakers": speakers, "set": name, "split": SETS[name].split}
 
 
-def _checked(job: Job) -> Job | Reject:
-    """The job, if the name of its mixture tells as many speakers as it has sources."""
+def _checked_name(job: Job) -> Job | Reject:
+    """Return the job if the name of its mixture has as many speakers as the mixture has sources."""
     parts, count = job.columns["name"].split("_"), len(job.columns["sources"])
     if len(parts) == count and all(re.fullmatch(r"\d+-\d+-\d+", part) for part in parts):
         return job
-    like = "_".join(["1089-134686-0000", "121-127105-0031", "61-70968-0000"][:count])
-    return Reject(job.path, f"its mixture is {job.columns['name']}, not named as LibriMix names them, {like}")
+    example = "_".join(["1089-134686-0000", "121-127105-0031", "61-70968-0000"][:count])
+    return Reject(job.path, f"expected a mixture named like {example}, got {job.columns['name']}")
 
 
 def _shortest(paths: Sequence[str]) -> float | None:
-    """Seconds of the shortest file that can be opened; what is wrong with the others is told when they are read."""
+    """Return the seconds of the shortest file that can be opened; reading the others later reports their errors."""
     infos = []
     for path in paths:
         with contextlib.suppress(UserError):
@@ -115,4 +125,4 @@ def _shortest(paths: Sequence[str]) -> float | None:
     return min((info.frames / info.rate for info in infos), default=None)
 
 
-CORPUS = Corpus("LibriMix, github.com/JorisCos/LibriMix; counts of its paper, arXiv 2005.11262", (16000,), SETS, find)
+CORPUS = Corpus("LibriMix, github.com/JorisCos/LibriMix; counts: its paper, arXiv 2005.11262", (16000,), SETS, find)

@@ -20,30 +20,31 @@ SETS = {
 
 
 def find(src: Path) -> Iterator[Job | Reject]:
-    """SET/SPEAKER/CHAPTER/SPEAKER-CHAPTER-NUMBER.flac, with their words in SPEAKER-CHAPTER.trans.txt."""
-    for place in folders(src, SETS, "LibriSpeech"):
-        for chapter in sorted(place.glob("*/*/")):
+    """Yield SET/SPEAKER/CHAPTER/SPEAKER-CHAPTER-NUMBER.flac, with their words in SPEAKER-CHAPTER.trans.txt."""
+    for set_folder in folders(src, SETS, "LibriSpeech"):
+        for chapter in sorted(set_folder.glob("*/*/")):
             stem = f"{chapter.parent.name}-{chapter.name}"
             words = _transcripts(chapter / f"{stem}.trans.txt")
             for path in sorted(chapter.iterdir()):
                 if path.suffix == ".txt":
                     continue
                 if path.suffix != ".flac" or path.stem.rpartition("-")[0] != stem:
-                    yield Reject(str(path), f"not named as LibriSpeech names its files, {stem}-0000.flac")
+                    yield Reject(str(path), f"not named like LibriSpeech's files, such as {stem}-0000.flac")
                 elif path.stem not in words:
                     yield Reject(str(path), f"has no line in {stem}.trans.txt")
                 else:
-                    columns = {"speaker": chapter.parent.name, "text": words.pop(path.stem), "set": place.name}
-                    yield Job(str(path), None, 0.0, None, columns | {"split": SETS[place.name].split})
+                    columns = {"speaker": chapter.parent.name, "text": words.pop(path.stem), "set": set_folder.name}
+                    yield Job(str(path), None, 0.0, None, columns | {"split": SETS[set_folder.name].split})
             for name in words:
-                yield Reject(str(chapter / f"{name}.flac"), f"is not there, {stem}.trans.txt has its words")
+                yield Reject(str(chapter / f"{name}.flac"), f"is missing, but {stem}.trans.txt has its words")
 
 
 def _transcripts(path: Path) -> dict[str, str]:
+    """Read the words of a chapter by utterance; an empty dict if the file is missing."""
     if not path.is_file():
         return {}
     lines = path.read_text(encoding="utf-8").splitlines()
     return {name: words for name, _, words in (line.partition(" ") for line in lines) if name}
 
 
-CORPUS = Corpus("LibriSpeech, openslr.org/12; hours of its paper's table 1", (16000,), SETS, find)
+CORPUS = Corpus("LibriSpeech, openslr.org/12; hours: table 1 of the paper", (16000,), SETS, find)

@@ -20,26 +20,26 @@ SETS = {
 
 
 def find(src: Path) -> Iterator[Job | Reject]:
-    """SET/SPEAKER/CHAPTER/SPEAKER_CHAPTER_PARAGRAPH_SENTENCE.wav, with what is said, normalised, in .normalized.txt."""
-    for place in folders(src, SETS, "LibriTTS"):
-        for chapter in sorted(place.glob("*/*/")):
+    """Yield SET/SPEAKER/CHAPTER/SPEAKER_CHAPTER_PARAGRAPH_SENTENCE.wav, with normalised words in .normalized.txt."""
+    for set_folder in folders(src, SETS, "LibriTTS"):
+        for chapter in sorted(set_folder.glob("*/*/")):
             stem = f"{chapter.parent.name}_{chapter.name}"
-            columns = {"speaker": chapter.parent.name, "set": place.name, "split": SETS[place.name].split}
+            columns = {"speaker": chapter.parent.name, "set": set_folder.name, "split": SETS[set_folder.name].split}
             files = sorted(chapter.iterdir())
-            heard = {path.stem for path in files if path.suffix == ".wav"}
+            recorded = {path.stem for path in files if path.suffix == ".wav"}
             for path in files:
                 name, _, kind = path.name.partition(".")
                 if kind == "wav" and name.rsplit("_", 2)[0] == stem:
                     try:
-                        said = words(chapter / f"{name}.normalized.txt")
-                        yield Job(str(path), None, 0.0, None, columns | {"text": said})
+                        text = words(chapter / f"{name}.normalized.txt")
+                        yield Job(str(path), None, 0.0, None, columns | {"text": text})
                     except ValueError as error:
                         yield Reject(str(path), str(error))
-                elif kind == "normalized.txt" and name not in heard:
-                    yield Reject(str(chapter / f"{name}.wav"), f"is not there, {path.name} has its words")
+                elif kind == "normalized.txt" and name not in recorded:
+                    yield Reject(str(chapter / f"{name}.wav"), f"is missing, but {path.name} has its words")
                 elif path.suffix not in (".txt", ".tsv"):
-                    yield Reject(str(path), f"not named as LibriTTS names its files, {stem}_000000_000000.wav")
+                    yield Reject(str(path), f"not named like LibriTTS's files, such as {stem}_000000_000000.wav")
 
 
-# Utterances are counted in the release, as tensorflow.org/datasets/catalog/libritts does.
-CORPUS = Corpus("LibriTTS, openslr.org/60; hours of its paper's table of subsets", (24000,), SETS, find)
+# The numbers of utterances are those of the release, also on tensorflow.org/datasets/catalog/libritts.
+CORPUS = Corpus("LibriTTS, openslr.org/60; hours: table of subsets in the paper", (24000,), SETS, find)

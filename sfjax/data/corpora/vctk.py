@@ -12,37 +12,37 @@ from sfjax.errors import UserError
 
 SOUND, TEXT = "wav48_silence_trimmed", "txt"
 WORDLESS = ("p315",)  # speakers whose texts were lost before the release
-SETS = {"all": Published("train", 44455, None)}  # its authors publish no split, and no hours of what is trimmed
+SETS = {"all": Published("train", 44455, None)}  # the authors publish no split, and no hours of the trimmed recordings
 
 
 def find(src: Path) -> Iterator[Job | Reject]:
-    """wav48_silence_trimmed/SPEAKER/SPEAKER_000_mic1.flac, with what is said in txt/SPEAKER/SPEAKER_000.txt.
+    """Yield wav48_silence_trimmed/SPEAKER/SPEAKER_000_mic1.flac, with the words in txt/SPEAKER/SPEAKER_000.txt.
 
-    The second microphone's recordings of the same, which some speakers lack, are left out.
+    Recordings of the second microphone, which some speakers lack, are left out.
     """
-    places = folders(src, (SOUND, TEXT), "VCTK 0.92")
-    if len(places) < 2:
-        raise UserError(f"{src}: expected VCTK 0.92 with both {SOUND} and {TEXT}, found only {places[0].name}")
-    sound, text = places
-    for speaker in sorted({path.name for place in places for path in place.glob("*/")}):
+    both = folders(src, (SOUND, TEXT), "VCTK 0.92")
+    if len(both) < 2:
+        raise UserError(f"{src}: expected VCTK 0.92 with both {SOUND} and {TEXT}, found only {both[0].name}")
+    sound, text = both
+    for speaker in sorted({path.name for folder in both for path in folder.glob("*/")}):
         columns = {"speaker": speaker, "set": "all", "split": SETS["all"].split}
-        heard = set()
+        recorded = set()
         for path in sorted((sound / speaker).glob("*")):
-            named = re.fullmatch(rf"({re.escape(speaker)}_\d+)_mic([12])\.flac", path.name)
-            if not named:
-                yield Reject(str(path), f"not named as VCTK names its files, {speaker}_001_mic1.flac")
-            elif named[2] == "1":
-                heard.add(named[1])
+            match = re.fullmatch(rf"({re.escape(speaker)}_\d+)_mic([12])\.flac", path.name)
+            if not match:
+                yield Reject(str(path), f"not named like VCTK's files, such as {speaker}_001_mic1.flac")
+            elif match[2] == "1":
+                recorded.add(match[1])
                 try:
-                    said = None if speaker in WORDLESS else words(text / speaker / f"{named[1]}.txt")
-                    yield Job(str(path), None, 0.0, None, columns | {"text": said})
+                    sentence = None if speaker in WORDLESS else words(text / speaker / f"{match[1]}.txt")
+                    yield Job(str(path), None, 0.0, None, columns | {"text": sentence})
                 except ValueError as error:
                     yield Reject(str(path), str(error))
         for path in sorted((text / speaker).glob("*.txt")):
-            if path.stem not in heard:  # as are some of p362 in the release
+            if path.stem not in recorded:  # true for some of p362 in the release
                 missing = sound / speaker / f"{path.stem}_mic1.flac"
-                yield Reject(str(missing), f"is not there, {path.name} has its words")
+                yield Reject(str(missing), f"is missing, but {path.name} has its words")
 
 
-# Files of the first microphone are counted in the release, as tensorflow.org/datasets/catalog/vctk does.
+# The number of files of the first microphone is that in the release, also on tensorflow.org/datasets/catalog/vctk.
 CORPUS = Corpus("VCTK 0.92, doi.org/10.7488/ds/2645", (48000,), SETS, find)

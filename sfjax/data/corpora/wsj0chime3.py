@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from sfjax.data.corpora import Corpus, Published, folders, paired
 from sfjax.data.scan import Job, Reject
@@ -16,11 +18,14 @@ SETS = {
 
 
 def find(src: Path) -> Iterator[Job | Reject]:
-    """SET/clean/NAME.wav and SET/noisy/NAME.wav, a name as WSJ0's: three characters of it are the speaker."""
-    for place in folders(src, SETS, "WSJ0-CHiME3"):
-        of = {"set": place.name, "split": SETS[place.name].split}
-        columns = lambda key, noisy, of=of: {"speaker": key[:3]} | of
-        yield from paired(place / "clean", place / "noisy", r"^([0-9a-z]{8})\.wav$", "011c0201.wav", columns)
+    """Yield SET/clean/NAME.wav with SET/noisy/NAME.wav; the first three characters of WSJ0's names are the speaker."""
+    for folder in folders(src, SETS, "WSJ0-CHiME3"):
+        columns = functools.partial(_pair_columns, set_name=folder.name)
+        yield from paired(folder / "clean", folder / "noisy", r"^([0-9a-z]{8})\.wav$", "011c0201.wav", columns)
 
 
-CORPUS = Corpus("WSJ0-CHiME3, as create_wsj0_chime3.py of github.com/sp-uhh/sgmse writes it", (16000,), SETS, find)
+def _pair_columns(key: str, noisy: str, *, set_name: str) -> dict[str, Any]:
+    return {"speaker": key[:3], "set": set_name, "split": SETS[set_name].split}
+
+
+CORPUS = Corpus("WSJ0-CHiME3, written by create_wsj0_chime3.py of github.com/sp-uhh/sgmse", (16000,), SETS, find)

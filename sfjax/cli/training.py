@@ -1,0 +1,114 @@
+"""`sfjax train` and `sfjax plan`: train a model, or estimate memory and speed on other devices."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+from sfjax.cli.config_file import load_config
+from sfjax.cli.verb import Verb
+from sfjax.errors import UserError
+
+
+def _add_train(parser):
+    _add_config(parser)
+    parser.add_argument("--workdir", required=True, type=Path, help="folder of the run")
+
+
+def _run_train(arguments):
+    from sfjax import sharding, train
+
+    sharding.join()
+    train.run(load_config(arguments.config, arguments.overrides), arguments.workdir)
+
+
+def _add_plan(parser):
+    _add_config(parser)
+    parser.add_argument(
+        "--topology", required=True, help="devices: v5e:16x16, v5p:4x4x4, v6e:8x8 …, or cpu:32 for any 32 devices"
+    )
+    parser.add_argument("--memory", type=float, help="memory of a device in GiB, for cpu:N")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE.json", help="file for the figures, in bytes and seconds"
+    )
+    parser.add_argument(
+        "--utilisation", type=float, default=0.4, help="share of the peak rate to assume, 0 to 1; default: 0.4"
+    )
+
+
+def _run_plan(arguments):
+    config = load_config(arguments.config, arguments.overrides)
+    if not 0 < arguments.utilisation <= 1:
+        raise UserError(f"--utilisation must be a share of the peak rate, 0 to 1, got {arguments.utilisation}; set 0.4")
+
+    from sfjax import plan, sharding, train
+
+    devices, chip = plan.devices(arguments.topology)
+    mesh = sharding.mesh(devices, **config.mesh)
+    pieces = sharding.parts(mesh) * max(config.accumulate, 1)
+    if config.data.multiple % pieces:
+        config.data.multiple = math.lcm(config.data.multiple, pieces)
+        print(f"using --config.data.multiple={config.data.multiple}, so that batches divide among these devices")
+    program = train.make_program(config)
+    if program.task.network != "estimator":
+        raise UserError(
+            f"sfjax plan needs a config that trains an estimator, but {arguments.config} trains a "
+            f"{program.task.network}; choose another task's config"
+        )
+    batch = train.batch_shapes(program, mesh)
+    examples = len(batch["lengths"])
+    samples = max(round(wave.shape[1] / program.task.columns[name]) for name, wave in batch["waves"].items())
+    seconds = samples / program.spec.sample_rate
+    print(f"compiling a step of {examples} × {seconds:g} s for {arguments.topology}", flush=True)
+    like, step = train.on_mesh(program, mesh)
+    flops = plan.flops(
+        like.params,
+        like.frozen,
+        width=program.network.config.width,
+        layers=program.network.config.layers,
+        batch=examples,
+        tokens=-(-program.spec.num_frames(samples) // program.network.config.patch),
+    )
+    report = plan.plan(
+        step.lower(like, batch),
+        like,
+        batch,
+        mesh=mesh,
+        chip=chip,
+        memory=arguments.memory,
+        flops=flops,
+        audio=examples * seconds,
+        updates=config.optim.updates,
+        utilisation=arguments.utilisation,
+    )
+    print(report.text())
+    if arguments.output is not None:
+        arguments.output.write_text(json.dumps(dataclasses.asdict(report), indent=2) + "\n")
+    return 2 if report.failure else 0
+
+
+def _add_config(parser):
+    parser.add_argument(
+        "--config",
+        required=True,
+        metavar="FILE.py[:SIZE]",
+        help="config; override its fields with --config.SECTION.FIELD=VALUE",
+    )
+
+
+TRAIN = Verb(
+    "train",
+    "Train a model as a config describes, or resume a run.",
+    "sfjax train --config=configs/pretrain.py:small --workdir=runs/pretrain --config.data.train=speech.parquet",
+    _add_train,
+    _run_train,
+)
+PLAN = Verb(
+    "plan",
+    "Estimate memory, FLOPs, traffic and shortest time of a training step on devices that you do not have here.",
+    "sfjax plan --config=configs/pretrain.py:large --topology v5e:16x16",
+    _add_plan,
+    _run_plan,
+)

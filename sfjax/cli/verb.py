@@ -1,0 +1,159 @@
+"""The parts of a command: its parser, and the flags and loading that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sfjax.errors import UserError
+
+MODEL = "run folder, exported folder, sfjax://NAME (a model of this package) or hf://OWNER/NAME[@REVISION] (on a hub)"
+
+
+class Verb(NamedTuple):
+    """A command: its help, `add`, which adds its flags to a parser, and `run`, which executes it.
+
+    `run` takes the parsed arguments; their field `overrides` holds the words that no flag took. It returns the exit
+    code; None means 0.
+    """
+
+    name: str
+    text: str
+    example: str
+    add: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int | None]
+
+
+class Group(NamedTuple):
+    """A command with subcommands `kinds`; help calls them `metavar`."""
+
+    name: str
+    text: str
+    example: str
+    metavar: str
+    kinds: tuple[Verb, ...]
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise UserError(f"{message}; see `{self.prog} --help`")
+
+
+def parser(verbs: Sequence[Verb | Group]) -> argparse.ArgumentParser:
+    """Return the parser of all commands.
+
+    The parsed arguments hold the first word in their field `verb` and the command's function in `run`.
+    """
+    main_parser = _Parser(
+        prog="sfjax",
+        description="SpeechFlow in JAX: pre-train on speech, fine-tune, enhance recordings, score them.",
+        epilog="examples:\n  sfjax enhance noisy.wav\n  sfjax serve\n  sfjax quickstart\n  sfjax train --help",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_commands(main_parser, verbs, metavar="VERB", dest="verb")
+    return main_parser
+
+
+def _add_commands(parent, verbs, *, metavar, dest):
+    subparsers = parent.add_subparsers(required=True, metavar=metavar, dest=dest)
+    for verb in verbs:
+        subparser = subparsers.add_parser(
+            verb.name,
+            help=verb.text,
+            description=verb.text,
+            epilog=f"example:\n  {verb.example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if isinstance(verb, Group):
+            _add_commands(subparser, verb.kinds, metavar=verb.metavar, dest=argparse.SUPPRESS)
+        else:
+            verb.add(subparser)
+            subparser.set_defaults(run=verb.run)
+
+
+def cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def model_flags(parser: argparse.ArgumentParser, *, required: bool = False, default: str | None = None) -> None:
+    """Add the flags that `load_model` reads; `default` is the model if `--model` is not given."""
+    text = MODEL if default is None else f"{MODEL}; default: {default}"
+    parser.add_argument("--model", metavar="MODEL", required=required, default=default, help=text)
+    parser.add_argument("--phase", metavar="MODEL", help="phase net to use with the model, named in the same way")
+    parser.add_argument("--adapter", metavar="MODEL", help="LoRA adapters of the model, named in the same way")
+    parser.add_argument("--step", type=int, help="checkpoint to load; default: the newest")
+    parser.add_argument(
+        "--ema", action=argparse.BooleanOptionalAction, default=True, help="use the averaged parameters (EMA)"
+    )
+
+
+def load_model(arguments: argparse.Namespace) -> Any:
+    """Load the `sfjax.inference.Model` that the flags of `model_flags` name."""
+    from sfjax import inference
+
+    return inference.load(
+        arguments.model,
+        ema=arguments.ema,
+        step=arguments.step,
+        reconstruct=getattr(arguments, "reconstruct", None),
+        adapter=arguments.adapter,
+        phase=arguments.phase,
+    )
+
+
+def introduce(action: str, model: Any, address: str) -> None:
+    """Print the action and its model on standard error; for a published model, also the first lines of its card."""
+    from sfjax.export import release
+
+    print(f"{action} {model.name}", file=sys.stderr)
+    for line in release.card_lines(address):
+        print(f"  {printable(line)}", file=sys.stderr)
+
+
+def printable(line: str) -> str:
+    """Return a line without control characters: text of others, such as a model card, could steer the terminal."""
+    return "".join(filter(str.isprintable, line))
+
+
+def reconstruct_flag(parser: argparse.ArgumentParser) -> None:
+    """Add the flag that chooses how waveforms are made from log-Mel spectrograms and the recording."""
+    parser.add_argument(
+        "--reconstruct",
+        help="how to make waveforms. phase: magnitudes of the predicted spectrogram, phase of the recording; "
+        "mask: spectral gains of at most 1 on the recording; boost: gains up and down; ratio: ratio mask of all "
+        "sources; wiener: ratio mask with the rest of the recording as another source; default: as in the config",
+    )
+
+
+def sampling_flags(parser: argparse.ArgumentParser, *, seed: bool = True) -> None:
+    """Add the flags that `sampling` reads, and `--seed`."""
+    parser.add_argument(
+        "--solver", metavar="NAME", help="solver; a wrong name lists the choices; default: as in the config"
+    )
+    parser.add_argument("--steps", type=int, help="steps of the solver; default: as in the config")
+    parser.add_argument("--guidance", type=float, help="strength of guidance; 0: none, at half the cost")
+    parser.add_argument("--sway", type=float, help="-1: more steps early; 0: even steps")
+    if seed:
+        parser.add_argument("--seed", type=int, default=0, help="seed of the noise that sampling starts from")
+
+
+def sampling(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the sampling options as keyword arguments; None means the config's value."""
+    return {name: getattr(arguments, name) for name in ("solver", "steps", "guidance", "sway")}
+
+
+def report_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of a command that scores."""
+    parser.add_argument("-o", "--output", type=Path, help="file for the scores, .json or .csv")
+    parser.add_argument(
+        "--against",
+        type=Path,
+        metavar="FILE.json",
+        help="scores of the same recordings to compare with: also print the mean difference",
+    )
+    parser.add_argument("--workers", type=int, default=cores(), help="processes that score; default: %(default)s")

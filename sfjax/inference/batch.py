@@ -1,0 +1,148 @@
+"""Run sound files through a model. Finished files are skipped; a result file appears only when it is complete."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from sfjax import audio, checkpoint
+from sfjax.errors import UserError
+from sfjax.inference import Model
+from sfjax.inference.chunking import Job
+from sfjax.inference.speech_model import SpeechModel
+
+
+class FileResult(NamedTuple):
+    """The outcome for one file: its `status` is "written", "there already", or "failed" for a `reason`.
+
+    `info` is the file's header, or None if it could not be read.
+    """
+
+    source: Path
+    targets: list[Path]
+    info: audio.Info | None
+    status: str
+    reason: str = ""
+
+
+def process_files(
+    model: Model,
+    task: Any,
+    files: list[tuple[Path, list[Path]]],
+    *,
+    seed: int = 0,
+    force: bool = False,
+    progress: Callable[[float, float], Any] = lambda seconds, total: None,
+    **options: Any,
+) -> list[FileResult]:
+    """Run `task` on each file; each of its sources becomes a file with the rate, length and encoding of the original.
+
+    Complete results that the same model and options made from the same file are skipped, except with `force`. Memory
+    holds one batch of chunks. Several channels are averaged, with a note on standard error. Calls
+    `progress(seconds, total)` for each finished piece with its seconds and the seconds of all files to run.
+    """
+    made_by = digest(model, task, seed, options)
+    entries: list[FileJob | FileResult] = []
+    for source, targets in files:
+        try:
+            entries.append(FileJob(source, targets, model.spec.sample_rate, made_by))
+        except UserError as error:
+            entries.append(FileResult(source, targets, None, "failed", str(error)))
+    jobs = [job for job in entries if isinstance(job, FileJob) and (force or not job.is_there())]
+    if mixed := [job for job in jobs if job.info.channels > 1]:
+        example = f"as {mixed[0].source}, which has {mixed[0].info.channels}"
+        print(
+            f"{len(mixed)} of {len(files)} files have several channels, {example}: their average is used",
+            file=sys.stderr,
+        )
+    jobs.sort(key=lambda job: job.seconds)  # files of similar length share a batch
+    total = sum(job.seconds for job in jobs)
+    try:
+        model.run(jobs, task, seed=seed, progress=lambda seconds: progress(seconds, total), **options)
+    finally:
+        for job in jobs:
+            job.abandon()
+    status = {job: "failed" if job.failure else "written" for job in jobs}
+    return [
+        FileResult(entry.source, entry.targets, entry.info, status.get(entry, "there already"), entry.failure)
+        if isinstance(entry, FileJob)
+        else entry
+        for entry in entries
+    ]
+
+
+def digest(model: SpeechModel, task: Any, seed: int, options: dict[str, Any]) -> str:
+    """Compute a digest of everything besides the input that affects a result: parameters, task, seed and options."""
+    helpers: tuple[Any, ...] = (model.phase, model.duration_model, model.vocoder)
+    params = [model.params, *(None if helper is None else helper.params for helper in helpers)]
+    settings = [
+        jax.device_get(checkpoint.digests(params)),
+        str(task),
+        seed,
+        model.sampling(options),
+        model.reconstruct,
+        model.process.__name__,
+        str(model.spec),
+        str(np.dtype(model.network.dtype)),
+        *(model.chunking[name] for name in ("seconds", "overlap")),
+    ]
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=int).encode()).hexdigest()
+
+
+class FileJob(Job):
+    """A job that reads a file and writes one file for each source; they appear only when they are complete.
+
+    The comment of the outputs is a digest of the input file and of `made_by`, the digest of model and options.
+    """
+
+    def __init__(self, source: Path, targets: list[Path], rate: int, made_by: str):
+        self.info = audio.probe(source)
+        self.source, self.targets, self.rate, self.made_by = source, targets, rate, made_by
+        self.seconds, self.writers = self.info.frames / self.info.rate, list[audio.Writer]()
+        super().__init__(str(source), lambda: audio.blocks(source, rate=rate, seconds=10.0), lambda wave: None)
+
+    @functools.cached_property
+    def comment(self) -> str:
+        """The comment in the outputs' headers, short enough for an MP3."""
+        try:
+            with open(self.source, "rb") as file:
+                source_digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise UserError(f"{self.source}: not readable ({error.strerror}); check the path") from None
+        return f"sfjax {hashlib.sha256(f'{self.made_by} {source_digest}'.encode()).hexdigest()[:22]}"
+
+    def is_there(self) -> bool:
+        """Return whether all outputs exist with the right length, made from this source by this model and options."""
+        return all(map(os.path.isfile, self.targets)) and all(map(self._is_current, self.targets))
+
+    def _is_current(self, target):
+        try:
+            info = audio.probe(target)
+            return info[:2] == self.info[:2] and audio.comment(target) == self.comment
+        except UserError:
+            return False
+
+    def put(self, wave: np.ndarray, last: bool) -> None:
+        """Write the next samples of each source to its file; close the files after the `last` ones."""
+        if not self.writers:
+            for target in self.targets:
+                self.writers.append(audio.Writer(target, rate=self.rate, like=self.info, comment=self.comment))
+        for writer, source in zip(self.writers, wave, strict=True):
+            writer.write(source, last=last)
+        if last:
+            for writer in self.writers:
+                writer.__exit__(None, None, None)
+
+    def abandon(self) -> None:
+        """Remove incomplete outputs."""
+        for writer in self.writers:  # a finished writer has nothing to remove
+            writer.__exit__(KeyboardInterrupt, None, None)

@@ -1,0 +1,430 @@
+"""Load a model and use it on recordings of any sample rate and length, in bounded memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Complex, Float, Int, Key, Shaped
+
+from sfjax import audio, flow, tasks
+from sfjax.config import read_model
+from sfjax.errors import UserError
+from sfjax.export import release
+from sfjax.inference import auxiliary, editing, tts
+from sfjax.inference.auxiliary import Phase
+from sfjax.inference.chunking import Chunk, Job, cut, padded
+from sfjax.inference.editing import Edit
+from sfjax.inference.tts import Speech
+from sfjax.model import Estimator
+from sfjax.networks import NETWORKS
+from sfjax.objective import process, sample_mels
+from sfjax.text import g2p
+from sfjax.text.phones import Line
+from sfjax.vocoder.hifigan import Vocoder
+from sfjax.vocoder.phase_net import PhaseNet, spectra_to_waves
+from sfjax.weights import ENHANCER
+
+
+def load(
+    folder: str | Path = ENHANCER,
+    *,
+    ema: bool = True,
+    step: int | None = None,
+    reconstruct: str | None = None,
+    adapter: str | Path | None = None,
+    phase: str | Path | None = None,
+    vocoder: str | Path | None = None,
+    duration_model: str | Path | None = None,
+) -> Model:
+    """Load the model of a run or of an exported folder.
+
+    A run has averaged parameters (`ema`) and raw ones, of its newest checkpoint or of checkpoint `step`. `folder` may
+    also be a name: sfjax://enhance and the other names of `sfjax.weights` are in this package, hf://OWNER/NAME and
+    hf://OWNER/NAME@REVISION are on a hub.
+
+    `reconstruct` is a key of `sfjax.audio.RECONSTRUCTIONS` and replaces the setting of the run. The other arguments are
+    folders too: `adapter` with LoRA adapters for the model, `phase` with a phase net, `vocoder` with a vocoder or a
+    published HiFi-GAN, `duration_model` with a duration model. Raises `UserError` if a folder does not hold its model.
+    """
+    params, trained = release.weights(folder, ema=ema, step=step)
+    model = _model(params, trained)
+    model = model if adapter is None else model.adapted(adapter)
+    return dataclasses.replace(
+        model,
+        reconstruct=model.reconstruct if reconstruct is None else audio.reconstruction(reconstruct),
+        phase=None if phase is None else auxiliary.load_phase(phase, model.spec),
+        vocoder=None if vocoder is None else auxiliary.load_vocoder(vocoder, model.spec),
+        duration_model=None if duration_model is None else auxiliary.load_duration_model(duration_model),
+    )
+
+
+def _model(params, trained):
+    config = read_model(trained.config)
+    task, trainable = config.task, NETWORKS[config.task.network]
+    if trainable.argument:
+        flag = trainable.argument.replace("_", "-")
+        raise UserError(f"{trained.name} is a {trainable.title}, which helps a model; give it as --{flag}")
+    network, params = trainable.load(release.used(params), config)
+    chunking = dict(config.infer)
+    return Model(
+        network,
+        params,
+        task,
+        process(config.process),
+        config.mel,
+        dict(config.sample),
+        chunking,
+        audio.reconstruction(chunking.pop("reconstruct")),
+        f"{trained.name}, step {trained.step}",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A network with its parameters and its settings.
+
+    `options` are the default sampling options (config section `sample`). `reconstruct` is a key of
+    `sfjax.audio.RECONSTRUCTIONS`; a `phase` net replaces it.
+    """
+
+    network: Estimator
+    params: Any
+    task: Any
+    process: Any
+    spec: audio.MelSpec
+    options: dict[str, Any]
+    chunking: dict[str, Any]
+    reconstruct: str
+    name: str
+    phase: Phase | None = None
+    vocoder: Vocoder | None = None
+    duration_model: Callable | None = None  # a `sfjax.inference.tts.DurationPredictor`
+
+    def adapted(self, folder: str | Path) -> Model:
+        """Return this network with the adapters of a run or an exported folder, and with the task of the adapters."""
+        adapter = release.trained(folder, ema=True)
+        auxiliary_models = dict(phase=self.phase, vocoder=self.vocoder, duration_model=self.duration_model)
+        return dataclasses.replace(_model(release.adapted(self.params, adapter), adapter), **auxiliary_models)
+
+    def enhance(
+        self, noisy: Float[np.ndarray, ...], sample_rate: int, *, seed: int = 0, **options: Any
+    ) -> Float[np.ndarray, " samples"]:
+        """Clean a noisy recording; the result has the same sample rate (Hz) and length.
+
+        `options` are sampling options: solver, steps, guidance, sway, tolerance; the defaults are in config section
+        `sample`. Raises `UserError` if the recording is not one-dimensional, finite, audible and longer than a window.
+        """
+        return self.treat(self.enhancing(), noisy, sample_rate, seed=seed, **options)[0]
+
+    def separate(
+        self, mixture: Float[np.ndarray, ...], sample_rate: int, *, speakers: int = 2, seed: int = 0, **options: Any
+    ) -> Float[np.ndarray, "speakers samples"]:
+        """Separate the speakers of a mixture; everything else is as in `enhance`."""
+        return self.treat(self.separating(speakers), mixture, sample_rate, seed=seed, **options)
+
+    def speak(
+        self,
+        text: str,
+        *,
+        prompt: tuple[Float[np.ndarray, ...], int, str | Line] | None = None,
+        lexicon: dict[str, tuple[str, ...]] | None = None,
+        lines: Sequence[Line] | None = None,
+        speed: float = 1.0,
+        seed: int = 0,
+        **options: Any,
+    ) -> Speech:
+        """Speak a text in the voice of a prompt.
+
+        `prompt` is a recording, its sample rate in Hz, and its text or its alignment as a `Line`; pocketsphinx aligns a
+        text. Words are looked up in `lexicon`, by default the CMU dictionary, and spelled by rule if they are not in
+        it. `lines` fix how long each phone lasts (`sfjax.text.durations`); `options` are as in `enhance`. Raises
+        `UserError` if the text cannot be spoken.
+        """
+        return tts.speak(
+            self,
+            text,
+            prompt=tts.prompt(*prompt, model=self) if prompt else None,
+            lexicon=_lexicon(lexicon),
+            speed=speed,
+            lines=lines,
+            seed=seed,
+            options=options,
+        )
+
+    def edit(
+        self,
+        recording: Shaped[np.ndarray, ...],
+        sample_rate: int,
+        *,
+        old: str | Line,
+        new: str,
+        lexicon: dict[str, tuple[str, ...]] | None = None,
+        speed: float = 1.0,
+        seed: int = 0,
+        **options: Any,
+    ) -> Edit:
+        """Change the words of a recording from `old` to `new`; all other samples are unchanged.
+
+        `old` is the text of the recording or its alignment as a `Line`. Everything else is as in `speak`.
+        """
+        return editing.edit(
+            self,
+            recording,
+            sample_rate,
+            old=old,
+            new=new,
+            lexicon=_lexicon(lexicon),
+            speed=speed,
+            seed=seed,
+            options=options,
+        )
+
+    def infill(
+        self,
+        recording: Shaped[np.ndarray, ...],
+        sample_rate: int,
+        *,
+        gaps: Sequence[tuple[int, int]],
+        seed: int = 0,
+        **options: Any,
+    ) -> Shaped[np.ndarray, ...]:
+        """Fill `gaps` of a recording, [first, end) in samples; all other samples are unchanged."""
+        return editing.infill(self, recording, sample_rate, gaps=gaps, seed=seed, options=options)
+
+    @property
+    def chunk_frames(self) -> int:
+        """The frames of a chunk of a long recording."""
+        return round(self.chunking["seconds"] * self.spec.sample_rate / self.spec.hop)
+
+    @property
+    def phones(self) -> tuple[str, ...]:
+        """The phone inventory of the model; empty if it was not trained to speak."""
+        return self.task.phones
+
+    def filling(self) -> Any:
+        """Return the task of filling hidden frames. Raises `UserError` if the model was not trained for it."""
+        return self._part("speak", "pretrain")
+
+    def enhancing(self) -> Any:
+        """Return the task of enhancement. Raises `UserError` if the model was not trained for it."""
+        return self._part("enhance")
+
+    def separating(self, speakers: int) -> Any:
+        """Return the task of separating so many speakers. Raises `UserError` if the model was not trained for it."""
+        return self._part("separate", speakers=speakers)
+
+    def _part(self, *kinds, **fields):
+        for kind in kinds:
+            if (part := tasks.choose(self.task, kind, **fields)) is not None:
+                return part
+        verbs = " or to ".join({"pretrain": "fill gaps"}.get(kind, kind) for kind in kinds)
+        numbers = "".join(f" {value} {name}" for name, value in fields.items())
+        raise UserError(f"{self.name} was trained to {self.task.description}, not to {verbs}{numbers}")
+
+    def treat(
+        self, task: Any, wave: Float[np.ndarray, ...], sample_rate: int, *, seed: int = 0, **options: Any
+    ) -> Float[np.ndarray, "sources samples"]:
+        """Apply `task`, which may be your own, to a recording; everything else is as in `enhance`."""
+        wave = np.asarray(wave, np.float32)
+        if wave.ndim != 1 or not np.isfinite(wave).all():
+            raise UserError(f"expected a finite one-dimensional wave, got shape {wave.shape}; average its channels")
+        pieces: list[np.ndarray] = []
+        job = Job("wave", lambda: iter([audio.resample(wave, sample_rate, self.spec.sample_rate)]), pieces.append)
+        self.run([job], task, seed=seed, **options)
+        if job.failure:
+            raise UserError(job.failure)
+        sources = [audio.resample(source, self.spec.sample_rate, sample_rate) for source in np.concatenate(pieces, 1)]
+        return np.stack([np.pad(source[: len(wave)], (0, max(len(wave) - len(source), 0))) for source in sources])
+
+    def run(
+        self,
+        jobs: Iterable[Job],
+        task: Any,
+        *,
+        seed: int,
+        progress: Callable[[float], Any] = lambda seconds: None,
+        **options: Any,
+    ) -> None:
+        """Process the chunks of all jobs in batches, which may hold chunks of several jobs.
+
+        `progress` is called with the seconds of audio that are finished since the last call.
+        """
+        options = self.sampling(options)
+        chunks = self._chunks(jobs)
+        while group := list(itertools.islice(chunks, self.chunking["batch"])):
+            waves = self._sample(task, [chunk for _, chunk in group], seed, options)
+            for (job, chunk), wave in zip(group, waves, strict=True):
+                job.take(chunk, wave)
+                progress((len(chunk.wave) - (job.overlap if chunk.first else 0)) / self.spec.sample_rate)
+
+    def sampling(self, changes: dict[str, Any]) -> dict[str, Any]:
+        """Return the sampling options with the `changes` that are not None. Raises `UserError` if they cannot work."""
+        unknown = set(changes) - set(self.options)
+        if unknown:
+            raise UserError(f"unknown option {sorted(unknown)[0]!r}; choose from {', '.join(self.options)}")
+        options = self.options | {name: value for name, value in changes.items() if value is not None}
+        self.process.check(**options)
+        return options
+
+    def _chunks(self, jobs) -> Iterator[tuple[Job, Chunk]]:
+        size, overlap = (round(self.chunking[name] * self.spec.sample_rate) for name in ("seconds", "overlap"))
+        size, overlap = (n // self.spec.hop * self.spec.hop for n in (size, overlap))
+        for job in jobs:
+            try:
+                for chunk in cut(job.blocks(), size, overlap, self.spec.window):
+                    if job.failure:
+                        break
+                    job.overlap = overlap
+                    yield job, chunk
+            except UserError as error:
+                job.fail(str(error))
+
+    def _batch(self, chunks):
+        """Return chunks as one batch: waves, lengths and the number of the first frame of each."""
+        longest = max(len(chunk.wave) for chunk in chunks)
+        frames = padded(self.spec.num_frames(longest), self.chunk_frames)
+        count = 1 << (len(chunks) - 1).bit_length()
+        waves = np.zeros((count, frames * self.spec.hop), np.float32)
+        lengths, first = np.full(count, self.spec.window, np.int32), np.zeros(count, np.int32)
+        for i, chunk in enumerate(chunks):
+            waves[i, : len(chunk.wave)] = chunk.wave
+            lengths[i], first[i] = len(chunk.wave), chunk.first // self.spec.hop
+        return waves, lengths, first
+
+    def _sample(self, task, chunks, seed, options) -> list[np.ndarray]:
+        out = sample_waves(
+            self.params,
+            self.phase and self.phase.params,
+            *self._batch(chunks),
+            jax.random.key(seed),
+            network=self.network,
+            sampler=self.process.sample,
+            task=task,
+            spec=self.spec,
+            options=tuple(sorted(options.items())),
+            reconstruct=self.reconstruct,
+            phase=self.phase and self.phase.network,
+        )
+        return [wave[:, : len(chunk.wave)] for wave, chunk in zip(np.asarray(out), chunks, strict=False)]
+
+    def mels(
+        self, task: Any, waves: list[Float[np.ndarray, " _"]], *, seed: int, **options: Any
+    ) -> list[Float[np.ndarray, "sources _ mels"]]:
+        """Sample the Mels of recordings at the model's sample rate, none longer than a chunk."""
+        mels = _mels(
+            self.params,
+            *self._batch([Chunk(0, wave, True) for wave in waves]),
+            jax.random.key(seed),
+            network=self.network,
+            sampler=self.process.sample,
+            task=task,
+            spec=self.spec,
+            options=tuple(sorted(self.sampling(options).items())),
+        )[0]
+        return [mel[:, : self.spec.num_frames(len(wave))] for mel, wave in zip(np.asarray(mels), waves, strict=False)]
+
+
+def _lexicon(lexicon):
+    return g2p.default_lexicon() if lexicon is None else lexicon
+
+
+@functools.partial(jax.jit, static_argnames=("network", "sampler", "task", "spec", "options"))
+def _mels(
+    params: Any,
+    waves: Float[Array, "batch samples"],
+    lengths: Int[Array, " batch"],
+    first: Int[Array, " batch"],
+    key: Key[Array, ""],
+    *,
+    network: Estimator,
+    sampler: Callable,
+    task: Any,
+    spec: audio.MelSpec,
+    options: tuple,
+) -> tuple[Float[Array, "batch sources frames mels"], Complex[Array, "batch frames bins"]]:
+    """Sample the Mels that the task makes of recordings; return them and the spectra of the recordings.
+
+    `first` is the number of the first frame of each wave, so that a frame's noise does not depend on the chunk.
+    """
+    spectrum = audio.stft(waves, spec, lengths)
+    count = spec.num_frames(lengths)
+    inputs = jax.vmap(task.condition)({task.phase: audio.log_mel(waves, spec, lengths)}, count)
+    keys = jax.vmap(lambda source: jax.random.fold_in(key, source))(jnp.arange(task.count))
+
+    def joined_noise(first, count):
+        sources = jax.vmap(lambda key: flow.noise(key, spectrum.shape[1], spec.bands, first))(keys)
+        return task.joined(sources, count)
+
+    x0 = jax.vmap(joined_noise)(first, count)
+    x1 = sample_mels(network, params, sampler, x0, inputs, task.joined_length(count), **dict(options))
+    return jax.vmap(task.sources)(x1, count)[:, :, : spectrum.shape[1]], spectrum
+
+
+@functools.partial(jax.jit, static_argnames=("network", "sampler", "task", "spec", "options", "reconstruct", "phase"))
+def sample_waves(
+    params: Any,
+    phase_params: Any,
+    waves: Float[Array, "batch samples"],
+    lengths: Int[Array, " batch"],
+    first: Int[Array, " batch"],
+    key: Key[Array, ""],
+    *,
+    spec: audio.MelSpec,
+    reconstruct: str,
+    phase: PhaseNet | None,
+    **how: Any,
+) -> Float[Array, "batch sources samples"]:
+    """Compute the waveforms that the task makes of recordings, by a phase net or one of `audio.RECONSTRUCTIONS`."""
+    mels, spectrum = _mels(params, waves, lengths, first, key, spec=spec, **how)
+    if phase is None:
+        return audio.RECONSTRUCTIONS[reconstruct](mels, spectrum, spec, lengths)
+    spectra: Any = phase.apply({"params": phase_params}, mels, spectrum, spec.num_frames(lengths))
+    return spectra_to_waves(spectra, spec, lengths)
+
+
+def bound(
+    clean: Float[np.ndarray, "sources samples"],
+    recording: Float[np.ndarray, " samples"],
+    spec: audio.MelSpec,
+    reconstruct: str,
+    phase: Phase | None,
+) -> Float[np.ndarray, "sources samples"]:
+    """Return the upper bound of a model: waveforms from the clean Mels of the sources.
+
+    They are made as a model makes them, with the recording and one of `audio.RECONSTRUCTIONS` or a phase net.
+    """
+    count, samples = clean.shape
+    padded = np.zeros((count + 1, -(-samples // spec.sample_rate) * spec.sample_rate), np.float32)  # few programs
+    padded[:, :samples] = [*clean, recording]
+    network, params = phase or (None, None)
+    waves = _bound(
+        params, padded[:-1], padded[-1:], jnp.int32(samples), spec=spec, reconstruct=reconstruct, network=network
+    )
+    return np.asarray(waves)[:, :samples]
+
+
+@functools.partial(jax.jit, static_argnames=("spec", "reconstruct", "network"))
+def _bound(
+    params: Any,
+    clean: Float[Array, "sources samples"],
+    recording: Float[Array, "1 samples"],
+    length: Int[Array, ""],
+    *,
+    spec: audio.MelSpec,
+    reconstruct: str,
+    network: PhaseNet | None,
+) -> Float[Array, "sources samples"]:
+    lengths = jnp.full(len(clean), length)
+    mels, spectrum = audio.log_mel(clean, spec, lengths)[None], audio.stft(recording, spec, lengths[:1])
+    if network is None:
+        return audio.RECONSTRUCTIONS[reconstruct](mels, spectrum, spec, lengths[:1])[0]
+    spectra: Any = network.apply({"params": params}, mels, spectrum, spec.num_frames(lengths[:1]))
+    return spectra_to_waves(spectra, spec, lengths[:1])[0]
