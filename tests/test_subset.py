@@ -48,12 +48,12 @@ def test_a_subset_lasts_its_hours_and_at_most_one_utterance_more(source, hours):
     assert drawn.drawn == pytest.approx(sum(lengths))
     assert hours <= drawn.drawn < hours + max(lengths)
     there = [row["frames"] / row["rate"] / 3600 for row in rows(source) if is_drawn(row)]
-    assert drawn.there == pytest.approx(sum(there))
+    assert drawn.available == pytest.approx(sum(there))
 
 
 def test_all_hours_give_all_rows_and_more_hours_are_rejected(source):
     drawn, _ = draw(source)
-    assert draw(source, hours=drawn.there)[1] == rows(source)
+    assert draw(source, hours=drawn.available)[1] == rows(source)
     with pytest.raises(UserError, match=r"all.parquet: expected 1 hours of split 'train', got 0\.\d+; ask for fewer"):
         draw(source, hours=1.0)
 

@@ -334,7 +334,7 @@ def test_a_row_that_fails_is_reported_and_the_others_are_synthesized(model, shor
     soundfile.write(silent, np.zeros(16_000), 16_000)
     one, two = short["cross"][:2]
     made = say(model, [one | {"prompt": str(silent), "prompt_frames": 16_000}, two], tmp_path)
-    assert made.said == 1 and [reject.path for reject in made.failed] == [one["path"]]
+    assert made.synthesized == 1 and [reject.path for reject in made.failed] == [one["path"]]
     assert "the prompt is silent" in made.failed[0].reason
     assert [path.stem for path in (tmp_path / "full").iterdir()] == [name(two)]
 
@@ -375,7 +375,7 @@ def test_commands_prepare_and_synthesize_a_list(call, spoken, speaker, tmp_path,
     assert rows.row(0)["prompt"] == rows.row(0)["path"] and rows.row(0)["path"] in by_path(found)
     few = ["--model", speaker[0], "--duration-model", speaker[1], "--solver", "euler", "--steps", 1, "--guidance", 0]
     code, _, printed = call("speak-list", listed, "-o", tmp_path / "out", *few)
-    assert code == 0 and f"{len(rows)} said, 0 there already" in printed
+    assert code == 0 and f"{len(rows)} synthesized, 0 existed" in printed
     assert len(list((tmp_path / "out/full").iterdir())) == len(rows)
     scoring = [line.split() for line in printed.splitlines() if line.startswith("sfjax ") and "-o" in line]
     assert [words[-1].rpartition("/")[2] for words in scoring] == [

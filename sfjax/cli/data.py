@@ -440,7 +440,7 @@ def _run_subset(arguments):
         arguments.source, arguments.dest, hours=arguments.hours, split=arguments.split, seed=arguments.seed
     )
     summary = prepare.subset(drawn.rows, arguments.dest, **_measures(arguments))
-    note = f"{drawn.drawn:.2f} of {drawn.there:.2f} h of split {arguments.split}"
+    note = f"{drawn.drawn:.2f} of {drawn.available:.2f} h of split {arguments.split}"
     return _print_summary(summary._replace(notes=(note,)))
 
 

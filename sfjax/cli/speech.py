@@ -110,7 +110,7 @@ def _run_speak_list(arguments):
             **sampling(arguments),
         )
     print(
-        f"{arguments.output}: {result.said} said, {result.there} there already; these commands score them:",
+        f"{arguments.output}: {result.synthesized} synthesized, {result.existing} existed; these commands score them:",
         file=sys.stderr,
     )
     print("\n".join(_scoring_commands(arguments, test_list.table.column("protocol")[0].as_py())))

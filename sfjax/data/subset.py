@@ -15,11 +15,11 @@ from sfjax.errors import UserError
 
 
 class Drawn(NamedTuple):
-    """The manifest of a subset, the hours that were `drawn` and the hours that are `there` to draw from."""
+    """The manifest of a subset, the hours that were `drawn` and the hours that are `available` to draw from."""
 
     rows: Manifest
     drawn: float
-    there: float
+    available: float
 
 
 def draw(source: str | os.PathLike, dest: str | os.PathLike, *, hours: float, split: str, seed: int) -> Drawn:

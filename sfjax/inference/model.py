@@ -221,11 +221,11 @@ class Model:
         """Return the task of separating so many speakers. Raises `UserError` if the model was not trained for it."""
         return self._part("separate", speakers=speakers)
 
-    def _part(self, *kinds, **fields):
+    def _part(self, *kinds: str, **fields: Any) -> Any:
         for kind in kinds:
             if (part := tasks.choose(self.task, kind, **fields)) is not None:
                 return part
-        verbs = " or to ".join({"pretrain": "fill gaps"}.get(kind, kind) for kind in kinds)
+        verbs = " or to ".join("fill gaps" if kind == "pretrain" else kind for kind in kinds)
         numbers = "".join(f" {value} {name}" for name, value in fields.items())
         raise UserError(f"{self.name} was trained to {self.task.description}, not to {verbs}{numbers}")
 

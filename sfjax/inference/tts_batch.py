@@ -25,8 +25,8 @@ FOLDERS = ("full", "generated", "prompt", "vocoded")
 class Result(NamedTuple):
     """How many rows were synthesized and how many existed already, and the rows that failed, with the reason."""
 
-    said: int
-    there: int
+    synthesized: int
+    existing: int
     failed: list[Reject]
 
 
