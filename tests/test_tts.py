@@ -154,7 +154,7 @@ def test_a_prompt_that_is_none_is_refused(model, wave, said, wanted):
 
 def test_a_prompt_without_words_is_refused(model, recording):
     silent = Line((phones.SILENCE,), (sum(recording[1].lengths),), ())
-    with pytest.raises(UserError, match="alignment holds no words"):
+    with pytest.raises(UserError, match="alignment has no words"):
         model.speak("a dog", prompt=(recording[0], 16_000, silent), **STEPS)
 
 
@@ -172,7 +172,7 @@ def test_text_that_cannot_be_said_is_refused(model, text, wanted):
 
 
 def test_a_model_that_cannot_speak_says_so(enhancer, model):
-    with pytest.raises(UserError, match="knows no phones; give a model of configs/speak.py"):
+    with pytest.raises(UserError, match="without phones.*configs/speak.py"):
         inference.load(enhancer).speak("a dog")
     with pytest.raises(UserError, match="give --duration-model or --durations"):
         dataclasses.replace(model, duration_model=None).speak("a dog", **STEPS)
@@ -263,7 +263,7 @@ def test_an_edit_that_changes_nothing_or_too_much_is_refused(model, story):
     with pytest.raises(UserError, match="got the same words; change at least one"):
         model.edit(wave, 16_000, old=line, new="The big dog ran home.", **STEPS)
     slow = dataclasses.replace(model, duration_model=lambda line, hidden: np.where(hidden, 60.0, line.lengths))
-    with pytest.raises(UserError, match="this model finds 1.5 s at once; change less"):
+    with pytest.raises(UserError, match="at most 1.5 s.*change less"):
         slow.edit(wave, 16_000, old=line, new="the small dog ran home", **STEPS)
 
 
