@@ -15,7 +15,17 @@ import pytest
 from jaxtyping import install_import_hook
 
 CACHE = "JAX_COMPILATION_CACHE_DIR"
-LONGEST = ("notebooks", "web", "train", "stablehlo", "processes", "release", "tts_lists", "vocode")  # files start first
+LONGEST = (
+    "readme",
+    "notebooks",
+    "web",
+    "train",
+    "stablehlo",
+    "processes",
+    "release",
+    "tts_lists",
+    "vocode",
+)  # files start first
 
 jax.config.update("jax_disable_most_optimizations", True)  # halves the time of the suite
 

@@ -173,7 +173,7 @@ def test_what_cannot_be_put_into_shards_is_refused(mixed, tmp_path):
     ):
         with pytest.raises(UserError, match=message):
             written(mixed, folder / "x.parquet", **how)
-    with pytest.raises(UserError, match="its rows have to lie beside it"):
+    with pytest.raises(UserError, match="must be in the folder of its rows"):
         written(mixed, tmp_path / "x.parquet")
     assert not list(folder.glob("x*")) and not list(folder.glob(".*")) and not list(tmp_path.iterdir())
 

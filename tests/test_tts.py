@@ -176,7 +176,7 @@ def test_a_model_that_cannot_speak_says_so(enhancer, model):
         inference.load(enhancer).speak("a dog")
     with pytest.raises(UserError, match="give --duration-model or --durations"):
         dataclasses.replace(model, duration_model=None).speak("a dog", **STEPS)
-    with pytest.raises(UserError, match="durations are of .* phones, the text has"):
+    with pytest.raises(UserError, match="durations must be .*7 phones, got 9"):
         model.speak("a dog", lines=[saying(["big", "dog"], [4])], **STEPS)
 
 
@@ -304,7 +304,7 @@ def test_a_pre_trained_model_fills_gaps_without_phones(toy_config, tmp_path, voi
     from sfjax import train
 
     train.run(toy_config("pretrain", **{"optim.updates": 1, "run.valid_batches": 0}), tmp_path)
-    model, wave = inference.load(tmp_path), tts(5.0, 0)
+    model, wave = inference.load(tmp_path), voice(5.0, 0)
     made = model.infill(wave, 16_000, gaps=[(20_000, 20_400), (60_000, 60_800)], **STEPS)
     np.testing.assert_array_equal(made[:19_000], wave[:19_000])
     assert np.abs(made - wave).max() > 1e-4

@@ -43,8 +43,14 @@ def _run_plan(arguments):
     if not 0 < arguments.utilisation <= 1:
         raise UserError(f"--utilisation must be a share of the peak rate, 0 to 1, got {arguments.utilisation}; set 0.4")
 
-    from sfjax import plan, sharding, train
+    from sfjax import plan, sharding, tasks, train
 
+    network = tasks.make(**config.task).network
+    if network != "estimator":
+        raise UserError(
+            f"sfjax plan needs a config that trains an estimator, but {arguments.config} trains a {network}; choose "
+            "another task's config"
+        )
     devices, chip = plan.devices(arguments.topology)
     mesh = sharding.mesh(devices, **config.mesh)
     pieces = sharding.parts(mesh) * max(config.accumulate, 1)
@@ -52,11 +58,6 @@ def _run_plan(arguments):
         config.data.multiple = math.lcm(config.data.multiple, pieces)
         print(f"using --config.data.multiple={config.data.multiple}, so that batches divide among these devices")
     program = train.make_program(config)
-    if program.task.network != "estimator":
-        raise UserError(
-            f"sfjax plan needs a config that trains an estimator, but {arguments.config} trains a "
-            f"{program.task.network}; choose another task's config"
-        )
     batch = train.batch_shapes(program, mesh)
     examples = len(batch["lengths"])
     samples = max(round(wave.shape[1] / program.task.columns[name]) for name, wave in batch["waves"].items())
