@@ -308,7 +308,7 @@ def test_a_pre_trained_model_fills_gaps_without_phones(toy_config, tmp_path, voi
     made = model.infill(wave, 16_000, gaps=[(20_000, 20_400), (60_000, 60_800)], **STEPS)
     np.testing.assert_array_equal(made[:19_000], wave[:19_000])
     assert np.abs(made - wave).max() > 1e-4
-    with pytest.raises(UserError, match="leaves too little to hear; this model fills 1.5 s"):
+    with pytest.raises(UserError, match="leaves too little.*at most 1.5 s"):
         model.infill(wave, 16_000, gaps=[(10_000, 50_000)], **STEPS)
     with pytest.raises(UserError, match="the recording is silent"):
         model.infill(0 * wave, 16_000, gaps=[(0, 100)], **STEPS)
