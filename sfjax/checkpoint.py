@@ -67,7 +67,7 @@ def place(workdir: str | os.PathLike, elsewhere: str) -> epath.Path:
 class Checkpoints:
     """The checkpoints in a folder, which `place` returns; a context manager that waits for the last save on exit.
 
-    The newest `keep` checkpoints are kept, and permanently those of steps that are multiples of `keep_every` (0: none).
+    The newest `keep` checkpoints are kept. Steps that are multiples of `keep_every` are kept for good (0: none).
     """
 
     def __init__(self, folder: str | os.PathLike, *, keep: int, keep_every: int):

@@ -73,7 +73,7 @@ def join(one: Any, other: Any) -> Any:
 
 
 def base(params: Any) -> Any:
-    """Return the parameters without those of adapters."""
+    """Return the parameters of the network alone, without the adapters."""
     return unflatten_dict(_without_adapters(flatten_dict(params, sep="/")), sep="/")
 
 

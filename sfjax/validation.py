@@ -22,7 +22,7 @@ GOLDEN = 0.6180339887498949  # multiples of it spread evenly over [0, 1)
 class Validation:
     """Validation losses of each task on fixed batches with fixed noise and times, and pictures of samples.
 
-    `readers` are those of the tasks, by task name. Losses are computed with raw and with averaged parameters.
+    `readers` has a reader for each task, by task name. Losses are computed with raw and with averaged parameters.
     """
 
     def __init__(self, program: Any, readers: dict[str, loader.Reader], across: NamedSharding):

@@ -17,7 +17,7 @@ from sfjax.text import phones
 def with_phones(config: Any) -> Any:
     """Return the config with the phone inventory of its task, if it needs one and has none.
 
-    The phones are those of the model that training starts from, or all phones of the training manifests.
+    The phones come from the model that training starts from, or from all training manifests.
     """
     section = config.task.to_dict()
     if tasks.with_phones(section, ("",)) == section:

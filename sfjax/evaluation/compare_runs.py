@@ -36,7 +36,7 @@ def runs(folders: list[Path]) -> list[Run]:
     read = [_read_run(folder) for folder in candidates if (folder / "metrics.jsonl").exists()]
     if not read:
         raise UserError(
-            f"{', '.join(map(str, folders))}: expected folders of runs, found none; give those of `sfjax train`"
+            f"{', '.join(map(str, folders))}: expected folders of runs, found none; give workdirs of `sfjax train`"
         )
     return read
 

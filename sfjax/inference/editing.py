@@ -98,8 +98,8 @@ def regenerate_words(
 ) -> Question:
     """Return the question that generates the words [first, end) of a line again, with the silences around them.
 
-    The duration model predicts their lengths from those of the other words. Raises `UserError` if they last longer than
-    `LONGEST` of a chunk.
+    The duration model predicts their lengths from the lengths of the other words. Raises `UserError` if they last
+    longer than `LONGEST` of a chunk.
     """
     wave = audio.resample(_mono(recording), rate, model.spec.sample_rate)
     before, behind = _unchanged_tokens(line, words)

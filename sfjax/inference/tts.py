@@ -143,8 +143,8 @@ def speak(
 ) -> Speech:
     """Speak a text sentence by sentence in the voice of a prompt; without one, in any voice.
 
-    The lengths of the phones are those of `lines`, or those of the duration model divided by `speed`. Raises
-    `UserError` for a text that cannot be pronounced, or if `lines` belong to another text.
+    `lines` give the lengths of the phones. Without them, the duration model does, and `speed` divides its lengths.
+    Raises `UserError` for a text that cannot be pronounced, or if `lines` belong to another text.
     """
     timer = _StageTimer()
     hop = model.spec.hop / model.spec.sample_rate
@@ -162,7 +162,7 @@ def speak(
         ]
     elif [line.phones for line in lines] != spelled:
         raise UserError(
-            f"the durations must be those of the text with {sum(map(len, spelled))} phones, got "
+            f"the durations must be written for this text with {sum(map(len, spelled))} phones, got "
             f"{sum(len(line.phones) for line in lines)} other phones; give the text that they were written for"
         )
     asked = questions(model, lines, prompt)

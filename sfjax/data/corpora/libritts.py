@@ -41,5 +41,5 @@ def find(src: Path) -> Iterator[Job | Reject]:
                     yield Reject(str(path), f"not named like LibriTTS's files, such as {stem}_000000_000000.wav")
 
 
-# The numbers of utterances are those of the release, also on tensorflow.org/datasets/catalog/libritts.
+# The release has these numbers of utterances; they are also on tensorflow.org/datasets/catalog/libritts.
 CORPUS = Corpus("LibriTTS, openslr.org/60; hours: table of subsets in the paper", (24000,), SETS, find)
