@@ -9,6 +9,7 @@ from pathlib import Path
 
 import absl.logging
 
+from sfjax import compilation_cache
 from sfjax.cli import CONFIGURED, VERBS
 from sfjax.cli.verb import parser
 from sfjax.errors import Preempted, UserError, complain
@@ -41,6 +42,8 @@ def main(argv: list[str] | None = None) -> int:
         if rest and arguments.verb not in CONFIGURED:
             raise UserError(f"unrecognized arguments: {' '.join(rest)}; see `sfjax {arguments.verb} --help`")
         arguments.overrides, arguments.main = rest, main  # quickstart runs other commands
+        if arguments.cache:
+            compilation_cache.enable()
         return arguments.run(arguments) or 0
     except UserError as error:
         return complain(str(error))

@@ -1,5 +1,6 @@
 """The command line prints every mistake in one line, exits with code 2 and leaves no incomplete file."""
 
+import importlib.metadata
 import json
 import os
 import re
@@ -16,6 +17,7 @@ import soundfile
 
 from sfjax import audio, checkpoint
 from sfjax.cli import CONFIGURED, VERBS
+from sfjax.cli.config_file import load_config
 from sfjax.cli.verb import Group, parser
 from sfjax.data import manifest
 
@@ -103,6 +105,56 @@ def test_help_names_every_verb_and_loads_no_jax():
     assert done.returncode == 0 and done.stdout.endswith("\nFalse\n"), done.stderr
     names = re.findall(r"^    (\S+)", done.stdout, re.MULTILINE)
     assert names == [verb.name for verb in VERBS] and {*CONFIGURED} < {*names}
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    with pytest.raises(SystemExit):
+        parser(VERBS).parse_args(["--version"])
+    assert capsys.readouterr().out == f"sfjax {importlib.metadata.version('sfjax')}\n"
+
+
+@pytest.mark.parametrize("verb", CONFIGURED)
+def test_help_behind_a_config_lists_its_fields_with_values_and_comments(verb, capsys):
+    with pytest.raises(SystemExit):
+        parser(VERBS).parse_args([verb, "--config=configs/enhance.py:box", "--help"])
+    listed = dict(re.findall(r"^  --config\.([\w.]+)=(.*?)(?:$|  )", capsys.readouterr().out, re.MULTILINE))
+    config = load_config("configs/enhance.py:box", [])
+    assert listed == {name: str(value) for name, value in flatten(config.to_dict()).items()}
+    assert listed["optim.peak"] == "0.001" and "data.train" in listed
+
+
+def flatten(fields, before=""):
+    """The fields of a config by their full names."""
+    parts = [
+        flatten(value, f"{before}{name}.") if isinstance(value, dict) else {before + name: value}
+        for name, value in fields.items()
+    ]
+    return {name: value for part in parts for name, value in part.items()}
+
+
+CACHE = "import sys; from sfjax.__main__ import main; main(sys.argv[1:]); import os; print(os.environ.get({!r}))"
+
+
+@pytest.mark.parametrize(
+    ("changes", "flags", "expected"),
+    [
+        ({}, [], "{home}/sfjax/programs-"),
+        ({"SFJAX_CACHE": "{home}/other"}, [], "{home}/other/programs-"),
+        ({"SFJAX_CACHE": ""}, [], "None"),
+        ({"JAX_COMPILATION_CACHE_DIR": "{home}/jax"}, [], "{home}/jax"),
+        ({}, ["--no-cache"], "None"),
+    ],
+)
+def test_compiled_programs_are_kept_where_the_user_wants_them(changes, flags, expected, tmp_path):
+    changes = {name: value.format(home=tmp_path) for name, value in changes.items()}
+    kept = {name: value for name, value in os.environ.items() if "CACHE" not in name}
+    done = subprocess.run(
+        [sys.executable, "-c", CACHE.format("JAX_COMPILATION_CACHE_DIR"), *flags, "report", str(tmp_path)],
+        env=kept | {"XDG_CACHE_HOME": str(tmp_path)} | changes,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.splitlines()[-1].startswith(expected.format(home=tmp_path)), done.stderr
 
 
 # Sounds
@@ -250,8 +302,10 @@ REFUSED = [
         "configs/phase.py:tiny trains a phase_net",
         ["plan", "--config=configs/phase.py:tiny", "--topology", "cpu:1"],
     ),
-    ("the following arguments are required: VERB; see `sfjax --help`", []),
-    ("invalid choice: 'fly'", ["fly"]),
+    ("the following arguments are required: COMMAND; see `sfjax --help`", []),
+    ("unknown command 'fly'; choose from prepare, train", ["fly"]),
+    ("unknown command 'enhnce'; did you mean 'enhance'\\?", ["enhnce"]),
+    ("unknown source 'foldr'; did you mean 'folder'\\?", ["prepare", "foldr"]),
     ("unrecognized arguments: --loud; see `sfjax enhance --help`", enhancing("--loud")),
     ("--steps: invalid int value: 'few'", enhancing("--steps", "few")),
     ("steps must .*, got 0", enhancing("--steps", "0")),

@@ -3,11 +3,34 @@
 from __future__ import annotations
 
 import functools
+import re
 import runpy
 from pathlib import Path
 from typing import Any
 
 from sfjax.errors import UserError
+
+FIELD = re.compile(r"    config\.([\w.]+) = .*?  # (.*)")  # a line of configs/default.py: a field and its comment
+
+
+def describe(spec: str) -> str:
+    """Return a line for each field of a config: its flag with its value, and its comment from `configs/default.py`."""
+    from sfjax import configs
+
+    comments = dict(FIELD.findall((Path(configs.__path__[0]) / "default.py").read_text()))
+    lines = []
+    for name, value in _flat(load_config(spec, []).to_dict()):
+        flag, comment = f"  --config.{name}={value}", comments.get(name, "")
+        lines.append(f"{flag:<56}  {comment}" if comment else flag)
+    return "\n".join(lines)
+
+
+def _flat(fields, prefix=""):
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
 
 
 def load_config(spec: str, overrides: list[str]) -> Any:

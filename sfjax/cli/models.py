@@ -192,7 +192,7 @@ REPORT = Verb(
 )
 QUICKSTART = Verb(
     "quickstart",
-    "Prepare, train, enhance and score on a small scale, in five minutes on two cores.",
+    "Prepare data, fine-tune the base model, enhance and score, in five minutes on two cores.",
     "sfjax quickstart -o quickstart",
     _add_quickstart,
     _run_quickstart,

@@ -7,7 +7,7 @@ import json
 import math
 from pathlib import Path
 
-from sfjax.cli.config_file import load_config
+from sfjax.cli.config_file import describe, load_config
 from sfjax.cli.verb import Verb
 from sfjax.errors import UserError
 
@@ -91,12 +91,17 @@ def _run_plan(arguments):
 
 
 def _add_config(parser):
+    parser.details = _fields
     parser.add_argument(
         "--config",
         required=True,
         metavar="FILE.py[:SIZE]",
-        help="config; override its fields with --config.SECTION.FIELD=VALUE",
+        help="config; override its fields with --config.SECTION.FIELD=VALUE; with --help behind it, list its fields",
     )
+
+
+def _fields(arguments):
+    return f"\nfields of {arguments.config}:\n{describe(arguments.config)}" if arguments.config else ""
 
 
 TRAIN = Verb(

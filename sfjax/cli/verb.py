@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import sfjax
 from sfjax.errors import UserError
 
 MODEL = "run folder, exported folder, sfjax://NAME (a model of this package) or hf://OWNER/NAME[@REVISION] (on a hub)"
@@ -38,9 +40,33 @@ class Group(NamedTuple):
     kinds: tuple[Verb, ...]
 
 
+class _Help(argparse.Action):
+    """Print the help of a command, with the `details` that depend on the flags before `--help`."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        details = parser.details(namespace)  # may raise UserError, before anything is printed
+        parser.print_help()
+        print(details, end="\n" if details else "")
+        parser.exit()
+
+
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, **options):
+        super().__init__(**options, add_help=False)
+        self.details: Callable[[argparse.Namespace], str] = lambda arguments: ""
+        self.add_argument("-h", "--help", action=_Help, nargs=0, help="show this help message and exit")
+
     def error(self, message):
         raise UserError(f"{message}; see `{self.prog} --help`")
+
+    def _check_value(self, action, value):
+        if action.choices is None or value in action.choices:
+            return
+        choices = [str(choice) for choice in action.choices]
+        similar = difflib.get_close_matches(str(value), choices, n=1)
+        hint = f"did you mean {similar[0]!r}?" if similar else f"choose from {', '.join(choices)}"
+        name = (action.metavar or action.dest).lower() if not action.option_strings else action.option_strings[-1]
+        raise argparse.ArgumentError(None, f"unknown {name} {value!r}; {hint}")
 
 
 def parser(verbs: Sequence[Verb | Group]) -> argparse.ArgumentParser:
@@ -54,7 +80,14 @@ def parser(verbs: Sequence[Verb | Group]) -> argparse.ArgumentParser:
         epilog="examples:\n  sfjax enhance noisy.wav\n  sfjax serve\n  sfjax quickstart\n  sfjax train --help",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    _add_commands(main_parser, verbs, metavar="VERB", dest="verb")
+    main_parser.add_argument("--version", action="version", version=f"sfjax {sfjax.__version__}")
+    main_parser.add_argument(
+        "--cache",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="keep compiled programs in ~/.cache/sfjax or SFJAX_CACHE; default: %(default)s",
+    )
+    _add_commands(main_parser, verbs, metavar="COMMAND", dest="verb")
     return main_parser
 
 
