@@ -43,7 +43,7 @@ class Group(NamedTuple):
 class _Help(argparse.Action):
     """Print the help of a command, with the `details` that depend on the flags before `--help`."""
 
-    def __call__(self, parser, namespace, values, option_string=None):
+    def __call__(self, parser: Any, namespace, values, option_string=None):
         details = parser.details(namespace)  # may raise UserError, before anything is printed
         parser.print_help()
         print(details, end="\n" if details else "")
@@ -65,7 +65,7 @@ class _Parser(argparse.ArgumentParser):
         choices = [str(choice) for choice in action.choices]
         similar = difflib.get_close_matches(str(value), choices, n=1)
         hint = f"did you mean {similar[0]!r}?" if similar else f"choose from {', '.join(choices)}"
-        name = (action.metavar or action.dest).lower() if not action.option_strings else action.option_strings[-1]
+        name = action.option_strings[-1] if action.option_strings else str(action.metavar or action.dest).lower()
         raise argparse.ArgumentError(None, f"unknown {name} {value!r}; {hint}")
 
 
