@@ -7,7 +7,8 @@ Each example passes a random selection of degradations: room, noise or babble, m
 lost packets, level (sfjax/data/degrade.py). The target is the clean recording; with a room, it is the direct sound
 with its first 50 ms. `sfjax prepare rooms rooms.parquet --count 500` simulates rooms. `sfjax prepare degraded` writes
 a list; `sfjax evaluate --by degradation` scores each kind of degradation in it. The output is the recording with
-spectral gains up and down (`boost`). tests/benchmarks/README.md, "Restoration", has the figures of size box.
+spectral gains (`boost`): down, and up where much is missing. tests/benchmarks/README.md, "Restoration", has the
+figures of size box.
 """
 
 from sfjax.configs import enhance

@@ -25,7 +25,8 @@ from jaxtyping import Array, Complex, Float, Int
 from sfjax import audio_io
 from sfjax.errors import UserError
 
-BOOST = 1000.0  # the highest gain of `equalise` in a band: 60 dB
+BOOST = 1000.0  # the highest gain that `equalise` considers for a band: 60 dB
+UNCERTAIN = 1.0  # nepers (8.7 dB); `equalise` adds this much less than the model predicts
 TINY = 1e-14  # inside the square root of a magnitude, so that its gradient is finite at silence
 
 
@@ -326,7 +327,7 @@ def attenuate(
     A band that is already below it is unchanged. Detail that the bands do not resolve is kept from the recording, and
     nothing is added. The gain of a bin is the mean of the gains of its bands, weighted by the filterbank.
     """
-    return _apply_masks(_band_gains(mels, recording, spec, most=1.0), recording, spec, lengths)
+    return _apply_masks(jnp.exp(_log_gains(mels, recording, spec, most=1.0)), recording, spec, lengths)
 
 
 def equalise(
@@ -335,13 +336,20 @@ def equalise(
     spec: MelSpec,
     lengths: Int[Array, " batch"] | None = None,
 ) -> Float[Array, "batch sources samples"]:
-    """Like `attenuate`, but also turn bands up, by up to `BOOST`, to restore what the recording has lost."""
-    return _apply_masks(_band_gains(mels, recording, spec, most=BOOST), recording, spec, lengths)
+    """Like `attenuate`, but also turn bands up, to restore what the recording has lost.
+
+    A gain above 1 is reduced by `UNCERTAIN`, so that small predicted gains change nothing: they are errors more often
+    than losses. Large ones, up to `BOOST`, restore bands that a channel or a codec has removed.
+    """
+    gain = _log_gains(mels, recording, spec, most=BOOST)
+    return _apply_masks(
+        jnp.exp(jnp.where(gain > 0, jnp.maximum(gain - UNCERTAIN, 0.0), gain)), recording, spec, lengths
+    )
 
 
-def _band_gains(mels, recording, spec, most):
-    """Return the gain of each band from `recording` to `mels`, at most `most`."""
-    return jnp.exp(jnp.minimum((mels - _log_mel(recording, spec)[:, None]) * spec.std, math.log(most)))
+def _log_gains(mels, recording, spec, most):
+    """Return the logarithm of the gain of each band from `recording` to `mels`, at most that of `most`."""
+    return jnp.minimum((mels - _log_mel(recording, spec)[:, None]) * spec.std, math.log(most))
 
 
 def ratio_mask(

@@ -146,10 +146,14 @@ def test_a_recording_keeps_what_lies_under_the_mel_and_loses_what_lies_above(spe
     spectrum, own, half = audio.stft(noisy, spec), audio.log_mel(noisy, spec), np.log(2) / spec.std
     for mel, scale in ((own, 1.0), (own + half, 1.0), (own - half, 0.5)):  # nothing is added
         np.testing.assert_allclose(audio.attenuate(mel[:, None], spectrum, spec)[:, 0], scale * noisy, atol=1e-4)
-        change = np.exp((mel - own)[0, 0, 0] * spec.std)
-        np.testing.assert_allclose(audio.equalise(mel[:, None], spectrum, spec)[:, 0], change * noisy, atol=1e-4)
-    most = audio.equalise(own[:, None] + 20.0, spectrum, spec)[:, 0]
-    np.testing.assert_allclose(most, audio.BOOST * noisy, atol=1e-4 * audio.BOOST)
+        np.testing.assert_allclose(audio.equalise(mel[:, None], spectrum, spec)[:, 0], scale * noisy, atol=1e-4)
+    more = 2.0 + audio.UNCERTAIN  # nepers
+    raised = audio.equalise(own[:, None] + more / spec.std, spectrum, spec)[:, 0]
+    np.testing.assert_allclose(raised, np.exp(2.0) * noisy, atol=1e-3)
+    most = audio.BOOST / np.exp(audio.UNCERTAIN)
+    np.testing.assert_allclose(
+        audio.equalise(own[:, None] + 20.0, spectrum, spec)[:, 0], most * noisy, atol=1e-4 * most
+    )
     top = audio.attenuate(own.at[:, :, 60:].add(-10.0)[:, None], spectrum, spec)[:, 0]  # one band of frequencies alone
     gain = np.abs(audio.stft(top, spec) / (jnp.abs(spectrum) + 1e-6))
     edge = int(np.flatnonzero(audio.filterbank(spec)[60])[0])

@@ -158,7 +158,7 @@ def reconstruct_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reconstruct",
         help="how to make waveforms. phase: magnitudes of the predicted spectrogram, phase of the recording; "
-        "mask: spectral gains of at most 1 on the recording; boost: gains up and down; ratio: ratio mask of all "
+        "mask: spectral gains of at most 1 on the recording; boost: also large gains up; ratio: ratio mask of all "
         "sources; wiener: ratio mask with the rest of the recording as another source; default: as in the config",
     )
 
