@@ -295,7 +295,7 @@ def test_lines_that_cannot_be_used_are_rejected_by_their_number(tmp_path):
 
 
 def test_lines_below_a_limit_are_skipped(tmp_path, call):
-    values = (34.9, 35, "40", None, 60.0)
+    values = (34.9, 35, "40", None, 60.0, True)
     lines = []
     for number, value in enumerate(values):
         soundfile.write(tmp_path / f"{number}.wav", 0.1 * np.random.default_rng(number).standard_normal(16_000), 16_000)
@@ -305,6 +305,9 @@ def test_lines_below_a_limit_are_skipped(tmp_path, call):
     assert call(*words, "dr>=35")[0] == 0
     kept = manifest.read(tmp_path / "m.parquet", split=None)
     assert sorted(Path(kept.row(i)["path"]).stem for i in range(len(kept))) == ["1", "4"]
+    assert call(*words, "dr>=1")[0] == 0
+    kept = manifest.read(tmp_path / "m.parquet", split=None)
+    assert sorted(Path(kept.row(i)["path"]).stem for i in range(len(kept))) == ["0", "1", "4"]  # true is no number
     for wrong, message in (("dr>=loud", "a number"), ("dr>=99", "no line has dr of at least 99")):
         code, complaints, _ = call(*words, wrong)
         assert code == 2 and len(complaints) == 1 and message in complaints[0]

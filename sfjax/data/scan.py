@@ -124,8 +124,8 @@ def lines(
 
 
 def _as_number(value: Any) -> float:
-    """Return a number as a float, and −inf for other values, which thus are below every limit."""
-    return float(value) if isinstance(value, int | float) else -math.inf
+    """Return a number as a float, and −inf for other values, such as `true`, which thus are below every limit."""
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else -math.inf
 
 
 def _line_job(entry: dict[str, Any], root: str) -> Job:
