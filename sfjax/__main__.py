@@ -40,7 +40,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         arguments, rest = parser(VERBS).parse_known_args(argv)
         if rest and arguments.verb not in CONFIGURED:
-            raise UserError(f"unrecognized arguments: {' '.join(rest)}; see `sfjax {arguments.verb} --help`")
+            reason = f"; only {' and '.join(CONFIGURED)} take a config" if rest[0].startswith("--config") else ""
+            raise UserError(f"unrecognized arguments: {' '.join(rest)}{reason}; see `sfjax {arguments.verb} --help`")
         arguments.overrides, arguments.main = rest, main  # quickstart runs other commands
         if arguments.cache:
             compilation_cache.enable()
