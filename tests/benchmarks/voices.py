@@ -43,6 +43,7 @@ from sfjax import audio, evaluation, inference, spectrogram_plot
 from sfjax.configs import default
 from sfjax.data import attach_phones, manifest, prepare, synthetic
 from sfjax.evaluation import compare_runs, speech
+from sfjax.evaluation.report import bootstrap_interval
 from sfjax.inference import infill, tts
 from sfjax.metrics import Unscorable, speaker
 from sfjax.text import g2p, phones, textgrid
@@ -361,10 +362,7 @@ def _errors(model, predict, some, frames):
         true.append(wanted)
         silent.append(np.array(one.line.phones)[behind] == SILENCE)
     predicted, true, silent = map(np.concatenate, (predicted, true, silent))
-    counts = np.full(len(sums), 1 / len(sums))
-    draws = np.random.default_rng(0).multinomial(len(sums), counts, size=evaluation.RESAMPLES)
-    errors, total = (draws @ np.array(sums, np.float64)).T
-    low, high = np.percentile(errors / total, [2.5, 97.5]).tolist()
+    low, high = bootstrap_interval(np.array(sums, np.float64), lambda sums: sums[:, 0] / sums[:, 1]).tolist()
     apart, ratio = np.abs(predicted - true), lambda part: float(predicted[part].sum() / max(true[part].sum(), 1))
     return {
         "error": float(apart.mean()),
