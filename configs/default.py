@@ -173,7 +173,7 @@ def get_config(size: str = "large") -> ConfigDict:
     config.spectral.kernel = 7  # frames of a convolution
     config.spectral.iterations = 8  # of Griffin-Lim
 
-    # sfjax.optim.optimizer
+    # sfjax.optim.schedule and optimizer
     config.optim = ConfigDict()
     config.optim.peak = 5e-5
     config.optim.end = 1e-5

@@ -49,7 +49,7 @@ def _digest(leaf):
     return (bits * ((position * jnp.uint32(2654435761)) | 1)).sum(dtype=jnp.uint32)
 
 
-def place(workdir: str | os.PathLike, elsewhere: str) -> epath.Path:
+def choose_folder(workdir: str | os.PathLike, elsewhere: str) -> epath.Path:
     """Return the folder of a run's checkpoints: `elsewhere`, also gs://…, or one in the workdir if that is empty.
 
     Raises `UserError` for what orbax cannot write to, such as s3:// (github.com/google/orbax/pull/2739).
@@ -65,7 +65,7 @@ def place(workdir: str | os.PathLike, elsewhere: str) -> epath.Path:
 
 
 class Checkpoints:
-    """The checkpoints in a folder, which `place` returns; a context manager that waits for the last save on exit.
+    """The checkpoints in the folder of `choose_folder`; a context manager that waits for the last save on exit.
 
     The newest `keep` checkpoints are kept. Steps that are multiples of `keep_every` are kept for good (0: none).
     """
@@ -164,7 +164,7 @@ def params(workdir: str | os.PathLike, *, ema: bool, step: int | None = None) ->
 
     Returns the parameters, the digests and the step of its newest checkpoint, or of the one of `step`.
     """
-    folder = place(workdir, read_config(workdir)["run"]["checkpoints"])
+    folder = choose_folder(workdir, read_config(workdir)["run"]["checkpoints"])
     if not folder.is_dir():
         raise UserError(f"{workdir}: expected a run with checkpoints, found none; give the workdir of `sfjax train`")
     handlers = {"state": ocp.PyTreeCheckpointHandler(), "digests": ocp.JsonCheckpointHandler()}
@@ -224,7 +224,7 @@ def write_config(workdir: str | os.PathLike, config: Any) -> None:
     """
     path = Path(workdir) / CONFIG
     config = tuples(json.loads(json.dumps(config)))
-    folder = place(workdir, config["run"]["checkpoints"])
+    folder = choose_folder(workdir, config["run"]["checkpoints"])
     if path.exists() and folder.is_dir() and any(child.name.isdigit() for child in folder.iterdir()):
         differences = _differences("", read_config(workdir), config)
         if differences:

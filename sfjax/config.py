@@ -1,6 +1,6 @@
 """Typed configs. `read` and `read_model` turn the sections of a config into objects; no other module sees a ConfigDict.
 
-Units and reasons of all fields are in `configs/default.py`. A section can be unpacked: `optimizer(**config.optim)`.
+Units and reasons of all fields are in `configs/default.py`. A section can be unpacked: `mesh(**config.mesh)`.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class SpectralConfig(Section):
 
 @dataclasses.dataclass(frozen=True)
 class OptimConfig(Section):
-    """The optimizer and its schedule (`sfjax.optim.optimizer`)."""
+    """The optimizer and its schedule (`sfjax.optim.schedule` and `optimizer`)."""
 
     peak: float
     end: float
@@ -174,6 +174,9 @@ class InferConfig(Section):
     overlap: float
     reconstruct: str
     batch: int
+
+    def __post_init__(self):
+        audio.reconstruction(self.reconstruct)  # checks it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -286,13 +289,13 @@ def _model_fields(config):
     task = tasks.make(**config["task"])
     network = TransformerConfig if task.network == "duration_model" else EstimatorConfig
     return {
-        "precision": precision.policy(config["precision"]),
         "process": config["process"],
         "mel": _section(audio.MelSpec, config, "mel"),
         "model": _section(network, config, "model"),
         "task": task,
         "lora": lora.make(**config["lora"]),
         **{name: _section(kind, config, name) for name, kind in MODEL_SECTIONS.items()},
+        "precision": precision.policy(config["precision"]),
     }
 
 

@@ -62,33 +62,46 @@ def check(*, solver: str, steps: int, sway: float, tolerance: float, guidance: f
     flow.times(steps, sway)
 
 
-def sample(
-    network: Callable,
+def solve(
+    field: Callable,
     x0: Float[Array, "batch frames mels"],
-    inputs: dict[str, Array],
-    lengths: Int[Array, " batch"],
+    args: Any,
     *,
     solver: str,
     steps: int,
     sway: float,
     tolerance: float,
-    guidance: float,
 ) -> Float[Array, "batch frames mels"]:
-    """Sample x1 from x0 for the network's `inputs` by deterministic DDIM (Song et al., arXiv 2010.02502).
+    """Solve for x1 from x0 along field(t, x, args) by deterministic DDIM (Song et al., arXiv 2010.02502).
 
-    A step takes one evaluation of the network, two with guidance. `tolerance` has no effect.
+    `args` and the options are as in `sfjax.flow.solve`; `solver` is a key of `STAGES`, and `tolerance` has no effect.
     """
-    check(solver=solver, steps=steps, sway=sway, tolerance=tolerance, guidance=guidance)
-    field: Any = flow.guided(network, guidance)
+    check(solver=solver, steps=steps, sway=sway, tolerance=tolerance)
     grid = flow.times(steps, sway).astype(np.float32)
 
     def step(state, interval):
         x, _ = state
         start, end = interval
         (alpha, sigma), (next_alpha, next_sigma) = schedule(start), schedule(end)
-        v = field(start, x, (inputs, lengths))
+        v = field(start, x, args)
         data, noise = alpha * x - sigma * v, sigma * x + alpha * v
         return (next_alpha * data + next_sigma * noise, data), None
 
     (_, data), _ = jax.lax.scan(step, (x0, x0), (grid[:-1], grid[1:]))
     return data
+
+
+def sample(
+    network: Callable,
+    x0: Float[Array, "batch frames mels"],
+    inputs: dict[str, Array],
+    lengths: Int[Array, " batch"],
+    *,
+    guidance: float,
+    **solver: Any,
+) -> Float[Array, "batch frames mels"]:
+    """Sample x1 from x0 for the network's `inputs`: `solve` the `sfjax.flow.guided` field; for the options see `check`.
+
+    A step takes one evaluation of the network, two with guidance.
+    """
+    return solve(flow.guided(network, guidance), x0, (inputs, lengths), **solver)

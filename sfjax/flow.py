@@ -3,8 +3,6 @@
 This module is independent of audio and of the network.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple

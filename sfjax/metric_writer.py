@@ -19,10 +19,13 @@ from sfjax import audio, spectrogram_plot
 
 
 class Journal:
-    """Write the log of a run from step `first`; lines of later steps, from an earlier start, are dropped."""
+    """Write the log of a run from step `first` to `last`: a full entry and a progress line every `every` steps.
 
-    def __init__(self, workdir: str | Path, *, first: int, out: Any, every: int):
-        self.folder, self.out, self.every = Path(workdir), out, every
+    Progress lines go to `out`. Entries of steps after `first`, from an earlier start, are dropped.
+    """
+
+    def __init__(self, workdir: str | Path, *, first: int, last: int, out: Any, every: int):
+        self.folder, self.last, self.out, self.every = Path(workdir), last, out, every
         self.path, self.bad_path = self.folder / "metrics.jsonl", self.folder / "bad_files.txt"
         earlier = [line for line in self._lines() if json.loads(line)["step"] <= first]
         self.path.write_text("".join(earlier))
@@ -41,15 +44,8 @@ class Journal:
     def _reset(self):
         self.since, self.steps, self.sums = time.perf_counter(), 0, Counter()
 
-    def step(
-        self,
-        done: int,
-        last: int,
-        metrics: dict[str, float],
-        *,
-        seconds: float,
-        waits: dict[str, float],
-        clipped: bool,
+    def log_step(
+        self, done: int, metrics: dict[str, float], *, seconds: float, waits: dict[str, float], clipped: bool
     ) -> None:
         """Log a training step on `seconds` of audio.
 
@@ -58,7 +54,7 @@ class Journal:
         """
         self.steps += 1
         self.sums.update(waits | {"audio": seconds, "clipped": clipped})
-        if done % self.every and done != last:
+        if done % self.every and done != self.last:
             self._write({"step": done, "loss": metrics["loss"]})
             return
         elapsed = time.perf_counter() - self.since
@@ -70,10 +66,12 @@ class Journal:
             **_device_memory(),
         }
         self._write({"step": done, **metrics, **speed})
-        self.board.write(done, *(summary.scalar(f"train/{name}", value) for name, value in (metrics | speed).items()))
-        minutes_left = (last - done) / speed["steps_per_second"] / 60
+        self.board.add_summaries(
+            done, *(summary.scalar(f"train/{name}", value) for name, value in (metrics | speed).items())
+        )
+        minutes_left = (self.last - done) / speed["steps_per_second"] / 60
         self._print(
-            f"step {done}/{last}  loss {metrics['loss']:.4f}  lr {metrics['learning_rate']:.2e}  "
+            f"step {done}/{self.last}  loss {metrics['loss']:.4f}  lr {metrics['learning_rate']:.2e}  "
             f"{speed['steps_per_second']:.2f} steps/s  {speed['audio_seconds_per_second']:.0f} audio-s/s  "
             f"{minutes_left:.0f} min left" + (f"  skipped {metrics['skipped']:.0f}" if metrics["skipped"] else "")
         )
@@ -86,14 +84,16 @@ class Journal:
         yield
         self.since += time.perf_counter() - start
 
-    def valid(self, done: int, metrics: dict[str, float]) -> None:
+    def log_validation(self, done: int, metrics: dict[str, float]) -> None:
         """Log validation metrics."""
         if metrics:
             self._write({"step": done, **{f"valid_{name}": value for name, value in metrics.items()}})
-            self.board.write(done, *(summary.scalar(f"valid/{name}", value) for name, value in metrics.items()))
+            self.board.add_summaries(done, *_scalars("valid", metrics))
             self._print(f"step {done}  " + "  ".join(f"valid {name} {value:.4f}" for name, value in metrics.items()))
 
-    def pictures(self, done: int, shown: dict[str, Any], lengths: np.ndarray, spec: audio.MelSpec, task: str) -> None:
+    def write_pictures(
+        self, done: int, shown: dict[str, Any], lengths: np.ndarray, spec: audio.MelSpec, task: str
+    ) -> None:
         """Write pictures of the condition, sample and target of a few examples of a task, and the samples' audio."""
         folder = self.folder / "samples"
         folder.mkdir(exist_ok=True)
@@ -104,9 +104,9 @@ class Journal:
             wave = np.clip(shown["wave"][i, :samples], -1.0, 1.0)
             audio.write(folder / f"{done:07d}_{name}.wav", wave, spec.sample_rate)
             picture = summary.image(f"sample/{name}", image, dataformats="HWC")
-            self.board.write(done, picture, summary.audio(f"sample/{name}", wave, spec.sample_rate))
+            self.board.add_summaries(done, picture, summary.audio(f"sample/{name}", wave, spec.sample_rate))
 
-    def bad_files(self, reasons: list[str]) -> None:
+    def log_bad_files(self, reasons: list[str]) -> None:
         """Log each file that could not be read, once."""
         for reason in reasons:
             if reason not in self.known:
@@ -122,10 +122,14 @@ class Journal:
         self.board.close()
 
     def _write(self, entry):
-        self.lines.write(json.dumps(entry) + "\n")
+        print(json.dumps(entry), file=self.lines)
 
     def _print(self, line):
         print(line, file=self.out, flush=True)
+
+
+def _scalars(prefix, metrics):
+    return [summary.scalar(f"{prefix}/{name}", value) for name, value in metrics.items()]
 
 
 def _device_memory() -> dict[str, float]:
@@ -140,10 +144,10 @@ class Silence:
 
     bad_path = "the first process's list"
 
-    def step(self, *_, **__) -> None:
+    def log_step(self, *_, **__) -> None:
         """Do nothing."""
 
-    valid = pictures = bad_files = close = step
+    log_validation = write_pictures = log_bad_files = close = log_step
 
     def pause(self):
         """Return a context that does nothing."""
@@ -166,7 +170,7 @@ class Board:
             self._event(first + 1, session_log=self.proto.SessionLog(status=self.proto.SessionLog.START))
         )
 
-    def write(self, step: int, *summaries: Any) -> None:
+    def add_summaries(self, step: int, *summaries: Any) -> None:
         """Write summaries of a step and flush them."""
         for value in summaries:
             self.events.write_event(self._event(step, summary=value))

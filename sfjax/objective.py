@@ -41,8 +41,8 @@ class Trainable(NamedTuple):
     """One kind of network, a row of `sfjax.networks.NETWORKS`: how it is trained and loaded.
 
     `objective(config)` makes its `Objective`. `check(config)` raises `UserError` if samples cannot be drawn as
-    the config says. `load(params, config)` makes what inference uses. `training(config, rule, rate)` makes an optimizer
-    and a training step from the learning rule; None stands for the gradient step of `sfjax.train_step`. A network that
+    the config says. `load(params, config)` makes what inference uses. `training(config, rule)` makes an optimizer and
+    a training step from a `sfjax.train_step.UpdateRule`; None stands for the step of `sfjax.train_step`. A network that
     only helps a model has a `title` for messages, and `argument` names its parameter of `sfjax.load`. For example, the
     phase net has the title "phase net" and the argument "phase": `sfjax.load("runs/separate", phase="runs/phase")`.
     """

@@ -24,11 +24,8 @@ def schedule(*, peak: float, end: float, warmup: int, updates: int) -> optax.Sch
 
 
 def optimizer(
+    rate: optax.Schedule,
     *,
-    peak: float,
-    end: float,
-    warmup: int,
-    updates: int,
     clip: float,
     b1: float,
     b2: float,
@@ -36,14 +33,13 @@ def optimizer(
     phones: float,
     muon: float,
 ) -> optax.GradientTransformation:
-    """Return Adam with the global gradient norm clipped to `clip` (0: no clipping) (Voicebox 5.1).
+    """Return Adam at a learning rate, with the global gradient norm clipped to `clip` (0: no clipping) (Voicebox 5.1).
 
     `decay` is the weight decay of AdamW, 0 in the paper. The learning rate of the parameters that embed phones is
     multiplied by `phones`. If `muon` is not 0, Muon updates the kernels of stacked layers, at `muon` times the rate:
     the update of a kernel is its momentum, made orthogonal by Newton-Schulz iterations (arXiv 2502.16982;
     optax.contrib.scale_by_muon).
     """
-    rate = schedule(peak=peak, end=end, warmup=warmup, updates=updates)
     clipping = optax.clip_by_global_norm(clip) if clip else optax.identity()
     rule = optax.adamw(rate, b1=b1, b2=b2, weight_decay=decay) if decay else optax.adam(rate, b1=b1, b2=b2)
     if muon:

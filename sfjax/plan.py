@@ -239,6 +239,14 @@ class Report:
         return "\n".join([*lines, "", self.advice])
 
 
+class Work(NamedTuple):
+    """The work of a run: FLOPs and seconds of audio of one step, and the number of steps."""
+
+    flops: float
+    audio: float
+    updates: int
+
+
 def plan(
     lowered: Any,
     state: Any,
@@ -247,15 +255,13 @@ def plan(
     mesh: Mesh,
     chip: Chip | None,
     memory: float | None,
-    flops: float,
-    audio: float,
-    updates: int,
+    work: Work,
     utilisation: float,
 ) -> Report:
     """Compile a lowered step on `mesh` and report on it.
 
-    `state` and `batch` are shapes with shardings; `flops` and `audio` (seconds) are those of one step; `memory` is the
-    GiB of a device and replaces the `chip`'s own.
+    `state` and `batch` are shapes with shardings; `memory` is the GiB of a device and replaces the `chip`'s own;
+    `utilisation` is the share of the peak rate to assume.
     """
     memory = chip.memory if memory is None and chip else memory
     start, failure, compiled = time.perf_counter(), "", None
@@ -280,23 +286,23 @@ def plan(
         moved = collectives(compiled.as_text())
     bounds, step = {}, None
     if chip is not None:
-        work = flops / mesh.size
+        device_flops = work.flops / mesh.size
         bounds = {
-            "arithmetic at its peak": work / chip.flops,
+            "arithmetic at its peak": device_flops / chip.flops,
             "state read and written": 2 * on_chip((state.params, state.ema, state.opt_state)) / chip.bandwidth,
             "collectives on all links": sum(collective.bytes for collective in moved.values()) / chip.links,
         }
-        step = work / (chip.flops * utilisation)
+        step = device_flops / (chip.flops * utilisation)
     return Report(
         mesh=dict(mesh.shape),
         parameters=sum(leaf.size for leaf in jax.tree.leaves(state.params)),
         kinds=kinds,
         memory=memory,
-        flops=flops,
+        flops=work.flops,
         moved=moved,
         bounds=bounds,
-        audio=audio,
-        updates=updates,
+        audio=work.audio,
+        updates=work.updates,
         utilisation=utilisation,
         step=step,
         compiling=compiling,

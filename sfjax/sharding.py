@@ -56,7 +56,7 @@ ACTIVATIONS = {"batch": ("data", "fsdp"), "heads": "tensor", "units": "tensor"}
 _mesh: contextvars.ContextVar[Mesh | AbstractMesh | None] = contextvars.ContextVar("mesh", default=None)
 
 
-def join(environment: Mapping[str, str] = os.environ) -> None:
+def join_processes(environment: Mapping[str, str] = os.environ) -> None:
     """Join the processes that the environment names into one run; alone if it names none. Call it before all else.
 
     The processes are the tasks of a SLURM step, the hosts of a TPU pod in Kubernetes (TPU_WORKER_HOSTNAMES), those that
@@ -80,7 +80,7 @@ def join(environment: Mapping[str, str] = os.environ) -> None:
         jax.distributed.initialize(heartbeat_timeout_seconds=SILENCE)
 
 
-def agree(text: str, what: str) -> None:
+def check_processes_agree(text: str, what: str) -> None:
     """Check that all processes hold the same text. Raises `UserError` on every process otherwise."""
     if jax.process_count() == 1:
         return
@@ -93,7 +93,7 @@ def agree(text: str, what: str) -> None:
         )
 
 
-def meet(name: str) -> None:
+def wait_for_processes(name: str) -> None:
     """Wait until every process has called this with the same name."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
@@ -201,7 +201,7 @@ def batch(on: Mesh) -> NamedSharding:
     return NamedSharding(on, BATCH)
 
 
-def place(share: Any, to: NamedSharding) -> Any:
+def make_global(share: Any, to: NamedSharding) -> Any:
     """Make global arrays; `share` is what this process holds of their first axis."""
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(to, x), share)
 

@@ -27,6 +27,7 @@ from sfjax import flow, tasks
 from sfjax.errors import UserError
 from sfjax.export import release
 from sfjax.inference import Model
+from sfjax.inference.chunking import ChunkBatch
 from sfjax.inference.model import sample_waves
 from sfjax.objective import sample_mels
 
@@ -147,9 +148,7 @@ def _functions(model, params, options) -> dict[str, tuple[Callable, dict[str, ja
         return sample_waves(
             float32_params(),
             model.phase and model.phase.params,
-            waves,
-            lengths,
-            jnp.zeros_like(lengths),
+            ChunkBatch(waves, lengths, jnp.zeros_like(lengths)),
             jax.random.key(seed),
             network=network,
             sampler=model.process.sample,

@@ -1,7 +1,5 @@
 """The training loop: it takes a config and a work folder, and writes checkpoints and metrics."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import sys
@@ -14,10 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Array
 
 from sfjax import audio, checkpoint, lora, optim, sharding, train_step
-from sfjax.config import Config, read
+from sfjax.config import Config, DataConfig, read
 from sfjax.data import inventory, loader
+from sfjax.data.examples import Simulation
 from sfjax.errors import UserError
 from sfjax.export import release
 from sfjax.metric_writer import Journal, Silence, Trace
@@ -25,34 +25,19 @@ from sfjax.networks import NETWORKS
 from sfjax.objective import Batch, Objective
 from sfjax.preemption import Interrupt
 from sfjax.tasks import Task
-from sfjax.train_step import State
+from sfjax.train_step import State, UpdateRule
 from sfjax.validation import Validation
 
 OWN = (*optim.PHONES, "copy_table", "embedding")  # parameters that only some tasks have
 
 
 class Program(NamedTuple):
-    """What a config trains: `init(key)` and `start(params)` make a State, `step(state, batch)` trains on a batch.
+    """What is trained: `init(key)` and `start(params)` make a State, `step(state, batch)` trains on a batch."""
 
-    `check()` raises `UserError` if samples cannot be drawn as the config says.
-    """
-
-    config: Config
     objective: Objective
-    init: Callable
-    start: Callable
-    step: Callable
-    check: Callable
-
-    @property
-    def spec(self) -> audio.MelSpec:
-        """How log-Mel spectrograms are computed."""
-        return self.config.mel
-
-    @property
-    def task(self) -> Task:
-        """The task."""
-        return self.config.task
+    init: Callable[..., State]
+    start: Callable[..., State]
+    step: Callable[..., tuple[State, dict[str, Array]]]
 
     @property
     def network(self) -> Any:
@@ -60,35 +45,66 @@ class Program(NamedTuple):
         return self.objective.network
 
 
-def make_program(config: Any) -> Program:
-    """Return the program of a config, for any mesh.
+class Step(NamedTuple):
+    """A step that was started: its number from 1, metrics on the devices, files, seconds of audio and of waiting."""
 
-    `config` is a ConfigDict with the fields of `configs/default.py`. Raises `UserError` for values that cannot work.
-    """
-    config = read(config)
+    done: int
+    metrics: dict[str, Array]
+    names: list[str]
+    seconds: float
+    waited: float
+
+
+def make_program(config: Config) -> Program:
+    """Return the program of a config, for any mesh. Raises `UserError` for values that cannot work."""
     trainable = NETWORKS[config.task.network]
+    trainable.check(config)
     objective = trainable.objective(config)
-    tx = optim.optimizer(**config.optim)
-    rate = optim.schedule(**{name: config.optim[name] for name in ("peak", "end", "warmup", "updates")})
+    rate = optim.schedule(
+        peak=config.optim.peak, end=config.optim.end, warmup=config.optim.warmup, updates=config.optim.updates
+    )
+    tx = optim.optimizer(
+        rate,
+        clip=config.optim.clip,
+        b1=config.optim.b1,
+        b2=config.optim.b2,
+        decay=config.optim.decay,
+        phones=config.optim.phones,
+        muon=config.optim.muon,
+    )
+    rule = UpdateRule(tx, rate, config.precision, config.ema)
     step = functools.partial(
         train_step.step,
         seed=config.seed,
         error=objective.error(config.task),
-        tx=tx,
-        rate=rate,
-        policy=config.precision,
-        decay=config.ema,
+        rule=rule,
         pieces=config.accumulate,
         t0_fraction=config.t0_fraction,
     )
-    if trainable.training and (training := trainable.training(config, tx, rate)):
+    if trainable.training and (training := trainable.training(config, rule)):
         tx, step = training
     start = functools.partial(train_step.start, tx=tx, policy=config.precision, adapter=config.lora)
 
     def init(key):
         return start(objective.init(key))
 
-    return Program(config, objective, init, start, step, check=functools.partial(trainable.check, config))
+    return Program(objective, init, start, step)
+
+
+def readers(config: Config) -> tuple[loader.Reader, dict[str, loader.Reader]]:
+    """Return the reader of training batches, and the readers of validation batches by task; none if there are none.
+
+    Each process reads its own share. Raises `UserError` if a manifest lacks what its task needs.
+    """
+    options: dict[str, Any] = dict(
+        spec=config.mel,
+        data=config.data,
+        simulation=Simulation(config.mix, config.degrade, config.mixture),
+        seed=config.seed,
+        share=(jax.process_index(), jax.process_count()),
+    )
+    training = loader.training_reader(config.task, **options)
+    return training, loader.validation_readers(config.task, **options) if config.run.valid_batches else {}
 
 
 def on_mesh(program: Program, mesh: Mesh) -> tuple[State, Callable]:
@@ -105,17 +121,19 @@ def on_mesh(program: Program, mesh: Mesh) -> tuple[State, Callable]:
     return like, jax.jit(step, in_shardings=(places, across), out_shardings=(places, whole), donate_argnums=0)
 
 
-def batch_shapes(program: Program, mesh: Mesh) -> Batch:
-    """Return shapes and shardings of the longest batch that a program's step takes."""
-    config, task, spec = program.config, program.task, program.spec
-    plan = loader.Plan((), (), config.data.buckets, config.data.seconds, config.data.multiple, config.seed)
-    _check_sizes(plan, sharding.parts(mesh), config.accumulate)
-    longest = int(np.argmax(config.data.buckets))
-    examples, samples = plan.size(longest), config.data.buckets[longest] * spec.sample_rate
-    frames, place = spec.num_frames(round(samples)), sharding.batch(mesh)
+def batch_shapes(task: Task, spec: audio.MelSpec, data: DataConfig, mesh: Mesh, *, pieces: int) -> Batch:
+    """Return shapes and shardings of the longest batch of config section `data` that a step takes on a mesh.
+
+    Raises `UserError` if batches do not divide among the devices, each taking its share in `pieces`.
+    """
+    plan = loader.Plan((), (), data.buckets, data.seconds, data.multiple, seed=0)
+    plan.check_divides(sharding.parts(mesh), pieces)
+    longest = int(np.argmax(data.buckets))
+    examples, samples = plan.size(longest), data.buckets[longest] * spec.sample_rate
+    frames, across = spec.num_frames(round(samples)), sharding.batch(mesh)
 
     def shape(dtype, *sizes):
-        return jax.ShapeDtypeStruct((examples, *sizes), dtype, sharding=place)
+        return jax.ShapeDtypeStruct((examples, *sizes), dtype, sharding=across)
 
     return {
         "waves": {name: shape(jnp.float32, round(samples * share)) for name, share in task.columns.items()},
@@ -134,45 +152,59 @@ def run(config: Any, workdir: str | Path, *, out: Any = None) -> State:
     `Preempted`. Raises `UserError` for everything that a user can correct, before compiling where possible. Every
     process of a run calls this with the same config.
     """
-    out = out or sys.stderr
+    out, is_first = out or sys.stderr, jax.process_index() == 0
 
-    # What is trained, on which data and devices
+    # The config, read once
     resolved = inventory.with_phones(config)
-    program = make_program(resolved)
-    config = program.config
+    config = read(resolved)
+    if config.lora is not None and not config.init_from:
+        raise UserError("LoRA needs a base model; set --config.init_from to its run")
     jax.config.update("jax_debug_nans", config.debug.nans)
-    read_train, read_valid = readers(program)
-    program.check()
+
+    # What is trained, on which devices and data
     mesh = sharding.mesh(**config.mesh)
-    _check_sizes(read_train.plan, sharding.parts(mesh), config.accumulate)
-    sharding.agree(resolved.to_json_best_effort(sort_keys=True), "config")
-    if jax.process_index() == 0:
-        checkpoint.write_config(workdir, resolved.to_dict())
-    sharding.meet("config")
+    program = make_program(config)
+    training, validating = readers(config)
+    training.plan.check_divides(sharding.parts(mesh), config.accumulate)
     like, train_one = on_mesh(program, mesh)
-    across = sharding.batch(mesh)
+    sharding.check_processes_agree(resolved.to_json_best_effort(sort_keys=True), "config")
+    if is_first:
+        checkpoint.write_config(workdir, resolved.to_dict())
+    sharding.wait_for_processes("config")
 
     with contextlib.ExitStack() as stack:
-        folder = checkpoint.place(workdir, config.run.checkpoints)
+        folder = checkpoint.choose_folder(workdir, config.run.checkpoints)
         saved = stack.enter_context(
             checkpoint.Checkpoints(folder, keep=config.run.keep, keep_every=config.run.keep_every)
         )
         interrupt = stack.enter_context(Interrupt())
-        trace = stack.enter_context(Trace(Path(workdir) / "tensorboard", *config.debug.profile))
 
         def say(line):
-            if jax.process_index() == 0:
+            if is_first:
                 print(line, file=out)
 
-        # Resume this workdir, or start from another's parameters, or from scratch
-        state = _first_state(program, saved, like, say)
+        # Resume this workdir, or start from another model's parameters, or from scratch
+        state = saved.newest(like, pass_damaged=config.run.pass_damaged, say=say)
+        if state is None or config.lora is not None:
+            base = release.weights(config.init_from, ema=True) if config.init_from else None
+            if state is None:
+                state = _initial_state(program, like, config, base)
+            else:
+                state = _with_frozen(state, like, config.lora, base, saved)
         first, last = int(state.step), config.optim.updates
-        journal = (
-            Journal(workdir, first=first, out=out, every=config.run.log) if jax.process_index() == 0 else Silence()
+        across = sharding.batch(mesh)
+        validate = Validation(
+            program.objective,
+            validating,
+            across,
+            sample=dict(config.sample),
+            batches=config.run.valid_batches,
+            pictures=config.run.pictures,
         )
-        validate = Validation(program, read_valid, across)
-        reading = loader.batches(read_train, first=first, last=last, workers=config.run.workers)
+        reading = loader.batches(training, first=first, last=last, workers=config.run.workers)
         batches = stack.enter_context(contextlib.closing(reading))
+        journal = Journal(workdir, first=first, last=last, every=config.run.log, out=out) if is_first else Silence()
+        trace = stack.enter_context(Trace(Path(workdir) / "tensorboard", *config.debug.profile))
         pending, bad, seen, began = None, 0, 0, time.perf_counter()
 
         for number in range(first, last):
@@ -180,120 +212,62 @@ def run(config: Any, workdir: str | Path, *, out: Any = None) -> State:
             waited = time.perf_counter()
             batch = next(batches)
             waited = time.perf_counter() - waited
-            on_device = sharding.place({name: batch[name] for name in loader.ARRAYS}, across)  # the one crossing in
+            arrays = {name: batch[name] for name in loader.ARRAYS}
+            on_device = sharding.make_global(arrays, across)  # the one crossing in
             with jax.transfer_guard("disallow"):
                 state, metrics = train_one(state, on_device)
                 if pending is not None:  # the step before, read while this one runs
-                    _after(journal, pending, config)
-            pending = (number, metrics, batch["names"], batch["seconds"], waited)
+                    _log(journal, pending, clip=config.optim.clip, max_streak=config.run.max_streak)
+            done = number + 1
+            pending = Step(done, metrics, batch["names"], batch["seconds"], waited)
 
             bad, seen = bad + len(batch["bad"]), seen + len(batch["names"])
-            journal.bad_files(batch["bad"])
+            journal.log_bad_files(batch["bad"])
             if bad > max(config.run.max_bad * seen, config.run.max_bad * 1000):
                 raise UserError(
                     f"{bad} of {seen} files were bad, more than run.max_bad={config.run.max_bad}; they are listed "
                     f"in {journal.bad_path}; run `sfjax prepare` again or raise the limit"
                 )
-            done = number + 1
-            leaving = interrupt.asked(done) or done == last or done == config.run.stop
             if done % config.run.validate == 0 or done == last:
                 with journal.pause():
-                    journal.valid(done, validate(state, journal, done))
+                    journal.log_validation(done, validate(state, journal, done))
+            leaving = interrupt.asked(done) or done == last or done == config.run.stop
             if done % config.run.save == 0 or leaving:
                 saved.save(done, state)
             if leaving:
                 break
         if pending is not None:
-            _after(journal, pending, config)
+            _log(journal, pending, clip=config.optim.clip, max_streak=config.run.max_streak)
         saved.wait()
         journal.close(int(state.step), time.perf_counter() - began)
     interrupt.end()
     return state
 
 
-def readers(program: Program) -> tuple[loader.Reader, dict[str, loader.Reader]]:
-    """Return the reader of training batches, and the readers of validation batches by task; none if there are none."""
-    config, task = program.config, program.task
-    valid = config.data.valid or config.data.train
-    train = _reader(program, task, _sources(program, config.data.train, config.data.split))
-    if not config.run.valid_batches:
-        return train, {}
-    sources = _sources(program, valid, config.data.valid_split)
-    by_task = {name: tuple(source for source in sources if source.task == i) for i, name in enumerate(task.parts)}
-    return train, {name: _reader(program, task.parts[name], found) for name, found in by_task.items() if found}
-
-
-def _sources(program, manifests, split):
-    config, task, spec = program.config, program.task, program.spec
-    return loader.sources(
-        manifests,
-        split=split,
-        columns={name: part.columns for name, part in task.parts.items()},
-        predicted=task.predicted,
-        labels={name: part.labels for name, part in task.parts.items()},
-        phones=task.phones,
-        mix=config.mix,
-        degrade=config.degrade,
-        mixture=config.mixture,
-        rate=spec.sample_rate,
-        hop=spec.hop,
-    )
-
-
-def _reader(program, task, sources):
-    data, spec = program.config.data, program.spec
-    plan = loader.Plan(
-        tuple(source.manifest.seconds / source.share for source in sources),
-        tuple(source.weight for source in sources),
-        data.buckets,
-        data.seconds,
-        data.multiple,
-        program.config.seed,
-    )
-    share = (jax.process_index(), jax.process_count())
-    return loader.Reader(
-        sources, plan, task.columns, program.task.predicted, task.labels, spec.sample_rate, spec.hop, spec.bands, share
-    )
-
-
-def _check_sizes(plan, parts, pieces):
-    if pieces < 1:
-        raise UserError(f"config.accumulate must be the number of pieces of a batch, 1 or more, got {pieces}")
-    for bucket, seconds in enumerate(plan.buckets):
-        size = plan.size(bucket)
-        if size % (parts * pieces):
-            raise UserError(
-                f"a batch of {size} examples of {seconds} s does not divide into mesh {parts} × accumulate {pieces}; "
-                f"set --config.data.multiple={parts * pieces}"
-            )
-
-
-def _first_state(program, saved, like, say):
-    """The state of the newest checkpoint; else one with the parameters of `init_from`; else one from scratch."""
-    config, adapter, places = program.config, program.config.lora, jax.tree.map(lambda leaf: leaf.sharding, like)
-    state = saved.newest(like, pass_damaged=config.run.pass_damaged, say=say)
-    if state is not None and adapter is None:
-        return state
-    if adapter is not None and not config.init_from:
-        raise UserError("LoRA needs a base model; set --config.init_from to its run")
-    if state is not None:
-        base, _ = release.weights(config.init_from, ema=True)
-        frozen = jax.device_put(lora.split(base, adapter)[1], places.frozen)
-        checkpoint.check_frozen(frozen, saved.digests(int(state.step)), str(saved.folder))
-        return state.replace(frozen=frozen)
-    params = lora.join(places.params, places.frozen)
-    fresh = jax.jit(program.objective.init, out_shardings=params)(jax.random.key(config.seed))
-    if config.init_from:
-        base, trained = release.weights(config.init_from, ema=True)
+def _initial_state(program, like, config, base):
+    """Return the state at step 0: with the parameters of the base model, or from scratch if that is None."""
+    places = jax.tree.map(lambda leaf: leaf.sharding, like)
+    params_places = lora.join(places.params, places.frozen)
+    params = jax.jit(program.objective.init, out_shardings=params_places)(jax.random.key(config.seed))
+    if base is not None:
+        weights, trained = base
         _check_same_function(config, trained.config)
         # parameters that only some tasks have start afresh, and are dropped where the task does not have them
-        base = {name: leaf for name, leaf in base.items() if name in fresh or name not in OWN}
-        needed = {name: leaf for name, leaf in lora.base(fresh).items() if name in base or name not in OWN}
-        if jax.tree.map(jnp.shape, needed) != jax.tree.map(jnp.shape, base):
+        weights = {name: leaf for name, leaf in weights.items() if name in params or name not in OWN}
+        needed = {name: leaf for name, leaf in lora.base(params).items() if name in weights or name not in OWN}
+        if jax.tree.map(jnp.shape, needed) != jax.tree.map(jnp.shape, weights):
             raise UserError(f"{config.init_from} holds another network than --config.model describes; use its size")
-        base_places = lora.base(params)
-        fresh = lora.join(jax.device_put(base, {name: base_places[name] for name in base}), fresh)
-    return jax.jit(program.start, out_shardings=places)(fresh)
+        weights_places = lora.base(params_places)
+        params = lora.join(jax.device_put(weights, {name: weights_places[name] for name in weights}), params)
+    return jax.jit(program.start, out_shardings=places)(params)
+
+
+def _with_frozen(state, like, adapter, base, saved):
+    """Return the state of a LoRA run with the frozen parameters of its base model, checked against the checkpoint."""
+    weights, _ = base
+    frozen = jax.device_put(lora.split(weights, adapter)[1], jax.tree.map(lambda leaf: leaf.sharding, like.frozen))
+    checkpoint.check_frozen(frozen, saved.digests(int(state.step)), str(saved.folder))
+    return state.replace(frozen=frozen)
 
 
 def _check_same_function(config, trained):
@@ -309,16 +283,15 @@ def _check_same_function(config, trained):
         raise UserError(f"{config.init_from} was trained on other Mels ({different}); use its section mel")
 
 
-def _after(journal, pending, config):
+def _log(journal, step, *, clip, max_streak):
     """Log the metrics of a finished step, and end the run if it has stopped learning."""
-    number, metrics, names, seconds, waited = pending
     began = time.perf_counter()
-    metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
-    waits = {"data": waited, "device": time.perf_counter() - began}
-    clipped = metrics["gradient_norm"] > config.optim.clip > 0
-    journal.step(number + 1, config.optim.updates, metrics, seconds=seconds, waits=waits, clipped=clipped)
-    if metrics["streak"] >= config.run.max_streak:
+    metrics = {name: float(value) for name, value in jax.device_get(step.metrics).items()}
+    waits = {"data": step.waited, "device": time.perf_counter() - began}
+    clipped = metrics["gradient_norm"] > clip > 0
+    journal.log_step(step.done, metrics, seconds=step.seconds, waits=waits, clipped=clipped)
+    if metrics["streak"] >= max_streak:
         raise UserError(
-            f"no finite gradient in {config.run.max_streak} steps, the last {number + 1}, on {', '.join(names[:4])} …; "
+            f"no finite gradient in {max_streak} steps, the last {step.done}, on {', '.join(step.names[:4])} …; "
             "lower the learning rate or look at these files"
         )

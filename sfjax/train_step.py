@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -34,6 +34,15 @@ class State(flax.struct.PyTreeNode):
     streak: Any
 
 
+class UpdateRule(NamedTuple):
+    """How a step changes the state: optimizer, its learning rate, precision policy, and decay of the average."""
+
+    tx: optax.GradientTransformation
+    rate: optax.Schedule
+    policy: precision.Policy
+    decay: float
+
+
 def start(
     params: Any, tx: optax.GradientTransformation, policy: precision.Policy, adapter: lora.Adapter | None
 ) -> State:
@@ -50,10 +59,7 @@ def step(
     *,
     seed: int,
     error: Callable,
-    tx: optax.GradientTransformation,
-    rate: optax.Schedule,
-    policy: precision.Policy,
-    decay: float,
+    rule: UpdateRule,
     pieces: int,
     t0_fraction: float,
 ) -> tuple[State, dict[str, Float[Array, ""]]]:
@@ -92,10 +98,10 @@ def step(
     finite = jnp.isfinite(norm) & jnp.isfinite(total)
 
     gradient = jax.tree.map(lambda g: jnp.where(finite, g, 0.0), gradient)
-    updates, opt_state = tx.update(gradient, state.opt_state, state.params)
+    updates, opt_state = rule.tx.update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     metrics = {"loss": total / count, "gradient_norm": norm}
-    return guarded(state, params, opt_state, finite, metrics, rate=rate, policy=policy, decay=decay)
+    return guarded(state, params, opt_state, finite, metrics, rule)
 
 
 def guarded(
@@ -104,23 +110,20 @@ def guarded(
     opt_state: Any,
     finite: Bool[Array, ""],
     metrics: dict[str, Float[Array, ""]],
-    *,
-    rate: optax.Schedule,
-    policy: precision.Policy,
-    decay: float,
+    rule: UpdateRule,
 ) -> tuple[State, dict[str, Float[Array, ""]]]:
     """Return the next state, with new parameters if the gradients were `finite` and the old ones if not; and `metrics`
     with the learning rate, the loss scale and the counters."""
-    ema = optim.average(state.ema, params, state.step - state.skipped, decay)
+    ema = optim.average(state.ema, params, state.step - state.skipped, rule.decay)
     new, old = (params, ema, opt_state), (state.params, state.ema, state.opt_state)
     params, ema, opt_state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), new, old)
     bad = (~finite).astype(jnp.int32)
     skipped, streak = state.skipped + bad, (state.streak + 1) * bad
     metrics = metrics | {
-        "learning_rate": rate(state.step - state.skipped),
+        "learning_rate": rule.rate(state.step - state.skipped),
         "loss_scale": state.scale.value,
         "skipped": skipped,
         "streak": streak,
     }
-    scale = precision.adjust(state.scale, finite, policy)
+    scale = precision.adjust(state.scale, finite, rule.policy)
     return State(state.step + 1, params, ema, state.frozen, opt_state, scale, skipped, streak), metrics

@@ -14,6 +14,7 @@ from jax.sharding import NamedSharding
 from sfjax import lora, sharding
 from sfjax.data import loader
 from sfjax.metric_writer import Journal, Silence
+from sfjax.objective import Objective
 
 VALIDATION = 20231016  # the seed of validation noise: the same in every run, so that curves compare
 GOLDEN = 0.6180339887498949  # multiples of it spread evenly over [0, 1)
@@ -22,12 +23,25 @@ GOLDEN = 0.6180339887498949  # multiples of it spread evenly over [0, 1)
 class Validation:
     """Validation losses of each task on fixed batches with fixed noise and times, and pictures of samples.
 
-    `readers` has a reader for each task, by task name. Losses are computed with raw and with averaged parameters.
+    `readers` has a reader for each task, by task name; each of them reads `batches` batches. Losses are computed with
+    raw and with averaged parameters. `pictures` is the number of examples to draw with the options `sample` (config
+    section `sample`). `across` is the sharding of a batch.
     """
 
-    def __init__(self, program: Any, readers: dict[str, loader.Reader], across: NamedSharding):
-        parts = program.task.parts
-        self.judges = [_Judge(name, parts[name], reader, program, across) for name, reader in readers.items()]
+    def __init__(
+        self,
+        objective: Objective,
+        readers: dict[str, loader.Reader],
+        across: NamedSharding,
+        *,
+        sample: dict[str, Any],
+        batches: int,
+        pictures: int,
+    ):
+        self.judges = [
+            _Judge(name, reader, objective, across, sample=sample, batches=batches, pictures=pictures)
+            for name, reader in readers.items()
+        ]
 
     def __call__(self, state: Any, journal: Journal | Silence, done: int) -> dict[str, float]:
         """Compute the validation losses of `state`, and write pictures and audio to the journal.
@@ -47,34 +61,41 @@ class Validation:
 class _Judge:
     """The validation batches and pictures of one task."""
 
-    def __init__(self, name: str, task: Any, reader: loader.Reader, program: Any, across: NamedSharding):
-        self.name, self.spec, self.across = name, program.spec, across
-        options, sample = program.config.run, dict(program.config.sample)
+    def __init__(
+        self,
+        name: str,
+        reader: loader.Reader,
+        objective: Objective,
+        across: NamedSharding,
+        *,
+        sample: dict[str, Any],
+        batches: int,
+        pictures: int,
+    ):
+        self.name, self.spec, self.across = name, reader.spec, across
         self.whole = sharding.replicated(across.mesh)
-        self.batches = [
-            _arrays(batch) for batch in loader.batches(reader, first=0, last=options.valid_batches, workers=0)
-        ]
+        self.batches = [_arrays(batch) for batch in loader.batches(reader, first=0, last=batches, workers=0)]
         first = dataclasses.replace(reader, share=(0, 1))(0)  # the same on every process
-        pictures = options.pictures if program.objective.draw else 0
+        pictures = pictures if objective.draw else 0
         self.shown = jax.tree.map(lambda x: x[:pictures], _arrays(first)) if pictures else None
         split = sharding.activations(across.mesh)
-        error = program.objective.error(task)
+        error = objective.error(reader.task)
         self.error = jax.jit(split(functools.partial(_fixed_error, error)), out_shardings=self.whole)
-        if pictures:
-            draw = functools.partial(_fixed_samples, program.objective.draw(task, sample))
+        if objective.draw and pictures:
+            draw = functools.partial(_fixed_samples, objective.draw(reader.task, sample))
             self.sample = jax.jit(split(draw), out_shardings=self.whole)
 
     def loss(self, params):
         errors = []
         for number, batch in enumerate(self.batches):
-            on_devices = sharding.place(batch, self.across), jax.device_put(np.int32(number), self.whole)
+            on_devices = sharding.make_global(batch, self.across), jax.device_put(np.int32(number), self.whole)
             errors.append(jax.device_get(self.error(params, *on_devices)))
         return float(sum(error.total for error in errors) / sum(error.count for error in errors))
 
     def draw(self, params, journal, done):
         if self.shown is not None:
             samples = jax.device_get(self.sample(params, jax.device_put(self.shown, self.whole)))
-            journal.pictures(done, samples, self.shown["lengths"], self.spec, self.name)
+            journal.write_pictures(done, samples, self.shown["lengths"], self.spec, self.name)
 
 
 def _arrays(batch):

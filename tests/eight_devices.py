@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from sfjax import checkpoint, flow, lora, sharding, train
+from sfjax import checkpoint, flow, lora, sharding, tasks, train
+from sfjax.config import read
 
 MESHES = {
     "one": dict(data=1, fsdp=1, tensor=1),
@@ -29,35 +30,38 @@ BATCH, SECONDS = 8, 1
 def found(config, sizes, folder):
     """On a mesh: loss, gradient (first moments of Adam after one step), guided samples, digests of what was saved."""
     mesh = sharding.mesh(jax.devices()[: np.prod([*sizes.values()])], **sizes)
-    made = train.make_program(config)
+    made = train.make_program(read(config))
     like, step = train.on_mesh(made, mesh)
     places = jax.tree.map(lambda leaf: leaf.sharding, like)
     state = jax.jit(made.init, out_shardings=places)(jax.random.key(0))
     across = sharding.batch(mesh)
     drawn = sample(config, made, state, mesh) if hasattr(made.network, "mels") else {}
-    state, metrics = step(state, sharding.place(batch(config, made), across))
+    state, metrics = step(state, sharding.make_global(batch(config), across))
     with checkpoint.Checkpoints(folder, keep=1, keep_every=0) as saved:
         if not saved.manager.all_steps():
             saved.save(1, state)
             saved.wait()
-        read = saved.newest(like, pass_damaged=False, say=print)
+        restored = saved.newest(like, pass_damaged=False, say=print)
     wanted = like.replace(frozen={})  # which checkpoints leave out
-    jax.tree.map(lambda leaf, like: leaf.sharding == like.sharding or sys.exit(f"{leaf} lies elsewhere"), read, wanted)
+    jax.tree.map(
+        lambda leaf, like: leaf.sharding == like.sharding or sys.exit(f"{leaf} lies elsewhere"), restored, wanted
+    )
     mean = next(part.mu for part in jax.tree.leaves(state.opt_state, is_leaf=_has_mu) if _has_mu(part))
     gradient = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(mean)}
-    digests = jnp.stack([*checkpoint.digests(read).values()])
+    digests = jnp.stack([*checkpoint.digests(restored).values()])
     return jax.device_get({"loss": metrics["loss"], "digests": digests, **drawn, **gradient})
 
 
-def batch(config, made):
-    """Noise of several lengths as each waveform of the program, whose tasks take turns."""
+def batch(config):
+    """Noise of several lengths as each waveform of the task, whose parts take turns."""
+    task = tasks.make(**config.task)
     samples, rng = SECONDS * config.mel.sample_rate, np.random.default_rng(0)
     wave = lambda share: 0.1 * rng.standard_normal((BATCH, round(samples * share))).astype(np.float32)
-    shortest = min(made.task.columns.values())
+    shortest = min(task.columns.values())
     lengths = (shortest * (samples - 1000 * np.arange(BATCH))).astype(np.int32)
-    waves = {name: wave(share) for name, share in made.task.columns.items()}
-    task = np.arange(BATCH, dtype=np.int32) % len(made.task.parts)
-    return {"waves": waves, "mels": {}, "labels": {}, "lengths": lengths, "task": task}
+    waves = {name: wave(share) for name, share in task.columns.items()}
+    number = np.arange(BATCH, dtype=np.int32) % len(task.parts)
+    return {"waves": waves, "mels": {}, "labels": {}, "lengths": lengths, "task": number}
 
 
 def sample(config, made, state, mesh):

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sfjax import amplitude_loss, train
+from sfjax import amplitude_loss, tasks, train
+from sfjax.config import read
 from sfjax.errors import UserError
 
 STD, MELS = 2.0, 4
@@ -65,9 +66,9 @@ def test_its_weight_adds_it_to_the_loss_of_any_task(name, toy_config):
 
     def error(weight):
         config.amplitude = weight
-        program = train.make_program(config)
+        program = train.make_program(read(config))
         params = program.objective.init(jax.random.key(0))
-        return float(program.objective.error(program.task)(params, batch, keys, t, None).total)
+        return float(program.objective.error(tasks.make(**config.task))(params, batch, keys, t, None).total)
 
     plain, one, two = (error(weight) for weight in (0.0, 1.0, 2.0))
     assert one > plain and two - plain == pytest.approx(2 * (one - plain), rel=1e-3)
@@ -76,4 +77,4 @@ def test_its_weight_adds_it_to_the_loss_of_any_task(name, toy_config):
 @pytest.mark.parametrize("weight", [-1.0, float("nan"), float("inf")])
 def test_its_weight_has_to_be_a_number_from_0_on(weight, toy_config):
     with pytest.raises(UserError, match=f"amplitude .*got {weight}"):
-        train.make_program(toy_config("enhance", amplitude=weight))
+        train.make_program(read(toy_config("enhance", amplitude=weight)))

@@ -105,12 +105,12 @@ def test_checkpoints_may_lie_elsewhere(toy_config, tmp_path):
 
 def test_a_place_that_cannot_be_written_to_is_refused_at_once(monkeypatch):
     with pytest.raises(UserError, match="gs://, got s3://; mount it"):
-        checkpoint.place("run", "s3://bucket/run")
+        checkpoint.choose_folder("run", "s3://bucket/run")
     monkeypatch.setattr(checkpoint.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"needs gcsfs: pip install 'sfjax\[gcs\]'"):
-        checkpoint.place("run", "gs://bucket/run")
+        checkpoint.choose_folder("run", "gs://bucket/run")
     monkeypatch.setattr(checkpoint.importlib.util, "find_spec", lambda name: "found")
-    assert str(checkpoint.place("run", "gs://bucket/run")) == "gs://bucket/run"
+    assert str(checkpoint.choose_folder("run", "gs://bucket/run")) == "gs://bucket/run"
 
 
 def test_a_workdir_of_another_config_is_refused_and_named(enhancer, toy_config):

@@ -11,6 +11,7 @@ from PIL import Image
 from sfjax import __main__ as cli
 from sfjax import train
 from sfjax.cli.config_file import load_config
+from sfjax.config import read
 from sfjax.errors import UserError
 from sfjax.evaluation import compare_runs
 
@@ -24,7 +25,7 @@ def test_every_line_of_a_sweep_is_a_config(path):
         if line and not line.startswith("#"):
             name, *words = shlex.split(line.replace("(", "\\(").replace(")", "\\)"))
             kind = "enhance" if path.stem == "start" else "pretrain"
-            train.make_program(load_config(f"configs/{kind}.py:tiny", words))
+            train.make_program(read(load_config(f"configs/{kind}.py:tiny", words)))
             names.add(name)
     assert len(names) > 2
 

@@ -9,7 +9,7 @@ import pytest
 import scipy.signal
 import soundfile
 
-from sfjax import metrics
+from sfjax import audio, metrics, tasks
 from sfjax.__main__ import main
 from sfjax.configs import default, restore
 from sfjax.data import degrade, degraded, examples, loader, manifest, noise_mixer, rooms
@@ -275,25 +275,15 @@ def test_silence_survives_the_whole_chain(responses):
 
 
 def reader(corpus, responses):
-    config, columns = restore.get_config("tiny"), {"speech": 1.0, "noisy": 1.0}
+    config = restore.get_config("tiny")
     config.mix.update(noise=f"{corpus}/noise.parquet", talkers=2)
     config.degrade.rooms = str(responses)
-    found = loader.sources(
-        f"{corpus}/speech.parquet",
-        split="train",
-        columns={"": columns},
-        predicted={},
-        labels={"": {}},
-        phones=(),
-        mix=config.mix,
-        degrade=config.degrade,
-        mixture=config.mixture,
-        rate=RATE,
-        hop=160,
-    )
+    task, spec = tasks.make(**config.task), audio.MelSpec(**config.mel)
+    simulation = examples.Simulation(config.mix, config.degrade, config.mixture)
+    found = loader.sources(f"{corpus}/speech.parquet", task, spec=spec, simulation=simulation, split="train")
     assert isinstance(found[0].make, examples.Degraded)
     order = loader.Plan((found[0].manifest.seconds,), (1.0,), (1.0, 2.0), 4.0, 2, 0)
-    return loader.Reader(found, order, columns, {}, {}, RATE, 160, 80, (0, 1))
+    return loader.Reader(found, order, task, spec, (0, 1))
 
 
 def test_workers_change_no_sample_of_a_degraded_batch(corpus, responses):
@@ -312,16 +302,10 @@ def test_noisy_recordings_of_the_manifest_are_not_degraded_again(corpus, respons
     config.degrade.rooms = str(responses)
     (found,) = loader.sources(
         str(tmp_path / "pairs.parquet"),
+        tasks.make(**config.task),
+        spec=audio.MelSpec(**config.mel),
+        simulation=examples.Simulation(config.mix, config.degrade, None),
         split=None,
-        columns={"": {"speech": 1.0, "noisy": 1.0}},
-        predicted={},
-        labels={"": {}},
-        phones=(),
-        mix=config.mix,
-        degrade=config.degrade,
-        mixture=None,
-        rate=RATE,
-        hop=160,
     )
     assert isinstance(found.make, examples.Recorded)
 
@@ -430,17 +414,15 @@ def listed(corpus, responses, tmp_path_factory):
     def draw(folder, **changes):
         config = restore.get_config("tiny")
         config.mix.talkers = 2
-        how = dict(
+        chains = degraded.make_chains(
             noise=corpus / "noise.parquet",
             rooms=responses,
             split="train",
-            count=2,
-            seed=0,
-            seconds=16.0,
             rate=RATE,
             mix=config.mix,
             degrade=config.degrade,
         )
+        how = dict(chains=chains, split="train", count=2, seed=0, seconds=16.0)
         return degraded.draw(corpus / "speech.parquet", folder, **how | changes)
 
     return draw

@@ -10,10 +10,15 @@ import jax
 import numpy as np
 import pytest
 
+from sfjax import audio
 from sfjax.configs import default
 from sfjax.data import loader, manifest
+from sfjax.data.examples import Simulation
 from sfjax.errors import UserError
+from sfjax.tasks import Task
 from sfjax.text import phones
+
+SPEC = audio.MelSpec(**default.get_config("tiny").mel)
 
 
 def plan(lengths=None, weights=(1.0,), **changes):
@@ -25,29 +30,26 @@ def plan(lengths=None, weights=(1.0,), **changes):
 
 def reader(corpus, columns=("speech",), share=(0, 1), **changes):
     columns = dict.fromkeys(columns, 1.0)
-    found = sources(f"{corpus}/speech.parquet", {"": columns}, noise=f"{corpus}/noise.parquet")
+    found = sources(f"{corpus}/speech.parquet", task(columns), noise=f"{corpus}/noise.parquet")
     options = dict(buckets=(1.0, 2.0), seconds=4.0, multiple=2, seed=0) | changes
     order = loader.Plan((found[0].manifest.seconds,), (1.0,), **options)
-    return loader.Reader(found, order, columns, {}, {}, 16_000, 160, 80, share)
+    return loader.Reader(found, order, task(columns), SPEC, share)
 
 
-def sources(spec, columns, *, split="train", noise="", degrade=MappingProxyType({})):
+def task(columns, **fields):
+    """A task that reads these columns."""
+    made = Task()
+    for name, value in (fields | {"columns": columns}).items():
+        setattr(made, name, value)
+    return made
+
+
+def sources(manifests, task, *, split="train", noise="", degrade=MappingProxyType({})):
     """The sources of a list of manifests, by toy mixing rules."""
     mix = dict(noise=noise, probability=1.0, snr=(0.0, 5.0), gain=(-3.0, 3.0), babble=0.0, talkers=2, reach=2.0)
     mixture = dict(noise=noise, loudness=(-33.0, -25.0), noise_loudness=(-38.0, -30.0))
-    return loader.sources(
-        spec,
-        split=split,
-        columns=columns,
-        predicted={},
-        labels=dict.fromkeys(columns, {}),
-        phones=(),
-        mix=mix,
-        degrade=dict(default.get_config("tiny").degrade) | degrade,
-        mixture=mixture,
-        rate=16_000,
-        hop=160,
-    )
+    simulation = Simulation(mix, dict(default.get_config("tiny").degrade) | degrade, mixture)
+    return loader.sources(manifests, task, spec=SPEC, simulation=simulation, split=split)
 
 
 def same(one, two):
@@ -135,9 +137,9 @@ def test_pairs_are_read_where_the_manifest_has_them(tmp_path, voice):
         rows.append(dict(path=f"c{i}.wav", noisy=f"n{i}.wav", start=0, frames=len(clean), rate=16_000))
     manifest.write(tmp_path / "pairs.parquet", rows)
     columns = {"speech": 1.0, "noisy": 1.0}
-    found = sources(str(tmp_path / "pairs.parquet"), {"": columns}, split=None)
+    found = sources(str(tmp_path / "pairs.parquet"), task(columns), split=None)
     order = loader.Plan((found[0].manifest.seconds,), (1.0,), (1.0,), 4.0, 1, 0)
-    batch = loader.Reader(found, order, columns, {}, {}, 16_000, 160, 80, (0, 1))(0)
+    batch = loader.Reader(found, order, task(columns), SPEC, (0, 1))(0)
     np.testing.assert_allclose(batch["waves"]["noisy"] - batch["waves"]["speech"], 0.25, atol=1e-6)
 
 
@@ -206,32 +208,30 @@ def test_a_source_reads_only_the_columns_that_its_batches_need(wide, name, waves
     columns = dict.fromkeys(waves, 1.0)
     path, noise = wide / f"{name}.parquet", f"{wide}/noise.parquet"
     known = phones.inventory(manifest.read(path, split=None).table.column("phones").to_pylist())
-    (few,) = loader.sources(
-        str(path),
-        split="train",
-        columns={"": columns},
-        predicted=predicted,
-        labels={"": labels},
-        phones=known,
-        rate=16_000,
-        hop=160,
-        degrade=default.get_config("tiny").degrade,
+    simulation = Simulation(
         mix=dict(noise=noise, probability=1.0, snr=(0.0, 5.0), gain=(-3.0, 3.0), babble=0.5, talkers=2, reach=2.0),
+        degrade=default.get_config("tiny").degrade,
         mixture=dict(noise=noise, loudness=(-33.0, -25.0), noise_loudness=(-38.0, -30.0)),
     )
+    reads = task(columns, predicted=predicted, labels=labels, phones=known)
+    (few,) = loader.sources(str(path), reads, spec=SPEC, simulation=simulation, split="train")
     assert set(few.manifest.columns) == {"path", "start", "frames", "rate"} | further
     every = dataclasses.replace(few, manifest=manifest.read(path, split="train"))
     order = loader.Plan((few.manifest.seconds,), (1.0,), (1.0, 2.0), 4.0, 2, 0)
-    one, two = (
-        loader.Reader((source,), order, columns, predicted, labels, 16_000, 160, 80, (0, 1)) for source in (few, every)
-    )
+    one, two = (loader.Reader((source,), order, reads, SPEC, (0, 1)) for source in (few, every))
     for step in range(3):
         jax.tree.map(np.testing.assert_array_equal, one(step), two(step))
         assert not one(step)["bad"]
 
 
 def test_weights_are_read_from_the_list_of_manifests(corpus):
-    found = sources(f"{corpus}/speech.parquet:10, {corpus}/noise.parquet", {"": {"speech": 1.0}}, split=None)
+    found = sources(f"{corpus}/speech.parquet:10, {corpus}/noise.parquet", task({"speech": 1.0}), split=None)
     assert [source.weight for source in found] == [10.0, 1.0]
+    for text, weight in (("a.parquet:1e3", 1000.0), ("a.parquet:0.5", 0.5), ("a.parquet:.5", 0.5)):
+        assert loader.entry(text, named=False) == ("", "a.parquet", weight)
+    assert loader.entry("gs://bucket/a.parquet", named=False) == ("", "gs://bucket/a.parquet", 1.0)
+    for weight in ("-1", "inf", "nan"):
+        with pytest.raises(UserError, match=f"weight .*got {weight}"):
+            loader.entry(f"a.parquet:{weight}", named=False)
     with pytest.raises(UserError, match="no manifest"):
-        sources("", {"": {"speech": 1.0}}, split=None)
+        sources("", task({"speech": 1.0}), split=None)

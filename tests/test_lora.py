@@ -11,6 +11,7 @@ import pytest
 import safetensors.numpy
 
 from sfjax import inference, lora, train
+from sfjax.config import read
 from sfjax.configs import default
 from sfjax.errors import UserError
 from sfjax.export import locate, release
@@ -25,7 +26,7 @@ def leaves(tree):
 def test_the_large_network_gets_the_papers_adapters():
     config = default.get_config("large")
     config.lora.rank = 64
-    state = jax.eval_shape(train.make_program(config).init, jax.random.key(0))
+    state = jax.eval_shape(train.make_program(read(config)).init, jax.random.key(0))
     assert lora.count(state.params) == 9_437_184 and lora.count(state.frozen) == 329_704_529
     moments = sum(leaf.size for leaf in jax.tree.leaves(state.opt_state) if leaf.ndim)
     assert moments == 2 * 9_437_184
@@ -59,8 +60,8 @@ def outputs(network, params):
 
 def test_a_fresh_adapter_changes_no_bit_and_merging_a_trained_one_next_to_none(toy_config, base):
     params = jax.device_put(release.weights(base, ema=True)[0])
-    made = train.make_program(toy_config("enhance", **RANK))
-    plain = train.make_program(toy_config("enhance"))
+    made = train.make_program(read(toy_config("enhance", **RANK)))
+    plain = train.make_program(read(toy_config("enhance")))
     fresh = lora.join(params, made.objective.init(jax.random.key(1)))
     np.testing.assert_array_equal(outputs(made.network, fresh), outputs(plain.network, params))
     noise = lambda path, leaf: leaf + 0.3 * jax.random.normal(jax.random.key(hash(path) % 1000), leaf.shape)
@@ -68,7 +69,8 @@ def test_a_fresh_adapter_changes_no_bit_and_merging_a_trained_one_next_to_none(t
     moved = unflatten(flat)
     beside = outputs(made.network, moved)
     assert np.abs(beside - outputs(plain.network, params)).max() > 1e-2
-    np.testing.assert_allclose(outputs(plain.network, lora.merge(moved, made.config.lora)), beside, atol=1e-5)
+    merged = lora.merge(moved, read(toy_config("enhance", **RANK)).lora)
+    np.testing.assert_allclose(outputs(plain.network, merged), beside, atol=1e-5)
 
 
 def flatten(tree):

@@ -9,8 +9,10 @@ import soundfile
 from sounds import CHECKS, noise, put, rejects, rows
 
 from sfjax import audio
+from sfjax.configs import default
 from sfjax.data import examples, manifest, prepare
 from sfjax.errors import UserError
+from sfjax.tasks import Task
 
 SAMPLES = 4000
 
@@ -239,9 +241,10 @@ def test_each_set_is_compared_with_its_published_numbers(tree, tmp_path, name, n
 def made(dest, columns, number):
     """The waves that training reads of a row of split 'valid', as long as they are."""
     found = manifest.read(dest, split="valid")
-    make = examples.maker(
-        columns, (), {}, found, split="valid", mix={}, degrade={}, mixture={}, rate=16_000, hop=160, phones=()
-    )
+    task = Task()
+    task.columns = dict.fromkeys(columns, 1.0)
+    spec = audio.MelSpec(**default.get_config("tiny").mel)
+    make = examples.maker(task, found, spec=spec, simulation=examples.Simulation({}, {}, {}), split="valid")
     return make(found, found.row(number), 2 * SAMPLES, 16000, np.random.default_rng(0))
 
 

@@ -8,6 +8,7 @@ import pytest
 from sfjax import optim
 
 PAPER = dict(peak=5e-5, end=1e-5, warmup=5000, updates=600_000)
+RATE = optim.schedule(**PAPER | {"warmup": 1})
 PLAIN = dict(clip=0.0, b1=0.9, b2=0.999, decay=0.0, phones=1.0, muon=0.0)
 
 
@@ -26,7 +27,7 @@ def test_the_schedule_is_the_papers():
     ],
 )
 def test_the_gradient_is_clipped_by_its_global_norm(clip, gradient, clipped):
-    tx = optim.optimizer(**PAPER | PLAIN | {"warmup": 1, "clip": clip, "b1": 0.0, "b2": 0.0})
+    tx = optim.optimizer(RATE, **PLAIN | {"clip": clip, "b1": 0.0, "b2": 0.0})
     gradient = {"a": jnp.array(gradient[:1]), "b": jnp.array(gradient[1:])}
     _, state = tx.update(gradient, tx.init(gradient))
     # b1 = 0: the first moment is the gradient after clipping
@@ -36,7 +37,7 @@ def test_the_gradient_is_clipped_by_its_global_norm(clip, gradient, clipped):
 
 def update(**changes):
     """What a step at the highest rate adds to parameters of 2 whose gradient is 1."""
-    tx = optim.optimizer(**PAPER | PLAIN | {"warmup": 1} | changes)
+    tx = optim.optimizer(RATE, **PLAIN | changes)
     params = {"up": jnp.full(1, 2.0), "phone_table": jnp.full(1, 2.0), "phone_gate": jnp.full((), 2.0)}
     ones = jax.tree.map(jnp.ones_like, params)
     _, state = tx.update(ones, tx.init(params), params)
@@ -64,7 +65,7 @@ def stacked(layers):
 
 def muon(gradient, **changes):
     """What the second step at the highest rate adds to parameters of that gradient, by Muon."""
-    tx = optim.optimizer(**PAPER | PLAIN | {"warmup": 1, "muon": 10.0} | changes)
+    tx = optim.optimizer(RATE, **PLAIN | {"muon": 10.0} | changes)
     _, state = tx.update(gradient, tx.init(gradient), gradient)
     return jax.tree.map(lambda x: x / 5e-5, tx.update(gradient, state, gradient)[0])
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sfjax import sharding, train
+from sfjax.config import read
 from sfjax.configs import paper as recipes
 from sfjax.data import inventory
 from sfjax.evaluation import paper_tables
@@ -175,10 +176,13 @@ def toy_row(toy_config, pretrained, corpus, spoken):
 
 @pytest.mark.parametrize("name", sorted(PROGRAMS.values()))
 def test_a_step_of_every_program_keeps_the_shapes_of_its_state(name, toy_row):
-    program = train.make_program(inventory.with_phones(toy_row(name)))
+    config = read(inventory.with_phones(toy_row(name)))
+    program = train.make_program(config)
     mesh = sharding.mesh(jax.devices()[:1], data=1, fsdp=1, tensor=1)
     state, step = train.on_mesh(program, mesh)
-    after, metrics = jax.eval_shape(step, state, train.batch_shapes(program, mesh))
+    after, metrics = jax.eval_shape(
+        step, state, train.batch_shapes(config.task, config.mel, config.data, mesh, pieces=config.accumulate)
+    )
     assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(lambda x: (x.shape, x.dtype), state)
     assert metrics["loss"].shape == ()
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sfjax import audio, inference, metrics, tasks, train
+from sfjax.config import read
 from sfjax.data import examples, manifest
 from sfjax.errors import UserError
 from sfjax.inference import auxiliary
@@ -146,7 +147,7 @@ def test_predicted_mels_are_kept_gone_on_with_and_trained_on(separator, corpus, 
     assert mel.shape == (2, -(-row["frames"] // 160), 80)
     changes = {"task.mels": "predicted", "data.train": f"{out}/mixed.parquet", "data.valid_split": "train"}
     config = toy_config("phase", **changes, **{"phase.width": 8, "mix.noise": "", "data.multiple": 1})
-    found, _ = train.readers(train.make_program(config))
+    found, _ = train.readers(read(config))
     batch = found(0)
     for i, name in enumerate(batch["names"]):
         n = int(batch["lengths"][i])

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import pytest
 
 from sfjax import plan, train
+from sfjax.config import read
 from sfjax.configs import default
 from sfjax.errors import UserError
 
@@ -20,7 +21,7 @@ def test_flops_are_those_that_the_compiler_counts(patch):
     config = default.get_config("tiny")
     config.model.patch = patch
     config.model.attention_block, config.model.unroll = 0, 2  # the compiler counts the body of a loop once
-    made = train.make_program(config)
+    made = train.make_program(read(config))
     params = jax.eval_shape(made.init, jax.random.key(0)).params
     frames = jax.ShapeDtypeStruct((2, 800, 80), jnp.float32)
     given = frames, jax.ShapeDtypeStruct((2,), jnp.float32), frames, jax.ShapeDtypeStruct((2,), jnp.int32)

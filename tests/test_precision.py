@@ -27,12 +27,12 @@ def run(toy_config, spec, voice):
         network = Estimator(EstimatorConfig(**config.model), mels=80, dtype=policy.compute)
         made = objective.estimation(network, flow, spec)
         error = made.error(tasks.make(**config.task))
-        tx = optim.optimizer(**config.optim)
-        rate = optim.schedule(**{key: config.optim[key] for key in ("peak", "end", "warmup", "updates")})
+        settings = config.optim.to_dict()
+        rate = optim.schedule(**{key: settings.pop(key) for key in ("peak", "end", "warmup", "updates")})
+        tx = optim.optimizer(rate, **settings)
+        rule = train_step.UpdateRule(tx, rate, policy, 0.9)
         state = jax.jit(lambda key: train_step.start(made.init(key), tx, policy, None))(jax.random.key(0))
-        step = functools.partial(
-            train_step.step, seed=0, error=error, tx=tx, rate=rate, policy=policy, decay=0.9, pieces=1, t0_fraction=0.0
-        )
+        step = functools.partial(train_step.step, seed=0, error=error, rule=rule, pieces=1, t0_fraction=0.0)
         return state, jax.jit(lambda state: step(state, batch))
 
     return make

@@ -102,7 +102,7 @@ def test_a_record_that_does_not_fit_is_an_error_and_no_wait(tmp_path):
     board = Board(tmp_path, first=0)  # that of tensorboardX would never return
     with full_disk(2_000), pytest.raises(OSError):
         for step in range(1000):
-            board.write(step, summary.scalar("loss", 1.0))
+            board.add_summaries(step, summary.scalar("loss", 1.0))
 
 
 # Ctrl-C

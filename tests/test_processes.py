@@ -15,6 +15,7 @@ import pytest
 
 import sfjax
 from sfjax import audio, checkpoint, sharding, train, validation
+from sfjax.config import read
 from sfjax.errors import UserError
 
 LOCAL = Path(sfjax.__file__).parents[1] / "launch/local.sh"
@@ -117,9 +118,11 @@ def test_two_processes_learn_what_one_does(config, words, tmp_path):
     assert step == 10
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), mine, other)
     # and draws the same samples from
-    made = train.make_program(config)
+    made = train.make_program(read(config))
     across = sharding.batch(sharding.mesh(data=1, fsdp=1, tensor=1))
-    (alone,) = validation.Validation(made, train.readers(made)[1], across).judges
+    typed = read(config)
+    options = dict(sample=dict(typed.sample), batches=typed.run.valid_batches, pictures=typed.run.pictures)
+    (alone,) = validation.Validation(made.objective, train.readers(typed)[1], across, **options).judges
     drawn = jax.device_get(alone.sample(mine, alone.shown))["wave"]
     for i, samples in enumerate(alone.shown["lengths"]):
         theirs, _ = audio.read(tmp_path / f"two/samples/0000010_{i}.wav")
@@ -162,4 +165,4 @@ def test_processes_that_disagree_about_the_config_are_told(words, tmp_path):
 
 def test_an_incomplete_environment_is_told():
     with pytest.raises(UserError, match="expected JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES, JAX_PROCESS_ID"):
-        sharding.join({"JAX_COORDINATOR_ADDRESS": "127.0.0.1:1"})
+        sharding.join_processes({"JAX_COORDINATOR_ADDRESS": "127.0.0.1:1"})

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from sfjax import inference, metrics, tasks, train
+from sfjax import audio, inference, metrics, tasks, train
+from sfjax.configs import default
 from sfjax.data import examples, manifest, mixtures
 from sfjax.errors import UserError
 from sfjax.export import release
@@ -141,9 +142,9 @@ def test_a_loud_mixture_does_not_clip(voice):
 def test_a_list_of_two_speakers_is_refused_where_three_are_wanted(corpus, call, tmp_path):
     assert call("prepare", "mixtures", corpus / "speech.parquet", tmp_path / "two.parquet", "--count", 3)[0] == 0
     rows = manifest.read(tmp_path / "two.parquet", split=None)
-    assert examples.maker(separate(2).columns, (), {}, rows, **GIVEN) == examples.Listed(2)
+    assert examples.maker(separate(2), rows, **GIVEN) == examples.Listed(2)
     with pytest.raises(UserError, match="mixtures have 2 speakers, .* needs 3; set --config.task.speakers=2"):
-        examples.maker(separate(3).columns, (), {}, rows, **GIVEN)
+        examples.maker(separate(3), rows, **GIVEN)
 
 
 def test_a_manifest_with_one_speaker_is_refused(tmp_path, voice):
@@ -151,14 +152,17 @@ def test_a_manifest_with_one_speaker_is_refused(tmp_path, voice):
     row = dict(path="a.wav", start=0, frames=RATE, rate=RATE, speaker="alone")
     manifest.write(tmp_path / "speech.parquet", [row])
     rows = manifest.read(tmp_path / "speech.parquet", split=None)
-    columns = separate().columns
     with pytest.raises(UserError, match="a mixture needs 2 speakers, .* has 1"):
-        examples.maker(columns, (), {}, rows, **GIVEN)
+        examples.maker(separate(), rows, **GIVEN)
     with pytest.raises(UserError, match="speech.parquet: a mixture needs 2 speakers, .* has 1"):
         mixtures.draw(tmp_path / "speech.parquet", None, split=None, speakers=2, count=3, seed=0, **RANGES)
 
 
-GIVEN = dict(split=None, mix={}, degrade={}, mixture={"noise": ""}, rate=RATE, hop=160, phones=())
+GIVEN = dict(
+    spec=audio.MelSpec(**default.get_config("tiny").mel),
+    simulation=examples.Simulation({}, {}, {"noise": ""}),
+    split=None,
+)
 RANGES = dict(loudness=(-33.0, -25.0), noise_loudness=(-38.0, -30.0))
 
 

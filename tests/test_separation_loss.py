@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sfjax import audio, flow, separation_loss, train
+from sfjax import audio, flow, separation_loss, tasks, train
+from sfjax.config import read
 from sfjax.configs import default
 
 FRAMES, GAP, MELS, STD = 5, 3, 4, 2.0  # between copies a gap that counts for nothing
@@ -140,10 +141,10 @@ def test_each_error_counts_by_its_weight_and_none_is_that_of_the_paper(toy_confi
     def error(**changes):
         with config.unlocked():
             config.task.update(changes)
-        program = train.make_program(config)
+        program = train.make_program(read(config))
         params = program.objective.init(jax.random.key(0))
         assert ("embedding" in params) == (config.task.cluster > 0)
-        return float(program.objective.error(program.task)(params, batch, keys, t, None).total)
+        return float(program.objective.error(tasks.make(**config.task))(params, batch, keys, t, None).total)
 
     plain = error(order="random", mask=0.0, cluster=0.0)
     fixed = error(mask=1e-9)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sfjax import diffusion, inference, tasks, train
+from sfjax.config import read
 from sfjax.errors import UserError
 
 SECTIONS = {
@@ -62,12 +63,12 @@ def config(toy_config, corpus, **changes):
 def test_tasks_come_as_often_as_their_weights_say_over_ten_thousand_examples(toy_config, corpus, monkeypatch):
     made = config(toy_config, corpus)
     made.data.train = made.data.train + f",enhance={corpus}/speech.parquet:1"
-    found, valid = train.readers(train.make_program(made))
+    found, valid = train.readers(read(made))
     assert set(valid) == {"enhance", "separate"}
     count = np.zeros(2)
     for step in range(10_000 // found.plan.size(0)):
         for row in found.plan[step][1]:
-            count[found._find(int(row))[0].task] += 1
+            count[found.locate_row(int(row))[0].task] += 1
     assert count[0] / count.sum() == pytest.approx(11 / 15, rel=0.02)
     assert count[1] / count.sum() == pytest.approx(4 / 15, rel=0.02)
 

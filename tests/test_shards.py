@@ -13,9 +13,10 @@ import pytest
 import soundfile
 from array_record.python.array_record_module import ArrayRecordReader
 
-from sfjax import audio
-from sfjax.configs import default
+from sfjax import audio, tasks
+from sfjax.configs import enhance
 from sfjax.data import loader, manifest, shards
+from sfjax.data.examples import Simulation
 from sfjax.errors import UserError
 
 RATE = 16_000
@@ -113,14 +114,9 @@ def test_shards_of_shards_are_the_same(mixed, content):
 
 
 def batches(path, workers):
-    columns = {"speech": 1.0, "noisy": 1.0}
-    found = loader.sources(
-        f"{path}/speech.parquet",
-        split="train",
-        columns={"": columns},
-        predicted={},
-        labels={"": {}},
-        phones=(),
+    config = enhance.get_config("tiny")
+    task, spec = tasks.make(**config.task), audio.MelSpec(**config.mel)
+    simulation = Simulation(
         mix=dict(
             noise=f"{path}/noise.parquet",
             probability=1.0,
@@ -130,13 +126,12 @@ def batches(path, workers):
             talkers=2,
             reach=2.0,
         ),
-        degrade=default.get_config("tiny").degrade,
+        degrade=config.degrade,
         mixture=None,
-        rate=RATE,
-        hop=160,
     )
+    found = loader.sources(f"{path}/speech.parquet", task, spec=spec, simulation=simulation, split="train")
     order = loader.Plan((found[0].manifest.seconds,), (1.0,), (1.0, 2.0), 4.0, 2, 0)
-    reader = loader.Reader(found, order, columns, {}, {}, RATE, 160, 80, (0, 1))
+    reader = loader.Reader(found, order, task, spec, (0, 1))
     return list(loader.batches(reader, first=0, last=6, workers=workers))
 
 

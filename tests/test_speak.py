@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sfjax import checkpoint, inference, masks, tasks, train
+from sfjax import audio, checkpoint, inference, masks, tasks, train
+from sfjax.configs import speak
 from sfjax.data import examples, inventory, loader, manifest
 from sfjax.errors import UserError
 from sfjax.model import Estimator, EstimatorConfig
@@ -211,7 +212,7 @@ def test_what_cannot_be_learned_is_refused(toy_config, spoken, corpus, tmp_path,
 def test_a_row_with_unknown_phones_goes_bad_and_is_replaced(spoken):
     rows = manifest.read(spoken, split=None)
     source = loader.Source(rows, 1.0, 0, 1.0, examples.Spoken(160, ("SIL",)))
-    plan = loader.Plan((rows.seconds,), (1.0,), (2.0,), 4.0, 1, 0)
-    reader = loader.Reader((source,), plan, {"speech": 1.0}, {}, {"phones": 1.0}, 16_000, 160, 80, (0, 1))
+    plan, config = loader.Plan((rows.seconds,), (1.0,), (2.0,), 4.0, 1, 0), speak.get_config("tiny")
+    reader = loader.Reader((source,), plan, tasks.make(**config.task), audio.MelSpec(**config.mel), (0, 1))
     with pytest.raises(UserError, match="20 rows in a row cannot be read, the last: expected phones among the 1"):
         reader(0)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sfjax import audio, inference, train
+from sfjax.config import read
 from sfjax.errors import UserError
 from sfjax.export import release
 from sfjax.inference import auxiliary
@@ -129,7 +130,7 @@ def test_a_model_speaks_by_it(folder, speaker):
 )
 def test_a_config_that_describes_no_vocoder_is_refused(toy_config, changes, message):
     with pytest.raises(UserError, match=message):
-        train.make_program(toy_config("vocode", **TOY | changes))
+        train.make_program(read(toy_config("vocode", **TOY | changes)))
 
 
 @pytest.mark.parametrize("hertz", [81.3, 155.0, 333.3])

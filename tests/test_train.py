@@ -120,10 +120,7 @@ def parts(toy_config, spec):
             train_step.step,
             seed=0,
             error=error,
-            tx=tx,
-            rate=rate,
-            policy=policy,
-            decay=0.9,
+            rule=train_step.UpdateRule(tx, rate, policy, 0.9),
             pieces=pieces,
             t0_fraction=0.0,
         )
@@ -172,10 +169,7 @@ def test_a_share_of_the_times_is_zero_and_the_rest_is_even(share):
         batch,
         seed=0,
         error=error,
-        tx=tx,
-        rate=optax.constant_schedule(0.1),
-        policy=policy,
-        decay=0.9,
+        rule=train_step.UpdateRule(tx, optax.constant_schedule(0.1), policy, 0.9),
         pieces=1,
         t0_fraction=share,
     )

@@ -11,6 +11,7 @@ import optax
 import pytest
 
 from sfjax import audio, checkpoint, inference, train
+from sfjax.config import read
 from sfjax.errors import UserError
 from sfjax.export import release
 from sfjax.inference import auxiliary, infill
@@ -43,10 +44,9 @@ def folder(toy_config, tmp_path_factory):
 
 
 def batch(corpus, config):
-    made = train.make_program(config)
-    read, _ = train.readers(made)
-    found = read(0)
-    return made, {name: found[name] for name in ("waves", "mels", "labels", "lengths", "task")}
+    typed = read(config)
+    found = train.readers(typed)[0](0)
+    return train.make_program(typed), {name: found[name] for name in ("waves", "mels", "labels", "lengths", "task")}
 
 
 def difference(one, other):
@@ -58,7 +58,7 @@ def test_the_generator_learns_before_the_discriminators_that_have_just_learned(t
     made, given = batch(corpus, config)
     state = made.init(jax.random.key(0))
     after, metrics = jax.jit(made.step)(state, given)
-    spec, section = made.spec, made.config.vocoder
+    spec, section = read(config).mel, read(config).vocoder
     network, judges = gan_step.generator(section, spec), gan_step.discriminators(section)
     now = jax.random.fold_in(jax.random.key(config.seed), 0)
     keys = jax.vmap(lambda i: jax.random.fold_in(now, i))(jnp.arange(2))

@@ -213,18 +213,22 @@ def _run_degraded(arguments):
     config, dest = restore.get_config("tiny"), prepare.manifest_path(arguments.dest)
     if dest == arguments.source.absolute():
         raise UserError(f"{dest}: the list is its own source; give it another name")
+    chains = degraded.make_chains(
+        noise=arguments.noise,
+        rooms=arguments.rooms,
+        split=arguments.split,
+        rate=config.mel.sample_rate,
+        mix=config.mix,
+        degrade=config.degrade,
+    )
     rows = degraded.draw(
         arguments.source,
         dest.with_suffix(""),
-        noise=arguments.noise,
-        rooms=arguments.rooms,
+        chains=chains,
         split=arguments.split,
         count=arguments.count,
         seed=arguments.seed,
         seconds=config.data.buckets[-1],
-        rate=config.mel.sample_rate,
-        mix=config.mix,
-        degrade=config.degrade,
     )
     return _print_summary(prepare.generated(rows, dest, **_measures(arguments)))
 
@@ -293,7 +297,12 @@ def _add_checks(parser):
         metavar="I/N",
         help="prepare only every N-th file from the I-th on; merge the parts afterwards",
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        help="draws the recordings whose log-Mel mean and std are measured, always at the default settings (16 kHz)",
+    )
     parser.add_argument("--workers", type=int, default=cores(), help="processes")
     parser.add_argument(
         "--shards",

@@ -20,7 +20,7 @@ def _add_train(parser):
 def _run_train(arguments):
     from sfjax import sharding, train
 
-    sharding.join()
+    sharding.join_processes()
     train.run(load_config(arguments.config, arguments.overrides), arguments.workdir)
 
 
@@ -44,6 +44,7 @@ def _run_plan(arguments):
         raise UserError(f"--utilisation must be a share of the peak rate, 0 to 1, got {arguments.utilisation}; set 0.4")
 
     from sfjax import plan, sharding, tasks, train
+    from sfjax.config import read
 
     network = tasks.make(**config.task).network
     if network != "estimator":
@@ -57,11 +58,12 @@ def _run_plan(arguments):
     if config.data.multiple % pieces:
         config.data.multiple = math.lcm(config.data.multiple, pieces)
         print(f"using --config.data.multiple={config.data.multiple}, so that batches divide among these devices")
+    config = read(config)
     program = train.make_program(config)
-    batch = train.batch_shapes(program, mesh)
+    batch = train.batch_shapes(config.task, config.mel, config.data, mesh, pieces=config.accumulate)
     examples = len(batch["lengths"])
-    samples = max(round(wave.shape[1] / program.task.columns[name]) for name, wave in batch["waves"].items())
-    seconds = samples / program.spec.sample_rate
+    samples = max(round(wave.shape[1] / config.task.columns[name]) for name, wave in batch["waves"].items())
+    seconds = samples / config.mel.sample_rate
     print(f"compiling a step of {examples} × {seconds:g} s for {arguments.topology}", flush=True)
     like, step = train.on_mesh(program, mesh)
     flops = plan.flops(
@@ -70,7 +72,7 @@ def _run_plan(arguments):
         width=program.network.config.width,
         layers=program.network.config.layers,
         batch=examples,
-        tokens=-(-program.spec.num_frames(samples) // program.network.config.patch),
+        tokens=-(-config.mel.num_frames(samples) // program.network.config.patch),
     )
     report = plan.plan(
         step.lower(like, batch),
@@ -79,9 +81,7 @@ def _run_plan(arguments):
         mesh=mesh,
         chip=chip,
         memory=arguments.memory,
-        flops=flops,
-        audio=examples * seconds,
-        updates=config.optim.updates,
+        work=plan.Work(flops, examples * seconds, config.optim.updates),
         utilisation=arguments.utilisation,
     )
     print(report.text())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,27 +35,21 @@ def draw(
     speech: str | os.PathLike,
     folder: str | os.PathLike,
     *,
-    noise: str | os.PathLike,
-    rooms: str | os.PathLike,
+    chains: Mapping[str, Chain],
     split: str | None,
     count: int,
     seed: int,
     seconds: float,
-    rate: int,
-    mix: Any,
-    degrade: Any,
 ) -> list[dict[str, Any]]:
-    """Write `count` recordings of `split` with every kind of degradation and return their manifest rows.
+    """Write `count` recordings of `split`, degraded by each of the `chains` by kind; return their manifest rows.
 
-    Each kind has the same recordings, at `rate` Hz and cropped to `seconds`. The kind `all` is the chain with the
-    probabilities of config sections `mix` and `degrade`; their ranges hold for every kind. The files of a row are
+    Each kind has the same recordings, at the rate of its chain and cropped to `seconds`. The files of a row are
     `<folder>/<kind>/<number>.flac` (target) and `<folder>/<kind>/<number>_degraded.flac`; the column `degradation`
     holds the kind. The same seed gives the same samples. Raises `UserError` if the split has fewer recordings.
     """
     rows = manifest.read(Path(speech), split=split)
     if not 1 <= count <= len(rows):
         raise UserError(f"{speech}: the count must be from 1 to {len(rows)} (split {split!r}), got {count}; change it")
-    chains = _chains(noise, rooms, split, rate, mix, degrade)
     order = np.random.default_rng(seed).permutation(len(rows))[:count]
     return [
         _pair(rows, rows.row(int(index)), chain, Path(folder, kind), number, [seed, number, kind_number], seconds)
@@ -64,8 +59,14 @@ def draw(
     ]
 
 
-def _chains(noise, rooms, split, rate, mix, degrade):
-    """Return the chain of each kind."""
+def make_chains(
+    *, noise: str | os.PathLike, rooms: str | os.PathLike, split: str | None, rate: int, mix: Any, degrade: Any
+) -> dict[str, Chain]:
+    """Return a chain for each of `KINDS`, at `rate` Hz, with noise and impulse responses from rows of `split`.
+
+    The kind `all` is the chain with the probabilities of config sections `mix` and `degrade`; their ranges hold for
+    every kind.
+    """
     noise_rows = manifest.read(Path(noise), split=split, columns=())
     room_rows = manifest.read(Path(rooms), split=split, columns=())
     mixer = Mixer(noise_rows, **section_fields(mix, without="noise"))

@@ -9,9 +9,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyloudnorm
@@ -22,6 +22,7 @@ from sfjax.data.degrade import Chain
 from sfjax.data.manifest import Manifest, read
 from sfjax.data.noise_mixer import Mixer, section_fields
 from sfjax.errors import UserError
+from sfjax.tasks import Task
 from sfjax.text import phones
 
 Waves = dict[str, np.ndarray]
@@ -38,58 +39,56 @@ MADE_OF = {  # optional manifest columns that a wave, Mels or labels are made fr
 CLIPPED, PEAK = 1.0, 0.9  # LibriMix scales a wave whose peak reaches CLIPPED down to PEAK
 
 
-def maker(
-    columns: Iterable[str],
-    predicted: Iterable[str],
-    labels: Mapping[str, float],
-    manifest: Manifest,
-    *,
-    split: str | None,
-    mix: Any,
-    degrade: Any,
-    mixture: Any,
-    rate: int,
-    hop: int,
-    phones: tuple[str, ...],
-) -> Maker:
-    """Return the maker of examples with `columns` from the rows of `manifest`.
+class Simulation(NamedTuple):
+    """The config sections that describe how to make waves that a manifest lacks: noisy, degraded and mixed speech."""
 
-    `mix`, `degrade` and `mixture` are config sections. Noise and impulse responses at `rate` Hz are read from rows of
-    `split`. `predicted` Mels, with a hop of `hop` samples, come from the manifest; so do `labels`, as numbers of the
-    inventory `phones`. Raises `UserError` if the manifest lacks something that the examples need.
+    mix: Any
+    degrade: Any
+    mixture: Any
+
+
+def maker(task: Task, manifest: Manifest, *, spec: audio.MelSpec, simulation: Simulation, split: str | None) -> Maker:
+    """Return the maker of examples of one `task` from the rows of `manifest`, at the sample rate of `spec`.
+
+    Waves that the manifest lacks are made by `simulation`, with noise and impulse responses from rows of `split`.
+    Predicted Mels and labels come from the manifest, at the hop of `spec`. Raises `UserError` if the manifest lacks
+    something that the examples need.
     """
-    names = set(columns)
-    if labels:
-        if not {"phones", "lengths"} <= set(manifest.columns):
+    names, columns = set(task.columns), set(manifest.columns)
+    if task.labels:
+        if not {"phones", "lengths"} <= columns:
             raise UserError("the manifest has no columns 'phones' and 'lengths'; make one with `sfjax prepare align`")
-        return Spoken(hop, phones) if names else Timed(phones, labels["tokens"] / hop)
-    if predicted:
-        if "estimate" not in manifest.columns:
+        return Spoken(spec.hop, task.phones) if names else Timed(task.phones, task.labels["tokens"] / spec.hop)
+    if task.predicted:
+        if "estimate" not in columns:
             raise UserError("the manifest has no column 'estimate'; make one with `sfjax cache-mels`")
         sources = sum(name.startswith("source_") for name in names)
-        return Estimated(Listed(sources) if sources else Recorded(True), hop)
+        return Estimated(Listed(sources) if sources else Recorded(True), spec.hop)
     if "mixture" in names:
         speakers = sum(name.startswith("source_") for name in names)
-        if "sources" in manifest.columns:
-            counts = manifest.source_counts
-            if counts and speakers not in counts:
-                listed = " or ".join(map(str, counts))
-                raise UserError(
-                    f"the manifest's mixtures have {listed} speakers, but the task needs {speakers}; set "
-                    f"--config.task.speakers={min(counts)} or prepare mixtures with --speakers {speakers}"
-                )
-            return Listed(speakers)
-        available = len(manifest.speakers)
-        if available < speakers:
-            raise UserError(
-                f"a mixture needs {speakers} speakers, but the manifest has {available}; prepare more speech"
-            )
-        noise = mixture["noise"]
-        noise_rows = read(Path(noise), split=split, columns=()) if noise else None
-        return Talk(speakers, noise_rows, **section_fields(mixture, without="noise"))
-    if "noisy" in names and "noisy" not in manifest.columns:
-        return degraded(split=split, mix=mix, degrade=degrade, rate=rate)
+        return _mixed(speakers, manifest, simulation.mixture, split=split)
+    if "noisy" in names and "noisy" not in columns:
+        return degraded(split=split, mix=simulation.mix, degrade=simulation.degrade, rate=spec.sample_rate)
     return Recorded("noisy" in names)
+
+
+def _mixed(speakers, manifest, mixture, *, split):
+    """Return the maker of mixtures: those that the manifest lists, or random ones by config section `mixture`."""
+    if "sources" in manifest.columns:
+        counts = manifest.source_counts
+        if counts and speakers not in counts:
+            listed = " or ".join(map(str, counts))
+            raise UserError(
+                f"the manifest's mixtures have {listed} speakers, but the task needs {speakers}; set "
+                f"--config.task.speakers={min(counts)} or prepare mixtures with --speakers {speakers}"
+            )
+        return Listed(speakers)
+    available = len(manifest.speakers)
+    if available < speakers:
+        raise UserError(f"a mixture needs {speakers} speakers, but the manifest has {available}; prepare more speech")
+    noise = mixture["noise"]
+    noise_rows = read(Path(noise), split=split, columns=()) if noise else None
+    return Talk(speakers, noise_rows, **section_fields(mixture, without="noise"))
 
 
 def degraded(*, split: str | None, mix: Any, degrade: Any, rate: int) -> Noised | Degraded:
@@ -115,11 +114,11 @@ def crop(
     row: dict[str, Any], samples: int, rate: int, rng: np.random.Generator
 ) -> Callable[[str], Float[np.ndarray, " samples"]]:
     """Return a function that reads one random crop, at most `samples` long at `rate` Hz, of any file of a row."""
-    start, frames = place(row, samples, rate, rng)
+    start, frames = crop_span(row, samples, rate, rng)
     return lambda path: audio.read(path, start=start, frames=frames, rate=rate)[0][:samples]
 
 
-def place(row: dict[str, Any], samples: int, rate: int, rng: np.random.Generator) -> tuple[int, int]:
+def crop_span(row: dict[str, Any], samples: int, rate: int, rng: np.random.Generator) -> tuple[int, int]:
     """Return start and length (samples of the file) of a random crop of a row, at most `samples` long at `rate` Hz."""
     frames = min(row["frames"], samples * row["rate"] // rate)
     return row["start"] + int(rng.integers(row["frames"] - frames + 1)), frames
@@ -175,7 +174,7 @@ class Listed:
     def __call__(self, manifest: Manifest, row: dict, samples: int, rate: int, rng: np.random.Generator) -> Waves:
         if len(row["sources"]) != self.speakers:
             raise UserError(f"{row['path']}: expected {self.speakers} speakers, got {len(row['sources'])}")
-        start, frames = place(row, samples, rate, rng)
+        start, frames = crop_span(row, samples, rate, rng)
         sources = [
             audio.read(path, start=start, frames=frames, rate=rate)[0][:samples] * np.float32(gain)
             for path, gain in zip(row["sources"], row["gains"], strict=True)
@@ -244,8 +243,8 @@ def _numbered_phones(row, inventory):
 
 
 def _frame_crop(row, samples, rate, hop, rng):
-    """Return a random crop like `place`, moved back to the start of a frame, and the number of this frame."""
-    start, frames = place(row, samples, rate, rng)
+    """Return a random crop like `crop_span`, moved back to the start of a frame, and the number of this frame."""
+    start, frames = crop_span(row, samples, rate, rng)
     first = round((start - row["start"]) * rate / row["rate"]) // hop
     return row["start"] + round(first * hop * row["rate"] / rate), frames, first
 

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import signal
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import grain
 import numpy as np
 
-from sfjax.data.examples import MADE_OF, Maker, maker
+from sfjax import audio
+from sfjax.data.examples import MADE_OF, Maker, Simulation, maker
 from sfjax.data.manifest import Manifest, read
 from sfjax.errors import UserError
+from sfjax.tasks import Task
 
 ARRAYS = ("waves", "mels", "labels", "lengths", "task")  # the part of a batch that goes to the devices
 ATTEMPTS = 20  # consecutive rows to try before a batch fails
@@ -41,66 +43,46 @@ class Source:
 
 
 def sources(
-    spec: str,
-    *,
-    split: str | None,
-    columns: Mapping[str, Mapping[str, float]],
-    predicted: Mapping[str, int],
-    labels: Mapping[str, Mapping[str, float]],
-    phones: tuple[str, ...],
-    mix: Any,
-    degrade: Any,
-    mixture: Any,
-    rate: int,
-    hop: int,
+    manifests: str, task: Task, *, spec: audio.MelSpec, simulation: Simulation, split: str | None
 ) -> tuple[Source, ...]:
     """Return the sources of a list such as `a.parquet:10,b.parquet`: manifests with weights (default: 1).
 
-    Only rows of `split` are read. `columns` maps the name of each task to the columns that it reads, `labels` to its
-    labels, which are numbers of the inventory `phones`. With several tasks, write the task before its manifest, as in
-    `clean=a.parquet:10,apart=b.parquet`. The config sections `mix`, `degrade` and `mixture` describe how to make waves
-    at `rate` Hz that the manifest does not have. `hop` is the number of samples between two frames of predicted Mels.
-    Raises `UserError` if no manifest is given, if a task is unknown, or if a manifest lacks what its task needs.
+    Only rows of `split` are read. If `task` has several parts, write the part before its manifest, as in
+    `clean=a.parquet:10,apart=b.parquet`. Waves have the sample rate of `spec`; `simulation` describes how to make those
+    that a manifest lacks. Raises `UserError` if no manifest is given, if a task is unknown, or if a manifest lacks what
+    its task needs.
     """
-    result = []
-    for part in filter(None, (part.strip() for part in spec.split(","))):
-        name, path, weight = entry(part, named=len(columns) > 1)
-        if name not in columns and len(columns) > 1:
-            raise UserError(f"{part}: expected one of the tasks {', '.join(columns)} before it, as in name={part}")
-        task = list(columns).index(name) if len(columns) > 1 else 0
-        task_columns = list(columns.values())[task]
-        task_labels = list(labels.values())[task]
-        names = (*task_columns, *predicted, *task_labels)
+    result, parts = [], task.parts
+    for item in filter(None, (item.strip() for item in manifests.split(","))):
+        name, path, weight = entry(item, named=len(parts) > 1)
+        if name not in parts and len(parts) > 1:
+            raise UserError(f"{item}: expected one of the tasks {', '.join(parts)} before it, as in name={item}")
+        number = list(parts).index(name) if len(parts) > 1 else 0
+        part = list(parts.values())[number]
+        names = (*part.columns, *part.predicted, *part.labels)
         manifest_columns = {column for name in names for column in MADE_OF.get(name, ())}
         rows = read(Path(path), split=split, columns=manifest_columns)  # few columns: every worker holds a copy
-        make = maker(
-            task_columns,
-            predicted,
-            task_labels,
-            rows,
-            split=split,
-            mix=mix,
-            degrade=degrade,
-            mixture=mixture,
-            rate=rate,
-            hop=hop,
-            phones=phones,
-        )
-        result.append(Source(rows, weight, task, max(task_columns.values(), default=1.0), make))
+        make = maker(part, rows, spec=spec, simulation=simulation, split=split)
+        result.append(Source(rows, weight, number, max(part.columns.values(), default=1.0), make))
     if not result:
         raise UserError("no manifest given; set --config.data.train to one or more, as in speech.parquet:1")
     return tuple(result)
 
 
 def entry(part: str, *, named: bool) -> tuple[str, str, float]:
-    """Return task name (if entries are `named`, else ""), manifest and weight of `name=a.parquet:10`."""
-    path, _, weight = part.rpartition(":") if _is_number(part.rpartition(":")[2]) else (part, "", "1")
+    """Return task name (if entries are `named`, else ""), manifest and weight of `name=a.parquet:10`.
+
+    Raises `UserError` if the weight is negative or not finite.
+    """
+    path, _, text = part.rpartition(":")
+    try:
+        weight = float(text)
+    except ValueError:  # no weight: the colon, if there is one, belongs to the path
+        path, weight = part, 1.0
+    if not 0 <= weight < math.inf:
+        raise UserError(f"{part}: the weight of a manifest must be 0 or more and finite, got {text}; write {path}:1")
     name, _, path = path.rpartition("=") if named else ("", "", path)
-    return name, path, float(weight)
-
-
-def _is_number(text: str) -> bool:
-    return text.replace(".", "", 1).isdigit()
+    return name, path, weight
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -122,6 +104,18 @@ class Plan:
     def size(self, bucket: int) -> int:
         """Return the number of examples in a batch of length `buckets[bucket]`."""
         return max(int(self.seconds / self.buckets[bucket]) // self.multiple, 1) * self.multiple
+
+    def check_divides(self, parts: int, pieces: int) -> None:
+        """Raise `UserError` unless every batch divides into `parts` of a mesh, and each part into `pieces`."""
+        if pieces < 1:
+            raise UserError(f"config.accumulate must be the number of pieces of a batch, 1 or more, got {pieces}")
+        for bucket, seconds in enumerate(self.buckets):
+            size = self.size(bucket)
+            if size % (parts * pieces):
+                raise UserError(
+                    f"a batch of {size} examples of {seconds} s does not divide into mesh {parts} × accumulate "
+                    f"{pieces}; set --config.data.multiple={parts * pieces}"
+                )
 
     @functools.cached_property
     def members(self) -> list[list[np.ndarray]]:
@@ -176,47 +170,44 @@ class Reader:
 
     A batch is a dict:
 
-    - `waves[column]`: float32 [examples, samples], as long as the batch times the factor in `columns`; zeros where an
-      example's task has no such waveform.
+    - `waves[column]`: float32 [examples, samples], as long as the batch times the factor in `task.columns`; zeros
+      where an example's task has no such waveform.
     - `mels[column]`: float32 [examples, sources, frames, bands], Mels that another model predicted for the recording;
-      `predicted` gives the number of sources.
-    - `labels[name]`: int32 [examples, labels]; `labels` gives the number of labels per frame.
+      `task.predicted` gives the number of sources.
+    - `labels[name]`: int32 [examples, labels]; `task.labels` gives the number of labels per frame.
     - `lengths`: true lengths in samples, or numbers of labels if there are no waves.
     - `task`: number of the task of each example.
     - `names`: files of the examples; `seconds`: their total length; `bad`: error messages of rows that could not be
       read. Such a row is replaced by the next row.
 
-    `rate` is in Hz, `hop` in samples.
+    `spec` gives the sample rate of waves, and the hop and bands of Mels.
     """
 
     sources: tuple[Source, ...]
     plan: Plan
-    columns: Mapping[str, float]
-    predicted: Mapping[str, int]
-    labels: Mapping[str, float]
-    rate: int
-    hop: int
-    bands: int
+    task: Task
+    spec: audio.MelSpec
     share: tuple[int, int]
 
     def __call__(self, step: int) -> dict[str, Any]:
+        task, spec = self.task, self.spec
         bucket, rows = self.plan[step]
-        samples = self.plan.buckets[bucket] * self.rate
+        samples = self.plan.buckets[bucket] * spec.sample_rate
         index, count = self.share
         if len(rows) % count:
             raise UserError(f"{count} processes cannot share a batch of {len(rows)} examples; set data.multiple")
         positions = range(index * len(rows) // count, (index + 1) * len(rows) // count)
-        size, frames = len(positions), -(-round(samples) // self.hop)
-        waves = {name: np.zeros((size, round(samples * share)), np.float32) for name, share in self.columns.items()}
+        size, frames = len(positions), -(-round(samples) // spec.hop)
+        waves = {name: np.zeros((size, round(samples * share)), np.float32) for name, share in task.columns.items()}
         mels = {
-            name: np.zeros((size, sources, frames, self.bands), np.float32) for name, sources in self.predicted.items()
+            name: np.zeros((size, sources, frames, spec.bands), np.float32) for name, sources in task.predicted.items()
         }
-        labels = {name: np.zeros((size, round(frames * density)), np.int32) for name, density in self.labels.items()}
-        lengths, task, names, bad = np.zeros(size, np.int32), np.zeros(size, np.int32), [], []
+        labels = {name: np.zeros((size, round(frames * density)), np.int32) for name, density in task.labels.items()}
+        lengths, tasks, names, bad = np.zeros(size, np.int32), np.zeros(size, np.int32), [], []
         seconds = 0.0
         for slot, position in enumerate(positions):
             rng = np.random.default_rng([self.plan.seed, step, position])
-            name, task[slot], example = self._example(int(rows[position]), samples, rng, bad)
+            name, tasks[slot], example = self._example(int(rows[position]), samples, rng, bad)
             names.append(name)
             wave_lengths = [len(values) for column, values in example.items() if column in waves]
             for column, values in example.items():
@@ -226,32 +217,66 @@ class Reader:
                     (waves if column in waves else labels)[column][slot, : len(values)] = values
                     lengths[slot] = wave_lengths[-1] if wave_lengths else len(values)
             if wave_lengths:
-                seconds += wave_lengths[-1] / self.rate
+                seconds += wave_lengths[-1] / spec.sample_rate
             else:
-                seconds += float(example["lengths"].sum()) * self.hop / self.rate
-        arrays = {"waves": waves, "mels": mels, "labels": labels, "lengths": lengths, "task": task}
+                seconds += float(example["lengths"].sum()) * spec.hop / spec.sample_rate
+        arrays = {"waves": waves, "mels": mels, "labels": labels, "lengths": lengths, "task": tasks}
         return arrays | {"names": names, "seconds": seconds, "bad": bad}
 
     def _example(self, number, samples, rng, bad):
         """Return file, task and waves of a row, or of the next row that can be read; append errors to `bad`."""
         total = sum(len(source.manifest) for source in self.sources)
         for attempt in range(ATTEMPTS):
-            source, index = self._find((number + attempt) % total)
+            source, index = self.locate_row((number + attempt) % total)
             row = source.manifest.row(index)
             try:
-                waves = source.make(source.manifest, row, round(samples * source.share), self.rate, rng)
+                waves = source.make(source.manifest, row, round(samples * source.share), self.spec.sample_rate, rng)
                 return row["path"], source.task, waves
             except UserError as error:
                 bad.append(str(error))
         raise UserError(f"{ATTEMPTS} rows in a row cannot be read, the last: {bad[-1]}; check the manifest's files")
 
-    def _find(self, number):
+    def locate_row(self, number: int) -> tuple[Source, int]:
         """Return the source of a row number and the row's index in its manifest."""
         for source in self.sources:
             if number < len(source.manifest):
                 return source, number
             number -= len(source.manifest)
         raise IndexError(number)
+
+
+def training_reader(
+    task: Task, *, spec: audio.MelSpec, data: Any, simulation: Simulation, seed: int, share: tuple[int, int]
+) -> Reader:
+    """Return the reader of training batches, from the manifests and in the sizes of config section `data`.
+
+    See `sources` for `simulation` and for the errors, and `Reader` for `share`.
+    """
+    rows = sources(data.train, task, spec=spec, simulation=simulation, split=data.split)
+    return Reader(rows, _plan(rows, data, seed), task, spec, share)
+
+
+def validation_readers(
+    task: Task, *, spec: audio.MelSpec, data: Any, simulation: Simulation, seed: int, share: tuple[int, int]
+) -> dict[str, Reader]:
+    """Return a reader of validation batches for each part of `task` that has validation data, by its name.
+
+    Everything else is as in `training_reader`.
+    """
+    rows = sources(data.valid or data.train, task, spec=spec, simulation=simulation, split=data.valid_split)
+    by_part = {name: tuple(source for source in rows if source.task == i) for i, name in enumerate(task.parts)}
+    return {
+        name: Reader(part_rows, _plan(part_rows, data, seed), task.parts[name], spec, share)
+        for name, part_rows in by_part.items()
+        if part_rows
+    }
+
+
+def _plan(rows, data, seed):
+    """Return the plan of batches from sources of rows, in the sizes of config section `data`."""
+    lengths = tuple(source.manifest.seconds / source.share for source in rows)
+    weights = tuple(source.weight for source in rows)
+    return Plan(lengths, weights, data.buckets, data.seconds, data.multiple, seed)
 
 
 def batches(reader: Reader, *, first: int, last: int, workers: int) -> grain.DatasetIterator[dict[str, Any]]:

@@ -99,7 +99,7 @@ def _score_pair(scorer: Scorer, reference: Path, estimate: Path) -> dict[str, fl
 
 
 def score_arrays(
-    items: Iterable[tuple[str, Float[np.ndarray, "..."], Float[np.ndarray, "..."]]],
+    items: Iterable[tuple[str, Float[np.ndarray, "*_"], Float[np.ndarray, "*_"]]],
     *,
     rate: int,
     workers: int,

@@ -99,9 +99,8 @@ def _read_config(name, folder):
     if wrong or number != FORMAT:
         raise UserError(f"{path}: expected other values of {', '.join(wrong or ['format'])}; {AGAIN}")
     try:
-        read_model(config)
         objective.process(config["process"])
-        audio.reconstruction(config["infer"]["reconstruct"])
+        read_model(config)
     except (UserError, TypeError, KeyError) as error:
         raise UserError(f"{path}: {error}; export it with the sfjax that reads it") from None
     return config
@@ -198,7 +197,7 @@ def export(
         raise UserError(f"{dest}: holds other things than an exported model; choose another folder")
     notes_text = None if notes is None else _read_notes(notes)
     loaded = trained(name, ema=ema, step=step)
-    flat = flatten_dict(used(loaded.params), sep="/")
+    flat = flatten_dict(inference_params(loaded.params), sep="/")
     flat = {path: np.asarray(leaf, DTYPES[dtype], order="C") for path, leaf in flat.items()}
     if not_finite := [path for path, leaf in flat.items() if not np.isfinite(leaf).all()]:
         raise UserError(f"{name}: {not_finite[0]} is not finite as {dtype}; take float32 or another step")
@@ -219,7 +218,7 @@ def export(
     return dest
 
 
-def used(params: Any) -> Any:
+def inference_params(params: Any) -> Any:
     """Return the parameters that are used after training.
 
     These are all but the discriminators and the embedding of `sfjax.separation_loss`.
@@ -336,7 +335,7 @@ def _about(config, facts, leaves):
 
 def _newest_leaves(folder, config):
     """Return the step of a run's newest checkpoint, and the shapes and types of its averaged parameters."""
-    checkpoints = checkpoint.place(folder, config["run"]["checkpoints"])
+    checkpoints = checkpoint.choose_folder(folder, config["run"]["checkpoints"])
     steps = [int(path.name) for path in checkpoints.iterdir() if path.name.isdigit()] if checkpoints.is_dir() else []
     if not steps:
         raise UserError(f"{folder}: the run has no finished checkpoint yet")
@@ -345,7 +344,7 @@ def _newest_leaves(folder, config):
         tree = ocp.PyTreeCheckpointHandler().metadata(newest / "state").tree["ema"]
     except Exception as error:
         raise UserError(f"{newest}: the checkpoint is damaged ({error}){checkpoint.BEFORE}") from None
-    shapes = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(used(tree))]
+    shapes = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(inference_params(tree))]
     return max(steps), shapes
 
 

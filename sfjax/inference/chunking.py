@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float, Int
 
 from sfjax.errors import UserError
 
@@ -20,6 +20,17 @@ class Chunk(NamedTuple):
     first: int
     wave: Float[np.ndarray, " samples"]
     last: bool
+
+
+class ChunkBatch(NamedTuple):
+    """Chunks as one padded batch, with their true lengths in samples and the number of the first frame of each.
+
+    With the number, a frame's noise does not depend on the chunk that it lies in.
+    """
+
+    waves: Float[Array, "batch samples"]
+    lengths: Int[Array, " batch"]
+    first: Int[Array, " batch"]
 
 
 def cut(blocks: Iterable[np.ndarray], size: int, overlap: int, least: int) -> Iterator[Chunk]:

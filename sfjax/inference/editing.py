@@ -6,7 +6,7 @@ The model generates some frames of a recording, with or without the phones of th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,9 +17,9 @@ from sfjax.errors import UserError
 from sfjax.inference import splicing
 from sfjax.inference.infill import Gap, regenerate, to_waves
 from sfjax.inference.speech_model import SpeechModel
-from sfjax.inference.tts import aligned, by_frame, plain_phones
+from sfjax.inference.tts import aligned, by_frame
 from sfjax.text import durations, phones
-from sfjax.text.g2p import Pronouncer
+from sfjax.text.g2p import Sentence
 from sfjax.text.phones import SILENCE, Line
 
 LONGEST = 0.75  # of a chunk: the longest span that is generated in one piece
@@ -45,7 +45,7 @@ class Edit(NamedTuple):
     is the same as a line, `unknown` as in `sfjax.inference.tts.Speech`.
     """
 
-    wave: Shaped[np.ndarray, ...]
+    wave: Shaped[np.ndarray, "*_"]
     words: list[durations.TimedWord]
     line: Line
     span: tuple[float, float]
@@ -54,16 +54,14 @@ class Edit(NamedTuple):
 
 def edit(
     model: SpeechModel,
-    recording: Shaped[np.ndarray, ...],
+    recording: Shaped[np.ndarray, "*_"],
     rate: int,
     *,
     old: str | Line,
-    new: str,
-    lexicon: dict[str, tuple[str, ...]],
+    new: list[Sentence],
     speed: float,
     seed: int,
     options: dict[str, Any],
-    align: Callable | None = None,
 ) -> Edit:
     """Change the words of a recording from `old`, its text or its line, to `new`; only differing words are generated.
 
@@ -72,15 +70,14 @@ def edit(
     """
     spec, hop = model.spec, model.spec.hop / model.spec.sample_rate
     wave = audio.resample(_mono(recording), rate, spec.sample_rate)
-    line = old if isinstance(old, Line) else aligned(wave, spec, old, align)
-    sentences = Pronouncer(lexicon, plain_phones(model))(new)
-    words = [word for sentence in sentences for word in sentence.words]
+    line = old if isinstance(old, Line) else aligned(wave, spec, old, None)
+    words = [word for sentence in new for word in sentence.words]
     change = splicing.changed(line.words, [word.text for word in words])
     new_line, hidden = _replace_words(line, change, words)
     new_line = _predict_lengths(model, new_line, hidden, speed)
     lengths = list(new_line.lengths)
     silences = (index for index, phone in enumerate(new_line.phones) if phone == SILENCE)
-    for index, pause in zip(silences, _join_pauses(sentences), strict=True):
+    for index, pause in zip(silences, _join_pauses(new), strict=True):
         if hidden[index] and pause is not None:
             lengths[index] = round(pause / hop)
     new_line = new_line._replace(lengths=tuple(lengths))
@@ -94,7 +91,7 @@ def edit(
 
 
 def regenerate_words(
-    model: SpeechModel, recording: Shaped[np.ndarray, ...], rate: int, line: Line, words: tuple[int, int]
+    model: SpeechModel, recording: Shaped[np.ndarray, "*_"], rate: int, line: Line, words: tuple[int, int]
 ) -> Question:
     """Return the question that generates the words [first, end) of a line again, with the silences around them.
 
@@ -110,11 +107,11 @@ def regenerate_words(
 
 def spliced(
     model: SpeechModel,
-    recording: Shaped[np.ndarray, ...],
+    recording: Shaped[np.ndarray, "*_"],
     rate: int,
     question: Question,
     wave: Float[np.ndarray, " samples"],
-) -> Shaped[np.ndarray, ...]:
+) -> Shaped[np.ndarray, "*_"]:
     """Splice the generated `wave` of a question into the recording."""
     return splicing.splice(recording, [_piece(model, recording, rate, question, wave)], fade=round(FADE * rate))
 
@@ -186,13 +183,13 @@ def _replace_words(line, change, words):
 
 def infill(
     model: SpeechModel,
-    recording: Shaped[np.ndarray, ...],
+    recording: Shaped[np.ndarray, "*_"],
     rate: int,
     *,
     gaps: Sequence[tuple[int, int]],
     seed: int,
     options: dict[str, Any],
-) -> Shaped[np.ndarray, ...]:
+) -> Shaped[np.ndarray, "*_"]:
     """Fill the `gaps` of a recording, spans of samples, from the sound around them; no text is needed.
 
     All samples outside the gaps and a cross-fade of 5 ms stay unchanged. Raises `UserError` if the recording is silent,

@@ -20,7 +20,7 @@ from sfjax.errors import UserError
 from sfjax.export import release
 from sfjax.inference import auxiliary, editing, tts
 from sfjax.inference.auxiliary import Phase
-from sfjax.inference.chunking import Chunk, Job, cut, padded
+from sfjax.inference.chunking import Chunk, ChunkBatch, Job, cut, padded
 from sfjax.inference.editing import Edit
 from sfjax.inference.tts import Speech
 from sfjax.model import Estimator
@@ -72,7 +72,7 @@ def _model(params, trained):
     if trainable.argument:
         flag = trainable.argument.replace("_", "-")
         raise UserError(f"{trained.name} is a {trainable.title}, which helps a model; give it as --{flag}")
-    network, params = trainable.load(release.used(params), config)
+    network, params = trainable.load(release.inference_params(params), config)
     chunking = dict(config.infer)
     return Model(
         network,
@@ -115,7 +115,7 @@ class Model:
         return dataclasses.replace(_model(release.adapted(self.params, adapter), adapter), **auxiliary_models)
 
     def enhance(
-        self, noisy: Float[np.ndarray, ...], sample_rate: int, *, seed: int = 0, **options: Any
+        self, noisy: Float[np.ndarray, "*_"], sample_rate: int, *, seed: int = 0, **options: Any
     ) -> Float[np.ndarray, " samples"]:
         """Clean a noisy recording; the result has the same sample rate (Hz) and length.
 
@@ -125,7 +125,7 @@ class Model:
         return self.treat(self.enhancing(), noisy, sample_rate, seed=seed, **options)[0]
 
     def separate(
-        self, mixture: Float[np.ndarray, ...], sample_rate: int, *, speakers: int = 2, seed: int = 0, **options: Any
+        self, mixture: Float[np.ndarray, "*_"], sample_rate: int, *, speakers: int = 2, seed: int = 0, **options: Any
     ) -> Float[np.ndarray, "speakers samples"]:
         """Separate the speakers of a mixture; everything else is as in `enhance`."""
         return self.treat(self.separating(speakers), mixture, sample_rate, seed=seed, **options)
@@ -134,7 +134,7 @@ class Model:
         self,
         text: str,
         *,
-        prompt: tuple[Float[np.ndarray, ...], int, str | Line] | None = None,
+        prompt: tuple[Float[np.ndarray, "*_"], int, str | Line] | None = None,
         lexicon: dict[str, tuple[str, ...]] | None = None,
         lines: Sequence[Line] | None = None,
         speed: float = 1.0,
@@ -161,7 +161,7 @@ class Model:
 
     def edit(
         self,
-        recording: Shaped[np.ndarray, ...],
+        recording: Shaped[np.ndarray, "*_"],
         sample_rate: int,
         *,
         old: str | Line,
@@ -180,8 +180,7 @@ class Model:
             recording,
             sample_rate,
             old=old,
-            new=new,
-            lexicon=_lexicon(lexicon),
+            new=g2p.Pronouncer(_lexicon(lexicon), tts.plain_phones(self))(new),
             speed=speed,
             seed=seed,
             options=options,
@@ -189,13 +188,13 @@ class Model:
 
     def infill(
         self,
-        recording: Shaped[np.ndarray, ...],
+        recording: Shaped[np.ndarray, "*_"],
         sample_rate: int,
         *,
         gaps: Sequence[tuple[int, int]],
         seed: int = 0,
         **options: Any,
-    ) -> Shaped[np.ndarray, ...]:
+    ) -> Shaped[np.ndarray, "*_"]:
         """Fill `gaps` of a recording, [first, end) in samples; all other samples are unchanged."""
         return editing.infill(self, recording, sample_rate, gaps=gaps, seed=seed, options=options)
 
@@ -230,7 +229,7 @@ class Model:
         raise UserError(f"{self.name} was trained to {self.task.description}, not to {verbs}{numbers}")
 
     def treat(
-        self, task: Any, wave: Float[np.ndarray, ...], sample_rate: int, *, seed: int = 0, **options: Any
+        self, task: Any, wave: Float[np.ndarray, "*_"], sample_rate: int, *, seed: int = 0, **options: Any
     ) -> Float[np.ndarray, "sources samples"]:
         """Apply `task`, which may be your own, to a recording; everything else is as in `enhance`."""
         wave = np.asarray(wave, np.float32)
@@ -287,8 +286,8 @@ class Model:
             except UserError as error:
                 job.fail(str(error))
 
-    def _batch(self, chunks):
-        """Return chunks as one batch: waves, lengths and the number of the first frame of each."""
+    def _batch(self, chunks) -> ChunkBatch:
+        """Return chunks as one batch, padded to a few sizes, so that few programs are compiled."""
         longest = max(len(chunk.wave) for chunk in chunks)
         frames = padded(self.spec.num_frames(longest), self.chunk_frames)
         count = 1 << (len(chunks) - 1).bit_length()
@@ -297,13 +296,13 @@ class Model:
         for i, chunk in enumerate(chunks):
             waves[i, : len(chunk.wave)] = chunk.wave
             lengths[i], first[i] = len(chunk.wave), chunk.first // self.spec.hop
-        return waves, lengths, first
+        return ChunkBatch(*map(jnp.asarray, (waves, lengths, first)))
 
     def _sample(self, task, chunks, seed, options) -> list[np.ndarray]:
         out = sample_waves(
             self.params,
             self.phase and self.phase.params,
-            *self._batch(chunks),
+            self._batch(chunks),
             jax.random.key(seed),
             network=self.network,
             sampler=self.process.sample,
@@ -321,7 +320,7 @@ class Model:
         """Sample the Mels of recordings at the model's sample rate, none longer than a chunk."""
         mels = _mels(
             self.params,
-            *self._batch([Chunk(0, wave, True) for wave in waves]),
+            self._batch([Chunk(0, wave, True) for wave in waves]),
             jax.random.key(seed),
             network=self.network,
             sampler=self.process.sample,
@@ -339,9 +338,7 @@ def _lexicon(lexicon):
 @functools.partial(jax.jit, static_argnames=("network", "sampler", "task", "spec", "options"))
 def _mels(
     params: Any,
-    waves: Float[Array, "batch samples"],
-    lengths: Int[Array, " batch"],
-    first: Int[Array, " batch"],
+    batch: ChunkBatch,
     key: Key[Array, ""],
     *,
     network: Estimator,
@@ -350,10 +347,8 @@ def _mels(
     spec: audio.MelSpec,
     options: tuple,
 ) -> tuple[Float[Array, "batch sources frames mels"], Complex[Array, "batch frames bins"]]:
-    """Sample the Mels that the task makes of recordings; return them and the spectra of the recordings.
-
-    `first` is the number of the first frame of each wave, so that a frame's noise does not depend on the chunk.
-    """
+    """Sample the Mels that the task makes of recordings; return them and the spectra of the recordings."""
+    waves, lengths, first = batch
     spectrum = audio.stft(waves, spec, lengths)
     count = spec.num_frames(lengths)
     inputs = jax.vmap(task.condition)({task.phase: audio.log_mel(waves, spec, lengths)}, count)
@@ -372,9 +367,7 @@ def _mels(
 def sample_waves(
     params: Any,
     phase_params: Any,
-    waves: Float[Array, "batch samples"],
-    lengths: Int[Array, " batch"],
-    first: Int[Array, " batch"],
+    batch: ChunkBatch,
     key: Key[Array, ""],
     *,
     spec: audio.MelSpec,
@@ -383,11 +376,11 @@ def sample_waves(
     **how: Any,
 ) -> Float[Array, "batch sources samples"]:
     """Compute the waveforms that the task makes of recordings, by a phase net or one of `audio.RECONSTRUCTIONS`."""
-    mels, spectrum = _mels(params, waves, lengths, first, key, spec=spec, **how)
+    mels, spectrum = _mels(params, batch, key, spec=spec, **how)
     if phase is None:
-        return audio.RECONSTRUCTIONS[reconstruct](mels, spectrum, spec, lengths)
-    spectra: Any = phase.apply({"params": phase_params}, mels, spectrum, spec.num_frames(lengths))
-    return spectra_to_waves(spectra, spec, lengths)
+        return audio.RECONSTRUCTIONS[reconstruct](mels, spectrum, spec, batch.lengths)
+    spectra: Any = phase.apply({"params": phase_params}, mels, spectrum, spec.num_frames(batch.lengths))
+    return spectra_to_waves(spectra, spec, batch.lengths)
 
 
 def bound(

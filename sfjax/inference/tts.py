@@ -80,7 +80,7 @@ class DurationPredictor(NamedTuple):
 
 
 def prompt(
-    wave: Float[np.ndarray, ...], rate: int, said: str | Line, *, model: SpeechModel, align: Callable | None = None
+    wave: Float[np.ndarray, "*_"], rate: int, said: str | Line, *, model: SpeechModel, align: Callable | None = None
 ) -> Prompt:
     """Make a prompt from a recording at any rate and its words: `said` is a text, which `align` aligns, or a line.
 

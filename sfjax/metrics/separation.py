@@ -12,7 +12,7 @@ LIMIT = 100.0  # dB
 
 def si_sdr(
     reference: Float[np.ndarray, "*#batch samples"], estimate: Float[np.ndarray, "*#batch _"]
-) -> Float[np.ndarray, "..."]:
+) -> Float[np.ndarray, "*_"]:
     """Compute the scale-invariant signal-to-distortion ratio in dB over the last axis; other axes broadcast.
 
     The means are removed first. Values are clamped to ±100 dB, so identical signals give 100 and unrelated signals

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Key
 
-from sfjax import audio, precision, train_step
+from sfjax import audio, train_step
 from sfjax.config import VocoderConfig
 from sfjax.flow import Error
 from sfjax.objective import Batch, Objective
@@ -54,9 +54,9 @@ def released(params: Any) -> Any:
     return params.get("generator", params)
 
 
-def optimizers(rule: optax.GradientTransformation) -> optax.GradientTransformation:
+def optimizers(tx: optax.GradientTransformation) -> optax.GradientTransformation:
     """Return one optimizer for each of `PARTS`; only its `init` is used, as the step updates the parts in turn."""
-    return optax.GradientTransformation(lambda params: {part: rule.init(params[part]) for part in PARTS}, rule.update)
+    return optax.GradientTransformation(lambda params: {part: tx.init(params[part]) for part in PARTS}, tx.update)
 
 
 def objective(section: VocoderConfig, spec: audio.MelSpec) -> Objective:
@@ -113,10 +113,7 @@ def step(
     task: Any,
     spec: audio.MelSpec,
     seed: int,
-    rule: optax.GradientTransformation,
-    rate: optax.Schedule,
-    policy: precision.Policy,
-    decay: float,
+    rule: train_step.UpdateRule,
 ) -> tuple[Any, dict[str, Float[Array, ""]]]:
     """Train on one batch of segments: update the discriminators, then the generator.
 
@@ -138,7 +135,7 @@ def step(
     count = len(wave)
 
     def update(name, gradient, params, opt_state):
-        changes, opt = rule.update(gradient, opt_state[name], params[name])
+        changes, opt = rule.tx.update(gradient, opt_state[name], params[name])
         return params | {name: optax.apply_updates(params[name], changes)}, opt_state | {name: opt}
 
     def adversarial(params, opt_state):
@@ -178,4 +175,4 @@ def step(
     params, opt_state, parts, norm = updated
     finite = jnp.isfinite(norm) & jnp.isfinite(parts["mel"])
     metrics = {"loss": parts.pop("mel"), **parts, "gradient_norm": norm}
-    return train_step.guarded(state, params, opt_state, finite, metrics, rate=rate, policy=policy, decay=decay)
+    return train_step.guarded(state, params, opt_state, finite, metrics, rule)

@@ -32,7 +32,7 @@ def _hifigan_objective(config):
     return gan_step.objective(config.vocoder, config.mel)
 
 
-def _hifigan_training(config, rule, rate):
+def _hifigan_training(config, rule):
     step = functools.partial(
         gan_step.step,
         section=config.vocoder,
@@ -40,11 +40,8 @@ def _hifigan_training(config, rule, rate):
         spec=config.mel,
         seed=config.seed,
         rule=rule,
-        rate=rate,
-        policy=config.precision,
-        decay=config.ema,
     )
-    return gan_step.optimizers(rule), step
+    return gan_step.optimizers(rule.tx), step
 
 
 def _spectral(config):
@@ -78,9 +75,9 @@ def _kind(config):
     return NETWORKS[name]
 
 
-def _training(config, rule, rate):
+def _training(config, rule):
     training = _kind(config).training
-    return training and training(config, rule, rate)
+    return training and training(config, rule)
 
 
 def _load(params: Any, config: ModelConfig) -> Vocoder:

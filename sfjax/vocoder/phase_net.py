@@ -87,7 +87,7 @@ def _features(magnitude, mixture, spec):
     return jnp.concatenate([*own, *same], axis=-1)
 
 
-def si_sdr(reference: Float[Array, "*#batch samples"], estimate: Float[Array, "*#batch samples"]) -> Float[Array, ...]:
+def si_sdr(reference: Float[Array, "*#batch samples"], estimate: Float[Array, "*#batch samples"]) -> Float[Array, "*_"]:
     """Compute the scale-invariant SDR in dB over the last axis; other axes broadcast.
 
     It is finite for silence too; means are not removed.

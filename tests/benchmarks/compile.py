@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import report
 
 from sfjax import train
+from sfjax.config import read
 from sfjax.configs import default, pretrain
 from sfjax.evaluation import compare_runs
 from sfjax.transformer import REMAT
@@ -23,10 +24,10 @@ from sfjax.transformer import REMAT
 
 def measured(config) -> dict[str, float]:
     """Seconds to lower and to compile the step of a config, and the GiB that it needs beside its arguments."""
-    made = train.make_program(config)
+    made = train.make_program(read(config))
     state = jax.eval_shape(made.init, jax.random.key(0))
     examples, samples = round(config.data.seconds / config.data.buckets[0]), round(config.data.buckets[0] * 16_000)
-    waves = {column: jax.ShapeDtypeStruct((examples, samples), jnp.float32) for column in made.task.columns}
+    waves = {column: jax.ShapeDtypeStruct((examples, samples), jnp.float32) for column in read(config).task.columns}
     number = jax.ShapeDtypeStruct((examples,), jnp.int32)
     batch = {"waves": waves, "mels": {}, "labels": {}, "lengths": number, "task": number}
     began = time.perf_counter()

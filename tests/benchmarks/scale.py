@@ -96,26 +96,18 @@ def plan(folder: Path, given: argparse.Namespace, rows: int) -> dict[str, float]
 
 def load(folder: Path, given: argparse.Namespace, rows: int) -> dict[str, float]:
     """Starts the loader and takes batches until each of its workers has given some."""
+    from sfjax import audio, tasks
     from sfjax.configs import default
     from sfjax.data import loader
+    from sfjax.data.examples import Simulation
 
     began = time.perf_counter()
     config = default.get_config("tiny")
-    found = loader.sources(
-        str(folder / f"{rows}.parquet"),
-        split=None,
-        columns={"": {"speech": 1.0}},
-        predicted={},
-        labels={"": {}},
-        phones=(),
-        mix=config.mix,
-        degrade=config.degrade,
-        mixture=config.mixture,
-        rate=material.RATE,
-        hop=160,
-    )
+    task, spec = tasks.make(**config.task), audio.MelSpec(**config.mel)
+    simulation = Simulation(config.mix, config.degrade, config.mixture)
+    found = loader.sources(str(folder / f"{rows}.parquet"), task, spec=spec, simulation=simulation, split=None)
     order = loader.Plan((found[0].manifest.seconds,), (1.0,), (1.0,), 10.0, 1, 0)
-    reader = loader.Reader(found, order, {"speech": 1.0}, {}, {}, material.RATE, 160, 80, (0, 1))
+    reader = loader.Reader(found, order, task, spec, (0, 1))
     batches = loader.batches(reader, first=0, last=1000, workers=given.workers)
     next(batches)
     started = time.perf_counter()

@@ -30,9 +30,11 @@ import material
 import numpy as np
 import report
 
-from sfjax import audio, flow, plan, train
+from sfjax import audio, flow, plan, tasks, train
+from sfjax.config import read
 from sfjax.configs import default, enhance
 from sfjax.data import loader
+from sfjax.data.examples import Simulation
 from sfjax.evaluation import compare_runs
 
 AIM = 1000  # seconds of audio per second that one process should load
@@ -47,9 +49,11 @@ class Case(NamedTuple):
 
 
 class Sized(NamedTuple):
-    """Enhancement of a size: its config and its program."""
+    """Enhancement of a size: its config, its task, its Mels and its program."""
 
     config: Any
+    task: Any
+    spec: audio.MelSpec
     program: train.Program
 
 
@@ -57,7 +61,8 @@ def sized(size: str, steps: int) -> Sized:
     """Enhancement of a size, sampled in `steps` steps of the midpoint rule."""
     config = enhance.get_config(size)
     config.sample.update(solver="midpoint", steps=steps)
-    return Sized(config, train.make_program(config))
+    typed = read(config)
+    return Sized(config, typed.task, typed.mel, train.make_program(typed))
 
 
 def waves(count: int, seconds: float) -> dict[str, np.ndarray]:
@@ -96,12 +101,12 @@ def train_case(size: str, made: Sized, waves: dict[str, np.ndarray]) -> Case:
         nonlocal state
         state, _ = jax.block_until_ready(program(state, given))
 
-    return timed(f"{size} train step", run, batch.size / made.program.spec.sample_rate, spent)
+    return timed(f"{size} train step", run, batch.size / made.spec.sample_rate, spent)
 
 
 def sample_case(size: str, made: Sized, noisy: np.ndarray) -> Case:
     """Noisy waves to clean ones by guided sampling, as `sfjax.inference` does it."""
-    network, task, spec = made.program.network, made.program.task, made.program.spec
+    network, task, spec = made.program.network, made.task, made.spec
     options = made.config.sample.to_dict()
     frames = spec.num_frames(noisy.shape[1])
 
@@ -125,7 +130,7 @@ def sample_case(size: str, made: Sized, noisy: np.ndarray) -> Case:
 
 def forward_case(size: str, made: Sized, count: int, frames: int) -> Case:
     """64 forward passes of the network alone: what 32 evaluations with guidance are made of."""
-    network, bands = made.program.network, made.program.spec.bands
+    network, bands = made.program.network, made.spec.bands
     x, condition = jax.random.normal(jax.random.key(0), (2, count, frames, bands))
     given = (x, jnp.full(count, 0.5), condition, jnp.full(count, frames))
     params = jax.jit(network.init)(jax.random.key(0), *given)["params"]
@@ -137,7 +142,7 @@ def forward_case(size: str, made: Sized, count: int, frames: int) -> Case:
             out = program(params, *given)
         jax.block_until_ready(out)
 
-    seconds = count * frames * made.program.spec.hop / made.program.spec.sample_rate
+    seconds = count * frames * made.spec.hop / made.spec.sample_rate
     return timed(f"{size} forward, {passes} passes", run, seconds, spent)
 
 
@@ -176,7 +181,7 @@ def torch_case(size: str, made: Sized, waves: dict[str, np.ndarray]) -> tuple[Ca
     import torch_step
 
     torch.set_num_threads(report.cores())
-    frames, bands = made.program.spec.num_frames(waves["speech"].shape[1]), made.program.spec.bands
+    frames, bands = made.spec.num_frames(waves["speech"].shape[1]), made.spec.bands
     x, condition = jax.random.normal(jax.random.key(1), (2, 1, frames, bands))
     given = (x, jnp.full(1, 0.3), condition)
     params = made.program.network.init(jax.random.key(0), *given, jnp.full(1, frames))["params"]
@@ -185,8 +190,8 @@ def torch_case(size: str, made: Sized, waves: dict[str, np.ndarray]) -> tuple[Ca
         theirs = twin(*(torch.tensor(np.asarray(value)) for value in given)).numpy()
     ours = np.asarray(made.program.network.apply({"params": params}, *given, jnp.full(1, frames)))
     device = "cuda" if jax.default_backend() == "gpu" and torch.cuda.is_available() else "cpu"
-    run = torch_step.step(twin, made.config, made.program.spec, waves, device)
-    seconds = waves["speech"].size / made.program.spec.sample_rate
+    run = torch_step.step(twin, made.config, made.spec, waves, device)
+    seconds = waves["speech"].size / made.spec.sample_rate
     return timed(f"{size} train step in torch", run, seconds, None), float(np.abs(ours - theirs).max())
 
 
@@ -196,26 +201,16 @@ def loader_cases(folder: Path, *, batches: int, files: int, longest: float) -> I
     config = default.get_config("tiny")
     config.mix.noise = str(noise)
     kinds = (
-        ("crops", longest / 4, {"speech": 1.0}),
-        ("crops with noise", longest / 4, {"speech": 1.0, "noisy": 1.0}),
-        ("whole files", longest, {"speech": 1.0}),
+        ("crops", longest / 4, default),
+        ("crops with noise", longest / 4, enhance),
+        ("whole files", longest, default),
     )
-    for name, bucket, columns in kinds:
-        found = loader.sources(
-            str(speech),
-            split=None,
-            columns={"": columns},
-            predicted={},
-            labels={"": {}},
-            phones=(),
-            mix=config.mix,
-            degrade=config.degrade,
-            mixture=config.mixture,
-            rate=material.RATE,
-            hop=config.mel.hop,
-        )
+    spec, simulation = audio.MelSpec(**config.mel), Simulation(config.mix, config.degrade, config.mixture)
+    for name, bucket, module in kinds:
+        task = tasks.make(**module.get_config("tiny").task)
+        found = loader.sources(str(speech), task, spec=spec, simulation=simulation, split=None)
         plan = loader.Plan((found[0].manifest.seconds,), (1.0,), (bucket,), 4 * longest, 1, 0)
-        reader = loader.Reader(found, plan, columns, {}, {}, material.RATE, config.mel.hop, config.mel.bands, (0, 1))
+        reader = loader.Reader(found, plan, task, spec, (0, 1))
         for workers in (0, 1):
             yield loader_case(f"loader: {name}, {'a process' if workers else 'a thread'}", reader, batches, workers)
 
@@ -230,7 +225,7 @@ def loader_case(name: str, reader: loader.Reader, batches: int, workers: int) ->
         samples = sum(int(next(stream)["lengths"].sum()) for _ in range(batches))
         spent = time.perf_counter() - began
         stream.close()  # the process is gone before another case runs
-        return samples / reader.rate, spent
+        return samples / reader.spec.sample_rate, spent
 
     return Case(name, run, None)
 
@@ -291,7 +286,7 @@ def main(argv: list[str] | None = None) -> None:
     cases, differences, programs = [mel_case(data["noisy"])], {}, {}
     for size in given.sizes:
         made = programs[size] = sized(size, steps=1 if given.quick else 16)
-        frames = made.program.spec.num_frames(data["noisy"].shape[1])
+        frames = made.spec.num_frames(data["noisy"].shape[1])
         cases += [train_case(size, made, data), sample_case(size, made, data["noisy"][:sampled])]
         cases.append(forward_case(size, made, sampled, frames))
         if with_torch:

@@ -28,6 +28,7 @@ import numpy as np
 import report
 
 from sfjax import sharding, train
+from sfjax.config import read
 from sfjax.configs import enhance, pretrain
 from sfjax.data import loader
 from sfjax.export import release
@@ -128,24 +129,25 @@ def started(args: argparse.Namespace, lever: str, minutes: float, seed: int) -> 
     """A run of a lever before its first update, with as many updates as fit into its minutes."""
     config, plain = configured(args, lever, seed), configured(args, "base", 0)
     mesh = sharding.mesh(jax.devices()[:1], **config.mesh)
-    program, judge = train.make_program(config), train.make_program(plain)
-    read, _ = train.readers(program)
+    program, judge = train.make_program(read(config)), read(plain)
+    batch, _ = train.readers(read(config))
     _, read_valid = train.readers(judge)
     _, step = train.on_mesh(program, mesh)
     state, probes = first_state(config, program), []
     fresh = lambda: jax.tree.map(jnp.copy, state)  # a step gives the memory of its state away
     probe = fresh()
     for number in range(3 if args.quick else 6):
-        probe, seconds = timed(step, probe, read(number))
+        probe, seconds = timed(step, probe, batch(number))
         probes.append(seconds)
     updates = max(CURVE, round(60 * minutes / statistics.median(probes[1:])))
     config.optim.updates, config.optim.warmup = updates, max(1, round(RECIPES[args.recipe][2] * updates))
-    program = train.make_program(config)
+    program = train.make_program(read(config))
     _, step = train.on_mesh(program, mesh)
-    validation = Validation(program._replace(config=judge.config), read_valid, sharding.batch(mesh))
+    options = dict(sample=dict(judge.sample), batches=judge.run.valid_batches, pictures=judge.run.pictures)
+    validation = Validation(program.objective, read_valid, sharding.batch(mesh), **options)
     validate = lambda state: min(validation(state, Silence(), 0)[name] for name in ("loss", "loss_ema"))
-    timed(step, fresh(), read(0))  # compiled before it counts
-    return Run(lever, seed, updates, state, step, read, validate)
+    timed(step, fresh(), batch(0))  # compiled before it counts
+    return Run(lever, seed, updates, state, step, batch, validate)
 
 
 def first_state(config: Any, program: train.Program) -> train.State:

@@ -18,6 +18,7 @@ import report
 import speed
 
 from sfjax import lora, train
+from sfjax.config import read
 from sfjax.configs import default, enhance
 from sfjax.evaluation import compare_runs
 
@@ -55,7 +56,8 @@ def held(state: train.State) -> dict[str, int]:
 
 def variant(name: str, size: str, waves: dict[str, np.ndarray]) -> Variant:
     """The train step, compiled."""
-    made = train.make_program(configured(name, size))
+    config = read(configured(name, size))
+    made = train.make_program(config)
     state = jax.jit(made.init)(jax.random.key(0))
     lengths = np.full(len(waves["speech"]), waves["speech"].shape[1], np.int32)
     batch = jax.device_put({"waves": waves, "mels": {}, "labels": {}, "lengths": lengths, "task": 0 * lengths})
@@ -66,14 +68,14 @@ def variant(name: str, size: str, waves: dict[str, np.ndarray]) -> Variant:
         nonlocal state
         state, _ = jax.block_until_ready(program(state, batch))
 
-    return Variant(speed.timed(name, run, waves["speech"].size / made.spec.sample_rate, spent), sizes)
+    return Variant(speed.timed(name, run, waves["speech"].size / config.mel.sample_rate, spent), sizes)
 
 
 def by_shapes(size: str) -> list[dict[str, Any]]:
     """What the variants hold at a size, without an array of it."""
     rows = []
     for name in VARIANTS:
-        made = train.make_program(configured(name, size))
+        made = train.make_program(read(configured(name, size)))
         state = jax.eval_shape(made.init, jax.random.key(0))
         rows.append({"size": size, "variant": name, "trained": lora.count(state.params)} | _mib(held(state)))
     return rows
