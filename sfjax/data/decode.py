@@ -11,7 +11,6 @@ import functools
 import hashlib
 import json
 import multiprocessing
-import signal
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
@@ -21,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from sfjax import audio
+from sfjax import audio, worker_process
 from sfjax.data import manifest
 from sfjax.data.scan import Job, Reject
 from sfjax.errors import UserError
@@ -97,7 +96,7 @@ def mapping(workers: int) -> Iterator[Callable[[Callable, list], Iterable[Any]]]
         return
     # spawn, because forking a process that has started JAX may deadlock
     context = multiprocessing.get_context("spawn")
-    pool = concurrent.futures.ProcessPoolExecutor(workers, context, _leave_interrupts_to_the_parent)
+    pool = concurrent.futures.ProcessPoolExecutor(workers, context, worker_process.initialize)
     try:
         yield functools.partial(_pool_map, pool, workers)
     except BrokenProcessPool:
@@ -108,10 +107,6 @@ def mapping(workers: int) -> Iterator[Callable[[Callable, list], Iterable[Any]]]
 
 def _pool_map(pool: concurrent.futures.ProcessPoolExecutor, workers: int, work: Callable, items: list) -> Iterable[Any]:
     return pool.map(work, items, chunksize=max(1, min(64, len(items) // (8 * workers))))
-
-
-def _leave_interrupts_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _check(job: Job, *, min_seconds: float, rates: Collection[int]) -> list[Crop | Reject]:

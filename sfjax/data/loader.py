@@ -10,14 +10,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import signal
 from pathlib import Path
 from typing import Any
 
 import grain
 import numpy as np
 
-from sfjax import audio
+from sfjax import audio, worker_process
 from sfjax.data.examples import MADE_OF, Maker, Simulation, maker
 from sfjax.data.manifest import Manifest, read
 from sfjax.errors import UserError
@@ -289,9 +288,5 @@ def batches(reader: Reader, *, first: int, last: int, workers: int) -> grain.Dat
     data = grain.MapDataset.range(first, last).map(reader).to_iter_dataset(read_ahead)
     if workers:
         options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
-        data = data.mp_prefetch(options, worker_init_fn=_leave_interrupts_to_the_parent)
+        data = data.mp_prefetch(options, worker_init_fn=worker_process.initialize)
     return iter(data)
-
-
-def _leave_interrupts_to_the_parent(worker: int, workers: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from sfjax import audio
+from sfjax import audio, worker_process
 from sfjax.errors import UserError
 
 SIZES = ((3.0, 10.0), (2.5, 8.0), (2.3, 3.5))  # metres: length, width and height
@@ -53,7 +53,7 @@ def simulate(
         rows = list(map(_simulated_room, jobs))
     else:  # spawn, because a process with JAX's threads must not fork
         context = multiprocessing.get_context("spawn")
-        with concurrent.futures.ProcessPoolExecutor(min(workers, count), mp_context=context) as pool:
+        with concurrent.futures.ProcessPoolExecutor(min(workers, count), context, worker_process.initialize) as pool:
             rows = list(pool.map(_simulated_room, jobs))
     return [row | {"split": "train" if n < train_count else "valid"} for n, row in enumerate(rows)]
 

@@ -13,6 +13,7 @@ import signal
 from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
+from sfjax import worker_process
 from sfjax.errors import UserError
 from sfjax.metrics import Unscorable
 
@@ -85,7 +86,7 @@ def _crash_reason(worker: _Worker) -> str:
 
 def _serve(pipe: multiprocessing.connection.Connection, work: Callable[..., dict[str, float]]) -> None:
     """Run a worker: report that it has started, then answer each job until the pipe is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and ends the workers
+    worker_process.initialize()
     with contextlib.suppress(EOFError, OSError):
         pipe.send(None)
         while True:
