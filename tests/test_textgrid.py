@@ -59,9 +59,18 @@ PAUSED = [(0, 0.08, ""), (0.08, 0.3, "hé"), (0.3, 0.5, "")], [(0, 0.08, ""), (0
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
 def test_a_textgrid_is_read_in_every_encoding(tmp_path, encoding):
     path = put_grid(tmp_path / "a.TextGrid", *PAUSED, 0.5, encoding)
+    expected = Alignment((Word("hé", (Phone("EY1", 8, 30),)),), 50, 0)
+    assert textgrid.read_textgrid(path) == expected
     if encoding in ("utf-16-le", "utf-16-be"):  # as Praat writes them, with their mark
         path.write_bytes("\ufeff".encode(encoding) + path.read_bytes())
-    assert textgrid.read_textgrid(path) == Alignment((Word("hé", (Phone("EY1", 8, 30),)),), 50, 0)
+        assert textgrid.read_textgrid(path) == expected
+
+
+@pytest.mark.parametrize("old, new", [(" = ", "="), (" = ", "  =\t"), ("item [", "item["), ("\n", "\r\n")])
+def test_white_space_does_not_matter_in_a_textgrid(tmp_path, old, new):
+    expected = textgrid.read_textgrid(put_grid(tmp_path / "a.TextGrid", *PAUSED, 0.5))
+    (tmp_path / "b.TextGrid").write_bytes((tmp_path / "a.TextGrid").read_bytes().replace(old.encode(), new.encode()))
+    assert textgrid.read_textgrid(tmp_path / "b.TextGrid") == expected
 
 
 @pytest.mark.parametrize("form", ["long_textgrid", "short_textgrid", "json", "textgrid_json"])
@@ -184,9 +193,8 @@ def test_what_is_no_textgrid_is_refused_in_a_line(tmp_path):
             "expected one interval tier 'phones', got the tiers 'words', 'phones', 'ph",
         ),
         "points": (json.dumps(POINTS).encode(), "expected one interval tier 'words', got the tiers 'words', 'phones'"),
-        "latin": (whole.encode("latin-1"), "not readable as a TextGrid"),
-        "unmarked": (whole.encode("utf-16-le"), "not readable as a TextGrid"),
-        "sound": (bytes(range(256)) * 9, "not readable as a TextGrid"),
+        "latin": (whole.encode("latin-1"), "expected a TextGrid in UTF-8 or UTF-16, got another encoding"),
+        "sound": (bytes(range(256)) * 9, "expected a TextGrid in UTF-8 or UTF-16, got another encoding"),
         "list": (b"[1, 2]", "not readable as a TextGrid"),
         "object": (b"{}", "not readable as a TextGrid"),
         "text": (b"hello\nthere\n", "not readable as a TextGrid"),

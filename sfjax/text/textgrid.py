@@ -10,6 +10,7 @@ import itertools
 import json
 import lzma
 import os
+import re
 import sys
 import zlib
 from pathlib import Path
@@ -65,6 +66,9 @@ def _refuse_outside(path: str | os.PathLike, outside: list[_Interval]) -> None:
         raise UserError(f"{path}: the phone {phone.label!r} at {phone.start:.2f} s lies outside words; align it again")
 
 
+SPACED = r"File type|Object class|class|name|xmin|xmax|text|mark|number"  # fields that praatio finds only with spaces
+
+
 class _Tier(NamedTuple):
     name: str
     kind: str
@@ -79,9 +83,7 @@ def _tiers(path: str | os.PathLike) -> list[_Tier]:
         raise UserError(f"{path}: reading TextGrids needs praatio: pip install 'sfjax[text]'") from None
     try:
         # praatio's openTextgrid refuses even the smallest overlap
-        mark = Path(path).read_bytes()[:2]
-        text = Path(path).read_text(encoding="utf-16" if mark in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
-        tiers = textgrid_io.parseTextgridStr(text, includeEmptyIntervals=True)["tiers"]
+        tiers = textgrid_io.parseTextgridStr(_text(Path(path)), includeEmptyIntervals=True)["tiers"]
         return [
             _Tier(
                 tier["name"],
@@ -93,9 +95,30 @@ def _tiers(path: str | os.PathLike) -> list[_Tier]:
         ]
     except OSError as error:
         raise UserError(f"{path}: expected a TextGrid ({error.strerror}); check the path") from None
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path}: expected a TextGrid in UTF-8 or UTF-16, got another encoding (byte {error.start} fits neither); "
+            "save it as UTF-8"
+        ) from None
     except (errors.PraatioException, ValueError, LookupError, TypeError, AttributeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise UserError(f"{path}: not readable as a TextGrid ({reason}); it is truncated or damaged") from None
+
+
+def _text(path: Path) -> str:
+    """Read a TextGrid as text, with the white space that praatio needs; UTF-16 may lack its byte order mark."""
+    content = path.read_bytes()
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        encoding = "utf-16"
+    elif content[:40:2].strip(b"\0") == b"" and content:
+        encoding = "utf-16-be"
+    elif content[1:40:2].strip(b"\0") == b"" and content[1:]:
+        encoding = "utf-16-le"
+    else:
+        encoding = "utf-8-sig"
+    text = "\n".join(content.decode(encoding).splitlines()).lstrip() + "\n"
+    text = re.sub(rf"^([ \t]*(?:{SPACED}))[ \t]*=[ \t]*", r"\1 = ", text, flags=re.MULTILINE)
+    return re.sub(r"^([ \t]*(?:item|intervals|points))[ \t]*\[", r"\1 [", text, flags=re.MULTILINE)
 
 
 def _intervals(tiers: list[_Tier], name: str, path: str | os.PathLike) -> tuple[list[_Interval], int, float]:
