@@ -281,6 +281,8 @@ def test_lines_that_cannot_be_used_are_rejected_by_their_number(tmp_path):
         '{"path": "a.wav", "duration": "long"}': "line 5: duration must be more than 0 seconds, got 'long'",
         '{"path": "a.wav", "duration": 0}': "line 6: duration must be more than 0 seconds, got 0",
         '{"path": "a.wav", "offset": NaN}': "line 7: offset must be 0 seconds or more, got nan",
+        r'{"path": "a.wav", "text": "half \ud83d"}': r"line 8: expected Unicode text, got \ud83d",
+        r'{"path": "a.wav", "speakers": [{"\udc00": 1}]}': r"line 9: expected Unicode text, got \udc00",
         '{"path": "a.wav", "offset": 0.5, "duration": 0.6}': "expected 0.500 s to 1.100 s, but the file has 1.000 s",
         '{"path": "a.wav", "offset": 1.0}': "expected 1.000 s to its end, but the file has 1.000 s",
         '{"path": "missing.wav"}': "found nothing",
