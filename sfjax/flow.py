@@ -11,7 +11,7 @@ import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, Shaped
 
 from sfjax.errors import UserError
 
@@ -153,6 +153,7 @@ SOLVERS = {  # of fixed steps, each with its network evaluations per step
 }
 STAGES = {name: stages for name, (_, stages) in SOLVERS.items()}
 ADAPTIVE = {"dopri5": diffrax.Dopri5}
+MOST_STEPS = 1024  # of an adaptive solver
 
 
 def times(steps: int, sway: float) -> Float[np.ndarray, " times"]:
@@ -184,6 +185,15 @@ def check(*, solver: str, steps: int, sway: float, tolerance: float, guidance: f
     times(steps, sway)
 
 
+def check_finished(sampled: Shaped[np.ndarray, ...], *, solver: str, tolerance: float, **_: Any) -> None:
+    """Raise `UserError` if an adaptive solver ran out of steps, so that what was `sampled` with its options is NaN."""
+    if solver in ADAPTIVE and not np.isfinite(sampled).all():
+        raise UserError(
+            f"{solver} must reach t = 1 in at most {MOST_STEPS} steps, but needs more at tolerance {tolerance:g}; "
+            "set a larger tolerance, or take a solver of fixed steps such as midpoint"
+        )
+
+
 def solve(
     field: Callable,
     x0: Float[Array, "batch frames mels"],
@@ -197,8 +207,8 @@ def solve(
     """Solve dx/dt = field(t, x, args) from x0 at t = 0 to x1 at t = 1 by a diffrax solver.
 
     SpeechFlow A.2 takes 16 steps of midpoint. Fixed-step solvers step along `times(steps, sway)`. `dopri5` chooses its
-    steps by `tolerance`, for each example alone, so the result does not depend on the batch. `args` is a tree whose
-    leaves have the batch axis. The state stays float32.
+    steps by `tolerance`, for each example alone, so the result does not depend on the batch; an example is NaN if it
+    needs more than `MOST_STEPS` steps. `args` is a tree whose leaves have the batch axis. The state stays float32.
     """
     check(solver=solver, steps=steps, sway=sway, tolerance=tolerance)
     saveat, adjoint = diffrax.SaveAt(t1=True), diffrax.DirectAdjoint()
@@ -234,12 +244,12 @@ def solve(
             x0,
             args,
             stepsize_controller=controller,
-            max_steps=1024,
+            max_steps=MOST_STEPS,
             saveat=saveat,
             adjoint=adjoint,
-            throw=False,
+            throw=False,  # raising inside of a compiled program would call Python
         )
-        return solution.ys[0]
+        return jnp.where(solution.result == diffrax.RESULTS.successful, solution.ys[0], jnp.nan)
 
     return jax.vmap(solve_example)(x0, args)
 

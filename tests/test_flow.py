@@ -129,6 +129,18 @@ def test_an_adaptive_example_does_not_see_its_batch():
     np.testing.assert_array_equal(both[0], flow.solve(field, x0[:1], rates[:1], **options)[0])
 
 
+def test_an_adaptive_example_without_enough_steps_is_an_error_and_no_unfinished_state():
+    def field(t, x, args):
+        return args[:, None, None] * jnp.cos(args[:, None, None] * t)
+
+    options = DEFAULT | {"solver": "dopri5", "tolerance": 1e-6}
+    x1 = np.asarray(flow.solve(field, jnp.zeros((2, 1, 1)), jnp.array([1.0, 1e5]), **options))
+    assert np.isfinite(x1[0]).all() and np.isnan(x1[1]).all()
+    flow.check_finished(x1[0], **options)
+    with pytest.raises(UserError, match="dopri5 .*1024 steps.*1e-06"):
+        flow.check_finished(x1, **options)
+
+
 def test_guidance_is_a_line_through_both_branches_in_one_doubled_batch():
     sizes = []
 

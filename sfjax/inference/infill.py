@@ -89,6 +89,7 @@ def regenerate(
         batch_mels = np.asarray(_sample_frames(model.params, batch, jax.random.key(seed), program=program))
         for index, mel in zip(indices, batch_mels, strict=False):
             generated[index] = mel[: len(asked[index].origin)]
+            flow.check_finished(generated[index], **dict(program.options))
     return [generated[index] for index in range(len(asked))]
 
 

@@ -312,13 +312,17 @@ class Model:
             reconstruct=self.reconstruct,
             phase=self.phase and self.phase.network,
         )
-        return [wave[:, : len(chunk.wave)] for wave, chunk in zip(np.asarray(out), chunks, strict=False)]
+        waves = [wave[:, : len(chunk.wave)] for wave, chunk in zip(np.asarray(out), chunks, strict=False)]
+        for wave in waves:
+            flow.check_finished(wave, **options)
+        return waves
 
     def mels(
         self, task: Any, waves: list[Float[np.ndarray, " _"]], *, seed: int, **options: Any
     ) -> list[Float[np.ndarray, "sources _ mels"]]:
         """Sample the Mels of recordings at the model's sample rate, none longer than a chunk."""
-        mels = _mels(
+        options = self.sampling(options)
+        sampled = _mels(
             self.params,
             self._batch([Chunk(0, wave, True) for wave in waves]),
             jax.random.key(seed),
@@ -326,9 +330,14 @@ class Model:
             sampler=self.process.sample,
             task=task,
             spec=self.spec,
-            options=tuple(sorted(self.sampling(options).items())),
+            options=tuple(sorted(options.items())),
         )[0]
-        return [mel[:, : self.spec.num_frames(len(wave))] for mel, wave in zip(np.asarray(mels), waves, strict=False)]
+        mels = [
+            mel[:, : self.spec.num_frames(len(wave))] for mel, wave in zip(np.asarray(sampled), waves, strict=False)
+        ]
+        for mel in mels:
+            flow.check_finished(mel, **options)
+        return mels
 
 
 def _lexicon(lexicon):
