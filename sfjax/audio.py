@@ -45,6 +45,7 @@ class Info(NamedTuple):
 
 def probe(path: str | os.PathLike) -> Info:
     """Read the header of a sound file. Raises `UserError` if there is no readable sound in it."""
+    audio_io.check_single(path)
     with audio_io.open(path) as file:
         return Info(file.frames, file.samplerate, file.channels, file.format, file.subtype)
 
@@ -65,8 +66,9 @@ def read(
     """
     with audio_io.open(path) as file:
         try:
-            file.seek(start)
-            wav = file.read(-1 if frames is None else frames, dtype="float32", always_2d=True)
+            audio_io.skip(file, start)
+            wanted = max(file.frames - start, 0) if frames is None else frames
+            wav = file.read(wanted, dtype="float32", always_2d=True)
         except soundfile.LibsndfileError as error:
             raise UserError(
                 f"{path}: broken at sample {start} ({error.error_string}); re-encode or replace it"
@@ -85,6 +87,7 @@ def blocks(path: str | os.PathLike, *, rate: int, seconds: float) -> Iterator[Fl
 
     Their total length is ceil(frames · rate / file rate). Raises `UserError` as `read` does.
     """
+    audio_io.check_single(path)
     with audio_io.open(path) as file:
         if not file.frames:
             raise UserError(f"{path}: expected at least one sample, found 0; the file is empty or cut short")
@@ -128,7 +131,7 @@ class Writer:
             raise self._write_error(error.strerror or str(error)) from None
         try:
             self.file = soundfile.SoundFile(
-                self.part, "w", like.rate, channels=1, format=like.format, subtype=like.subtype
+                os.fsencode(self.part), "w", like.rate, channels=1, format=like.format, subtype=like.subtype
             )
         except soundfile.LibsndfileError as error:
             self.part.unlink(missing_ok=True)
@@ -171,7 +174,7 @@ class Writer:
 
     def _read_back(self) -> None:
         """Check that all samples are there: libsndfile ignores a full disk when it writes its buffer at the end."""
-        with soundfile.SoundFile(self.part) as file:
+        with soundfile.SoundFile(os.fsencode(self.part)) as file:
             frames = sum(len(file.read(2**18, dtype="float32")) for _ in range(0, self.frames, 2**18))
             comment = file.comment  # it is at the end of an MP3
         if frames != self.frames or comment != self.comment:

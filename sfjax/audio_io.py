@@ -7,20 +7,26 @@ writes it. An existing file with the name `FILE#N` takes precedence.
 
 from __future__ import annotations
 
+import builtins
 import functools
 import io
+import mmap
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import soundfile
 
+from sfjax.containers import BadSound, foreign, mp3, ogg, wav
+from sfjax.containers.lossy import Chain, Lossy
 from sfjax.errors import UserError
 
 CONTAINERS = {".wav": "WAV", ".flac": "FLAC", ".ogg": "OGG", ".opus": "OGG", ".mp3": "MP3"}  # by suffix
-SUFFIXES = tuple(CONTAINERS)
+SUFFIXES = (*CONTAINERS, *foreign.SUFFIXES)  # of files that are read as recordings
+RATES = (1000, 768_000)  # lowest and highest sample rate in Hz
 SLOPPY = 1024  # bytes that a WAV may have less than its header states before it counts as cut short
 PIPED = 2**31 - 2**16  # a header that states more bytes than this was written to a pipe, before the length was known
 INSIDE = re.compile(r"(.+\.(?:arrayrecord|parquet))#(\d+)", re.DOTALL)
@@ -35,13 +41,59 @@ def check_suffix(path: str | os.PathLike) -> str:
     return CONTAINERS[suffix]
 
 
+def walk(
+    folder: str | os.PathLike, *, suffixes: tuple[str, ...] = SUFFIXES, excluded: str | os.PathLike | None = None
+) -> list[tuple[Path, str | None]]:
+    """List every path below a folder, sorted, with "" for a file of `suffixes`, a reason if unreadable, else None.
+
+    All commands take the files of a folder from here. Hidden files and folders do not count (`.Trash-0`,
+    `.ipynb_checkpoints`, `._x.wav`), and neither does the folder `excluded`. Links to files and folders are followed,
+    at any depth; a folder is entered once, by its own path rather than by a link.
+    """
+    paths: list[tuple[Path, str | None]] = []
+    folders, links = [Path(folder)], list[Path]()
+    entered = identity(excluded) if excluded is not None else set()
+    while folders or links:
+        directory = folders.pop() if folders else links.pop(0)
+        if (folder_identity := identity(directory)) & entered:
+            continue
+        entered |= folder_identity
+        try:
+            names = sorted(os.listdir(directory))
+        except OSError as error:
+            paths.append((directory, f"not readable ({error.strerror}); change its permissions or leave it out"))
+            continue
+        for name in names:
+            path = directory / name
+            if not name.startswith(".") and path.is_dir():
+                (links if path.is_symlink() else folders).append(path)
+            else:
+                counts = not name.startswith(".") and path.suffix.lower() in suffixes
+                paths.append((path, "" if counts else None))
+    return sorted(paths, key=lambda item: item[0])
+
+
+def identity(path: str | os.PathLike) -> set[tuple[int, int]]:
+    """Return a set with the device and inode of a path, the same under all its names; empty if it does not exist."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return set()
+    return {(status.st_dev, status.st_ino)}
+
+
 def recordings(folder: Path) -> dict[str, Path]:
-    """List the sound files below a folder, by relative path without suffix. Raises `UserError` if two share one."""
+    """List the sound files below a folder, by relative path without suffix. Raises `UserError` if two share one.
+
+    A folder in it that cannot be read is an error too.
+    """
     if not folder.is_dir():
         raise UserError(f"{folder}: expected a folder of recordings, found none; check the path")
     by_name: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in SUFFIXES or path.name.startswith(".") or not path.is_file():
+    for path, reason in walk(folder):
+        if reason:
+            raise UserError(f"{path}: {reason}")
+        if reason is None:
             continue
         name = path.relative_to(folder).with_suffix("").as_posix()
         if name in by_name:
@@ -50,29 +102,109 @@ def recordings(folder: Path) -> dict[str, Path]:
     return by_name
 
 
-def open(path: str | os.PathLike) -> soundfile.SoundFile:
-    """Open a recording. Raises `UserError` if there is none, or no readable sound in it."""
+def open(path: str | os.PathLike) -> soundfile.SoundFile | Chain:
+    """Open a recording. Raises `UserError` if there is none, or no sound in it that can be read to its end."""
     inside = None if os.path.isfile(path) else INSIDE.fullmatch(os.fspath(path))
     if inside is None and not os.path.isfile(path):
         kind = "a folder" if os.path.isdir(path) else "nothing"
         raise UserError(f"{path}: expected a sound file, found {kind}; check the path")
     try:
-        file = soundfile.SoundFile(path if inside is None else io.BytesIO(_encoded(inside[1], int(inside[2]))))
+        if inside is None:
+            file = _open_content(path, _content(path), os.fsencode(path))
+        else:
+            encoded = _encoded(inside[1], int(inside[2]))
+            file = _open_content(path, encoded, io.BytesIO(encoded))
     except LookupError as error:
         raise UserError(f"{path}: {error.args[0]}") from None
-    except (soundfile.LibsndfileError, PermissionError, TypeError) as error:
+    except BadSound as error:
+        raise UserError(f"{path}: {error}") from None
+    except (soundfile.LibsndfileError, OSError, TypeError) as error:
         reason = getattr(error, "error_string", None) or str(error)
         raise UserError(
             f"{path}: not readable as sound ({reason.strip().rstrip('.')}); convert it to WAV, FLAC, Ogg, Opus or MP3"
         ) from None
-    if file.frames > 2**48:  # libsndfile's length of a FLAC that was written to a pipe
+    if wrong := _wrong_header(file):
         file.close()
-        raise UserError(f"{path}: does not state its length; write it again to a file")
+        raise UserError(f"{path}: {wrong}")
+    return file
+
+
+def _content(path: str | os.PathLike) -> bytes | mmap.mmap:
+    """Map a file into memory; changes to the map are not written to the file."""
+    with builtins.open(path, "rb") as file:
+        try:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        except (OSError, ValueError):  # an empty file, or a file system without maps
+            return file.read()
+
+
+def _open_content(
+    path: str | os.PathLike, content: bytes | mmap.mmap, source: bytes | io.BytesIO
+) -> soundfile.SoundFile | Chain:
+    """Open the sound in `content`, which `source` holds too, as a path in bytes or as a file."""
+    start = mp3.skip_tags(content, 0)
+    if wav.is_wav(content):
+        if repaired := wav.repaired(content):
+            fixed, note = repaired
+            _note(os.fspath(path), note)
+            return soundfile.SoundFile(io.BytesIO(fixed) if isinstance(fixed, bytearray) else fixed)
+        return soundfile.SoundFile(source)
+    if content[:4] == b"OggS":
+        return ogg.open(content, source)
+    if mp3.is_mp3(content):
+        return mp3.open(content, source)
+    if name := foreign.kind(content[start : start + 12]):
+        if not isinstance(source, bytes):
+            raise BadSound(f"is {name} inside another file; write it to a file, or convert it to FLAC")
+        return foreign.open(path, name)
+    file = soundfile.SoundFile(source)
+    if file.format == "MP3":  # after bytes that are no tag
+        file.close()
+        return mp3.open(content, source)
+    return file
+
+
+def skip(file: soundfile.SoundFile | Chain, samples: int) -> None:
+    """Move from the start of a file to a sample. Encodings such as GSM 6.10 cannot seek: they are read up to there."""
+    if file.seekable() or isinstance(file, Lossy | Chain):
+        file.seek(samples)
+        return
+    for done in range(0, samples, 2**16):
+        file.read(min(2**16, samples - done), dtype="float32")
+
+
+@functools.lru_cache(maxsize=4096)
+def _note(path: str, text: str) -> None:
+    """Print a note on a file on standard error, once in a process."""
+    print(f"{path}: {text}", file=sys.stderr)
+
+
+def _wrong_header(file: soundfile.SoundFile | Chain) -> str:
+    """Return what is wrong with a header and what to do, or an empty string."""
+    if file.frames > 2**48:  # libsndfile's length of a FLAC that was written to a pipe
+        return "does not state its length; write it again to a file"
+    low, high = RATES
+    if not low <= file.samplerate <= high:
+        return f"expected a sample rate from {low} to {high} Hz, found {file.samplerate}; correct its header"
     cut = re.search(r"^data : (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)  # from the log of a WAV
     if cut and int(cut[2]) + SLOPPY < int(cut[1]) < PIPED:
-        file.close()
-        raise UserError(f"{path}: states {cut[1]} bytes of sound, holds {cut[2]}; it is cut short, copy it again")
-    return file
+        return f"states {cut[1]} bytes of sound, holds {cut[2]}; it is cut short, copy it again"
+    return ""
+
+
+def check_single(path: str | os.PathLike) -> None:
+    """Raise `UserError` if a file joins several FLAC recordings, of which libsndfile reads the first.
+
+    Searches the whole file, so a reader of crops does not call it.
+    """
+    if not os.path.isfile(path):
+        return
+    content = _content(path)
+    start = mp3.skip_tags(content, 0)
+    if content[start : start + 4] == b"fLaC" and any(
+        content.find(mark, start + 4) >= 0 for mark in (b"fLaC\0\0\0\x22", b"fLaC\x80\0\0\x22")
+    ):
+        raise UserError(f"{path}: joins several FLAC recordings; split the file, and read its parts")
 
 
 def _encoded(file: str, number: int) -> bytes:

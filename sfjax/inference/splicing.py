@@ -196,11 +196,14 @@ def read(path: str | os.PathLike) -> tuple[Shaped[np.ndarray, "samples channels"
     """
     info = audio.probe(path)
     try:
-        wav, rate = soundfile.read(path, dtype=_sample_type(info), always_2d=True)
+        with audio_io.open(path) as file:
+            wav, rate = file.read(file.frames, dtype=_sample_type(info), always_2d=True), file.samplerate
     except soundfile.LibsndfileError as error:
         raise UserError(f"{path}: broken ({error.error_string.strip().rstrip('.')}); re-encode or replace it") from None
-    if not len(wav):
-        raise UserError(f"{path}: expected at least one sample, found 0; the file is empty or cut short")
+    if len(wav) < max(info.frames, 1):
+        raise UserError(
+            f"{path}: expected {max(info.frames, 1)} samples, found {len(wav)}; the file is empty or cut short"
+        )
     if not np.isfinite(wav).all():
         raise UserError(f"{path}: expected finite samples, found NaN or infinity; repair or drop it")
     return wav, rate, info
@@ -230,10 +233,10 @@ def write(path: str | os.PathLike, wav: Shaped[np.ndarray, "samples channels"], 
     part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with soundfile.SoundFile(part, "w", info.rate, wav.shape[1], subtype, format=container) as file:
+        with soundfile.SoundFile(os.fsencode(part), "w", info.rate, wav.shape[1], subtype, format=container) as file:
             for start in range(0, len(wav), BLOCK):
                 file.write(wav[start : start + BLOCK])
-        with soundfile.SoundFile(part) as file:  # a FLAC that was not closed states no length
+        with soundfile.SoundFile(os.fsencode(part)) as file:  # a FLAC that was not closed states no length
             written = file.read(len(wav) + 1, dtype=sample_type, always_2d=True)
         if len(written) != len(wav):  # libsndfile reports no error if the disk is full when it closes the file
             raise OSError("its end is missing")
