@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import os
 import sys
@@ -11,7 +13,7 @@ import absl.logging
 
 from sfjax import compilation_cache
 from sfjax.cli import CONFIGURED, VERBS
-from sfjax.cli.verb import parser
+from sfjax.cli.verb import CLOSED, parser
 from sfjax.errors import Preempted, UserError, complain
 
 PREEMPTED = 75  # EX_TEMPFAIL: launch scripts queue the job again
@@ -37,26 +39,65 @@ def main(argv: list[str] | None = None) -> int:
     the reader of standard output has closed it.
     """
     _quiet()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
     try:
-        arguments, rest = parser(VERBS).parse_known_args(argv)
-        if rest and arguments.verb not in CONFIGURED:
-            reason = f"; only {' and '.join(CONFIGURED)} take a config" if rest[0].startswith("--config") else ""
-            raise UserError(f"unrecognized arguments: {' '.join(rest)}{reason}; see `sfjax {arguments.verb} --help`")
-        arguments.overrides, arguments.main = rest, main  # quickstart runs other commands
-        if arguments.cache:
-            compilation_cache.enable()
-        return arguments.run(arguments) or 0
+        try:
+            return _run(argv)
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here an error is a message; at the end of the process it is a traceback
     except UserError as error:
         return complain(str(error))
+    except BrokenPipeError:
+        _discard_output()
+        return CLOSED
     except OSError as error:
-        name = f"{error.filename}: " if error.filename else ""
+        _discard_output()
+        name = f"{os.fsdecode(error.filename)}: " if error.filename else ""
         return complain(f"{name}{error.strerror or error}; free space, change permissions or choose another place")
+    except MemoryError as error:
+        return complain(f"out of memory ({error}); give smaller numbers or shorter files")
+    except (RuntimeError, AssertionError):
+        if _has_platform():
+            raise
+        return complain(
+            f"JAX_PLATFORMS={os.environ['JAX_PLATFORMS']}: JAX finds no such platform on this machine; unset the "
+            "variable, set it to cpu, or install JAX for it (pip install 'jax[cuda12]' or 'jax[tpu]')"
+        )
     except Preempted:
         complain("ended by SIGTERM; finished work is saved; run the same command again to resume")
         return PREEMPTED
     except KeyboardInterrupt:
         complain("interrupted; finished work is saved; run the same command again to resume or restart")
         return 130
+
+
+def _run(argv: list[str] | None) -> int:
+    arguments, rest = parser(VERBS).parse_known_args(argv)
+    if rest and arguments.verb not in CONFIGURED:
+        reason = f"; only {' and '.join(CONFIGURED)} take a config" if rest[0].startswith("--config") else ""
+        raise UserError(f"unrecognized arguments: {' '.join(rest)}{reason}; see `sfjax {arguments.verb} --help`")
+    arguments.overrides, arguments.main = rest, main  # quickstart runs other commands
+    if arguments.cache:
+        compilation_cache.enable()
+    return arguments.run(arguments) or 0
+
+
+def _has_platform() -> bool:
+    """Return whether JAX has the platform that the user has chosen; its errors have no class or text in common."""
+    import jax
+
+    try:
+        return "JAX_PLATFORMS" not in os.environ or bool(jax.devices())
+    except (RuntimeError, AssertionError):
+        return False
+
+
+def _discard_output() -> None:
+    """Send what standard output still buffers to nowhere: Python writes it when it ends, and would fail again."""
+    with contextlib.suppress(OSError, AttributeError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _quiet() -> None:

@@ -268,6 +268,7 @@ def read(config: Any) -> Config:
 
     Raises `UserError` for missing and unknown fields, and for values that no run can have.
     """
+    _check_integers(config, "config")
     sections = {name: _section(kind, config, name) for name, kind in RUN_SECTIONS.items()}
     run = Config(**_model_fields(config), **{name: config[name] for name in NUMBERS}, **sections)
     if not 0 <= run.t0_fraction <= 1:
@@ -275,6 +276,15 @@ def read(config: Any) -> Config:
     if not 0 <= run.amplitude < math.inf:
         raise UserError(f"config.amplitude must be a weight of 0 or more, got {run.amplitude}; the paper's loss has 0")
     return run
+
+
+def _check_integers(section: Any, name: str) -> None:
+    """Raise `UserError` for an integer of more than 32 bits, which would overflow in JAX or NumPy, far from here."""
+    for field, value in section.items():
+        if hasattr(value, "items"):  # a ConfigDict is no Mapping
+            _check_integers(value, f"{name}.{field}")
+        elif isinstance(value, int) and abs(value) >= 2**31:
+            raise UserError(f"{name}.{field} must be an integer of 32 bits, got {value}; take a smaller number")
 
 
 def read_model(config: Mapping[str, Any]) -> ModelConfig:

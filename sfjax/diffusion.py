@@ -55,8 +55,8 @@ def check(*, solver: str, steps: int, sway: float, tolerance: float, guidance: f
     """Raise `UserError` for invalid sampling options (config section `sample`)."""
     if solver not in STAGES:
         raise UserError(f"unknown solver {solver!r} for a diffusion model; choose from {', '.join(STAGES)}")
-    if steps < 1:
-        raise UserError(f"steps must be at least 1, got {steps}; set it to 32")
+    if not 1 <= steps <= flow.MOST_STEPS:
+        raise UserError(f"steps must be from 1 to {flow.MOST_STEPS}, got {steps}; set it to 32")
     if not math.isfinite(guidance):
         raise UserError(f"guidance must be a finite number, got {guidance}; set it to 0 for none")
     flow.times(steps, sway)

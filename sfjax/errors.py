@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 
 
@@ -21,5 +22,6 @@ class Preempted(Exception):
 
 def complain(line: str) -> int:
     """Print an error as one line on standard error, as the command line does; return the exit code, 2."""
-    print(f"sfjax: {' '.join(line.split())}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # standard error may be a closed pipe
+        print(f"sfjax: {' '.join(line.split())}", file=sys.stderr, flush=True)
     return 2

@@ -153,7 +153,7 @@ SOLVERS = {  # of fixed steps, each with its network evaluations per step
 }
 STAGES = {name: stages for name, (_, stages) in SOLVERS.items()}
 ADAPTIVE = {"dopri5": diffrax.Dopri5}
-MOST_STEPS = 1024  # of an adaptive solver
+MOST_STEPS = 1024  # of any solver
 
 
 def times(steps: int, sway: float) -> Float[np.ndarray, " times"]:
@@ -176,8 +176,8 @@ def check(*, solver: str, steps: int, sway: float, tolerance: float, guidance: f
     """
     if solver not in SOLVERS and solver not in ADAPTIVE:
         raise UserError(f"unknown solver {solver!r}; choose from {', '.join([*SOLVERS, *ADAPTIVE])}")
-    if steps < 1:
-        raise UserError(f"steps must be at least 1, got {steps}; set it to 16")
+    if not 1 <= steps <= MOST_STEPS:
+        raise UserError(f"steps must be from 1 to {MOST_STEPS}, got {steps}; set it to 16")
     if not 0 < tolerance < math.inf:
         raise UserError(f"tolerance must be above 0 and finite, got {tolerance}; set it to 1e-3")
     if not math.isfinite(guidance):

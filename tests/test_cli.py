@@ -308,7 +308,7 @@ REFUSED = [
     ("unknown source 'foldr'; did you mean 'folder'\\?", ["prepare", "foldr"]),
     ("unrecognized arguments: --loud; see `sfjax enhance --help`", enhancing("--loud")),
     ("only train and plan take a config", ["prepare", "files", "a", "b.parquet", "--config.mel.bands=100"]),
-    ("--steps: invalid int value: 'few'", enhancing("--steps", "few")),
+    ("--steps: expected an integer, got 'few'", enhancing("--steps", "few")),
     ("steps must .*, got 0", enhancing("--steps", "0")),
     ("steps must .*, got -3", enhancing("--steps", "-3")),
     ("guidance must be .*, got nan", enhancing("--guidance", "nan")),
@@ -476,3 +476,59 @@ def test_a_process_of_its_own_ends_with_code_2_and_without_a_traceback(
     _, said = process.communicate()
     assert process.returncode == 2 and "Traceback" not in said
     assert [bool(re.search(expected, line)) for line in said.splitlines() if line.startswith("sfjax: ")] == [True]
+
+
+# The machine
+
+
+def process(*words, **options):
+    options = dict(stderr=subprocess.PIPE, text=True) | options
+    return subprocess.Popen([sys.executable, "-m", "sfjax", *map(str, words)], **options)
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu", "none"])
+def test_a_platform_that_is_not_there_is_one_line(sounds, tmp_path, platform):
+    environment = os.environ | {"JAX_PLATFORMS": platform}
+    running = process("enhance", sounds / "good.wav", "-o", tmp_path / "out", env=environment)
+    complaints = [
+        line for line in running.communicate()[1].splitlines() if not line.startswith(("WARNING", "I0", "E0"))
+    ]
+    assert running.returncode == 2 and "Traceback" not in "".join(complaints)
+    assert re.search(f"JAX_PLATFORMS={platform}: .*set it to cpu", complaints[-1])
+
+
+def test_a_reader_that_leaves_is_no_error_and_a_full_disk_is_one_line():
+    running = process("info", "sfjax://enhance", stdout=subprocess.PIPE)
+    running.stdout.close()
+    assert running.communicate()[1] == "" and running.returncode == 141
+    with open("/dev/full", "w") as full:
+        running = process("info", "sfjax://enhance", stdout=full)
+        complaint = running.communicate()[1]
+    assert running.returncode == 2 and re.fullmatch("sfjax: No space left on device.*\n", complaint)
+
+
+@pytest.mark.parametrize(
+    "words, expected",
+    [
+        ("enhance a.wav --seed 99999999999999999999", "--seed: expected an integer from .* got 99999999999999999999"),
+        ("enhance a.wav --seed -1", "--seed: expected an integer of at least 0, got -1"),
+        ("enhance a.wav --steps 9999999999", "--steps: expected an integer from"),
+        (f"enhance a.wav --steps {'9' * 5000}", "--steps: expected an integer, got '999"),
+        ("score --reference a --estimate b --workers 4294967296", "--workers: expected an integer from"),
+        ("prepare rooms a.parquet --count 4294967296", "--count: expected an integer from"),
+        ("prepare rooms a.parquet --count 1.5", "--count: expected an integer, got '1.5'"),
+    ],
+)
+def test_an_integer_that_is_too_large_is_refused_by_its_flag(refused, words, expected):
+    refused(expected, *words.split())
+
+
+def test_an_integer_of_a_config_that_is_too_large_is_refused_by_its_field(refused, tmp_path):
+    words = ("train", "--config=configs/pretrain.py:tiny", f"--workdir={tmp_path / 'run'}")
+    refused("config.seed must be an integer of 32 bits, got 4294967296", *words, f"--config.seed={2**32}")
+    refused("config.optim.updates must be", *words, f"--config.optim.updates={2**70}")
+
+
+def test_steps_have_a_limit(refused, sounds, enhancer, tmp_path):
+    words = ("enhance", sounds / "good.wav", "-o", tmp_path / "out", "--model", enhancer)
+    refused("steps must be from 1 to 1024, got 2000000000", *words, "--steps", 2_000_000_000)

@@ -7,7 +7,7 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from sfjax.cli.verb import Group, Verb, cores
+from sfjax.cli.verb import Group, Verb, cores, natural
 from sfjax.errors import UserError
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def _run_lhotse(arguments):
 def _add_merge(parser):
     parser.add_argument("parts", type=Path, nargs="+", metavar="PART.parquet")
     parser.add_argument("dest", type=Path, metavar="DEST.parquet")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=natural, default=0)
 
 
 def _run_merge(arguments):
@@ -141,7 +141,7 @@ def _add_mixtures(parser):
     parser.add_argument("--speakers", type=int, default=2, help="speakers in each mixture")
     parser.add_argument("--split", help="split to draw from")
     parser.add_argument("dest", type=Path, metavar="DEST.parquet")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=natural, default=0)
 
 
 def _run_mixtures(arguments):
@@ -174,7 +174,7 @@ def _add_rooms(parser):
         help="range of the reverberation time RT60 in seconds; default: 0.15 1",
     )
     parser.add_argument("--valid-share", type=float, default=0.1, help="share of rooms in split valid")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=natural, default=0)
     parser.add_argument("--workers", type=int, default=cores(), help="processes")
 
 
@@ -203,7 +203,7 @@ def _add_degraded(parser):
         "--count", type=int, required=True, help="number of recordings, each with every kind of degradation"
     )
     parser.add_argument("--split", help="split to draw from")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=natural, default=0)
 
 
 def _run_degraded(arguments):
@@ -299,7 +299,7 @@ def _add_checks(parser):
     )
     parser.add_argument(
         "--seed",
-        type=int,
+        type=natural,
         default=0,
         help="draws the recordings whose log-Mel mean and std are measured, always at the default settings (16 kHz)",
     )
@@ -412,7 +412,7 @@ def _add_protocol(parser):
         metavar=("LOW", "HIGH"),
         help="range of the length of an utterance in seconds; default: 4 10",
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the choice of prompts")
+    parser.add_argument("--seed", type=natural, default=0, help="seed of the choice of prompts")
 
 
 def _run_protocol(arguments):
@@ -439,7 +439,7 @@ def _add_subset(parser):
     parser.add_argument(
         "--split", default="train", help="split to draw from; all other rows stay; default: %(default)s"
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=natural, default=0)
 
 
 def _run_subset(arguments):

@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from sfjax.cli.verb import Group, Verb
+from sfjax.cli.verb import Group, Verb, natural
 from sfjax.errors import UserError
 
 
@@ -21,7 +21,7 @@ def _add_make(parser):
     parser.add_argument("--items", type=int, help="number of recordings of each system to rate; default: all")
     parser.add_argument("--each", type=int, help="number of recordings that one rater hears; default: all")
     parser.add_argument("--title", default="Listening test", help="title of the page")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=natural, default=0)
 
 
 def _run_make(arguments):

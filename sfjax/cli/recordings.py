@@ -11,12 +11,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from sfjax.cli.verb import Verb, introduce, load_model, model_flags, reconstruct_flag, sampling, sampling_flags
+from sfjax.cli.verb import CLOSED, Verb, introduce, load_model, model_flags, reconstruct_flag, sampling, sampling_flags
 from sfjax.errors import UserError, complain
 from sfjax.weights import ENHANCER
 
 STREAM = "-"  # standard input, whose result goes to standard output
-CLOSED = 141  # exit code of a program whose output pipe was closed, as shells report it
 SUFFIXES = {"WAVEX": "wav", "RF64": "wav", "OPUS": "opus"}  # of formats and encodings whose name is not their suffix
 
 
@@ -25,7 +24,7 @@ def _add_enhance(parser):
 
 
 def _run_enhance(arguments):
-    return _run(arguments, "enhanced", lambda model: model.enhancing(), lambda name: [name])
+    return _run(arguments, "enhanced", lambda model: model.enhancing(), lambda name: [_result_name(name)])
 
 
 def _add_separate(parser):
@@ -38,7 +37,7 @@ def _run_separate(arguments):
         raise UserError("the speakers of - do not fit into one standard output; give a folder for them with -o")
 
     def results(name):
-        return [Path(f"s{speaker}") / name for speaker in range(1, arguments.speakers + 1)]
+        return [Path(f"s{speaker}") / _result_name(name) for speaker in range(1, arguments.speakers + 1)]
 
     return _run(arguments, "separated", lambda model: model.separating(arguments.speakers), results)
 
@@ -64,6 +63,17 @@ def _add_flags(parser, results, **model):
     model_flags(parser, **model)
     sampling_flags(parser)
     reconstruct_flag(parser)
+
+
+def _result_name(name):
+    """Return the name of a recording's result: a WAV if the format of the recording cannot be written."""
+    from sfjax import audio_io
+
+    return (
+        name
+        if name.suffix.lower() not in audio_io.SUFFIXES or name.suffix.lower() in audio_io.CONTAINERS
+        else name.with_suffix(".wav")
+    )
 
 
 def _run(arguments, default_folder, task_of, results):
@@ -126,6 +136,8 @@ def _save_stdin(folder):
 
 def _find_inputs(words, out, stdin_file):
     """Return the inputs as (path, name below `out`, reason to refuse it), and the number of other files in folders."""
+    from sfjax import audio_io
+
     inputs, passed_over = [], 0
     for word in words:
         path = stdin_file if word == STREAM else Path(word)
@@ -136,7 +148,7 @@ def _find_inputs(words, out, stdin_file):
             inputs.append((path, None, f"{path} is where the results go; choose another folder for them with -o"))
             continue
         count_before = len(inputs)
-        for file, reason in _walk(path, _identity(out)):
+        for file, reason in audio_io.walk(path, excluded=out):
             if reason is None:
                 passed_over += 1
             else:
@@ -146,49 +158,18 @@ def _find_inputs(words, out, stdin_file):
     return inputs, passed_over
 
 
-def _walk(folder, excluded):
-    """Yield every path below a folder with "" for a recording, a reason if it is unreadable, None for other files.
-
-    Folders whose identity is in `excluded` are not entered: the folder of the results, and the parents, so that links
-    make no endless loop.
-    """
-    from sfjax import audio_io
-
-    try:
-        entries = sorted(os.listdir(folder))
-    except OSError as error:
-        yield folder, f"not readable ({error.strerror}); change its permissions or leave it out"
-        return
-    excluded = excluded | _identity(folder)
-    for entry in entries:
-        path, hidden = folder / entry, entry.startswith(".")
-        if not hidden and os.path.isdir(path):
-            if not _identity(path) & excluded:
-                yield from _walk(path, excluded)
-        else:
-            yield path, "" if not hidden and path.suffix.lower() in audio_io.SUFFIXES else None
-
-
-def _identity(path):
-    """Return a set with the device and inode of a path, the same under all its names; empty if it does not exist."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return frozenset()
-    return frozenset({(status.st_dev, status.st_ino)})
-
-
 def _assign_targets(inputs, out, results):
     """Return the recordings with the files to write for them, and the inputs that are refused."""
+    from sfjax import audio_io
     from sfjax.inference.batch import FileResult
 
-    sources = {identity: path for path, _, reason in inputs if not reason for identity in _identity(path)}
+    sources = {identity: path for path, _, reason in inputs if not reason for identity in audio_io.identity(path)}
     files, refused, taken = [], [], {}
     for path, name, reason in inputs:
         targets = [] if reason else [out / result for result in results(name)]
         if clashes := [target for target in targets if target in taken]:
             reason = f"{taken[clashes[0]]} and {path} would both be written to {clashes[0]}; use two commands"
-        elif lost := [sources[each] for target in targets for each in _identity(target) if each in sources]:
+        elif lost := [sources[each] for target in targets for each in audio_io.identity(target) if each in sources]:
             writer = "its own result" if lost[0] == path else f"the result of {path}"
             reason = f"{lost[0]} would be overwritten by {writer}; choose another folder"
         if reason:

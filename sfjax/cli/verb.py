@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import sfjax
 from sfjax.errors import UserError
 
+LARGEST = 2**31 - 1  # integer of a flag
+CLOSED = 141  # exit code of a program whose output pipe was closed, as shells report it
 MODEL = "run folder, exported folder, sfjax://NAME (a model of this package) or hf://OWNER/NAME[@REVISION] (on a hub)"
 
 
@@ -55,6 +57,7 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(**options, add_help=False)
         self.details: Callable[[argparse.Namespace], str] = lambda arguments: ""
         self.add_argument("-h", "--help", action=_Help, nargs=0, help="show this help message and exit")
+        self.register("type", int, _integer)
 
     def error(self, message):
         raise UserError(f"{message}; see `{self.prog} --help`")
@@ -67,6 +70,24 @@ class _Parser(argparse.ArgumentParser):
         hint = f"did you mean {similar[0]!r}?" if similar else f"choose from {', '.join(choices)}"
         name = action.option_strings[-1] if action.option_strings else str(action.metavar or action.dest).lower()
         raise argparse.ArgumentError(None, f"unknown {name} {value!r}; {hint}")
+
+
+def _integer(text):
+    """Parse the integer of a flag; larger ones than 32 bits overflow in JAX or NumPy, far from the flag."""
+    try:
+        number = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected an integer, got {text[:40]!r}") from None
+    if not -LARGEST <= number <= LARGEST:
+        raise argparse.ArgumentTypeError(f"expected an integer from -{LARGEST} to {LARGEST}, got {text[:40]}")
+    return number
+
+
+def natural(text: str) -> int:
+    """Parse an integer of at least 0, such as a seed."""
+    if (number := _integer(text)) < 0:
+        raise argparse.ArgumentTypeError(f"expected an integer of at least 0, got {number}")
+    return number
 
 
 def parser(verbs: Sequence[Verb | Group]) -> argparse.ArgumentParser:
@@ -172,7 +193,7 @@ def sampling_flags(parser: argparse.ArgumentParser, *, seed: bool = True) -> Non
     parser.add_argument("--guidance", type=float, help="strength of guidance; 0: none, at half the cost")
     parser.add_argument("--sway", type=float, help="-1: more steps early; 0: even steps")
     if seed:
-        parser.add_argument("--seed", type=int, default=0, help="seed of the noise that sampling starts from")
+        parser.add_argument("--seed", type=natural, default=0, help="seed of the noise that sampling starts from")
 
 
 def sampling(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from sfjax import audio
+from sfjax import audio, audio_io
 from sfjax.data import manifest, prepare
 from sfjax.data.scan import Reject
 from sfjax.errors import UserError
@@ -92,7 +92,10 @@ def _alignments_by_id(alignments: Path) -> dict[str, Any]:
     """Return alignments by their ids; a TextGrid is given as its path and read later."""
     if not alignments.is_dir():
         return dict(textgrid.read_jsonl(alignments))
-    paths = sorted(path for path in alignments.rglob("*") if path.suffix.lower() == ".textgrid")
+    entries = audio_io.walk(alignments, suffixes=(".textgrid",))
+    if unreadable := [f"{path}: {reason}" for path, reason in entries if reason]:
+        raise UserError(unreadable[0])
+    paths = [path for path, reason in entries if reason == ""]
     if not paths:
         raise UserError(f"{alignments}: expected a folder of TextGrids, found none in it; check the path")
     return {path.relative_to(alignments).with_suffix("").as_posix(): path for path in paths}

@@ -385,7 +385,10 @@ def write_rejects(rejects: list[Reject], dest: Path) -> Path | None:
     if not rejects:
         path.unlink(missing_ok=True)
         return None
-    with manifest.replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as out:
+    with (
+        manifest.replacing(path) as temporary,
+        open(temporary, "w", encoding="utf-8", errors="backslashreplace") as out,
+    ):
         for reject in rejects:
             entry = {"path": portable(reject.path, dest.parent), "reason": reject.reason}
             out.write(json.dumps(entry, ensure_ascii=False) + "\n")

@@ -67,8 +67,9 @@ def pair(clean: str, noisy: str, columns: dict[str, Any]) -> Job:
 
 def folder(src: str | os.PathLike, *, speaker_from: str, kind: str | None) -> tuple[list[Job], list[Reject]]:
     """Return every sound file below `src`; `speaker_from` as in `prepare.folder`."""
-    files = [(path, None) for path in _sound_files(src)]
-    return _with_speakers(files, src, speaker_from=speaker_from, kind=kind)
+    files, unreadable = _sound_files(src)
+    jobs, rejects = _with_speakers([(path, None) for path in files], src, speaker_from=speaker_from, kind=kind)
+    return jobs, unreadable + rejects
 
 
 def pairs(
@@ -316,28 +317,29 @@ def split(jobs: list[Job], *, split: str | None, valid_share: float, seed: int) 
     return [job._replace(columns=job.columns | {"split": split_of(job)}) for job in jobs]
 
 
-def _sound_files(root: str | os.PathLike) -> list[str]:
-    """Return the sorted absolute paths of the sound files below a folder; links to folders are followed."""
+def _sound_files(root: str | os.PathLike) -> tuple[list[str], list[Reject]]:
+    """Return the sorted absolute paths of the sound files below a folder, and reject what cannot be read."""
     if not Path(root).is_dir():
         raise UserError(f"{root}: expected a folder with sound files, found no such folder; check the path")
-    paths, visited = [], set()
-    for directory, subfolders, names in os.walk(os.path.abspath(root), followlinks=True):
-        if os.path.realpath(directory) in visited:  # a link back to a folder above
-            subfolders.clear()
-            continue
-        visited.add(os.path.realpath(directory))
-        subfolders.sort()  # of two links to one folder, every machine follows the same one
-        paths += [os.path.join(directory, name) for name in names if name.lower().endswith(audio_io.SUFFIXES)]
-    if not paths:
+    entries = audio_io.walk(os.path.abspath(root))
+    paths = [str(path) for path, reason in entries if reason == ""]
+    rejects = [Reject(str(path), reason) for path, reason in entries if reason]
+    for path in paths:
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            rejects.append(Reject(path, "its name is not UTF-8, which a manifest needs; rename the file"))
+    rejected = {reject.path for reject in rejects}
+    if not paths and not rejects:
         raise UserError(f"{root}: expected {', '.join(audio_io.SUFFIXES)} files in this folder or below, found none")
-    return sorted(paths)
+    return [path for path in paths if path not in rejected], rejects
 
 
 def _by_stem(root: str | os.PathLike) -> tuple[dict[str, str], list[Reject]]:
-    """Return sound files by their path below `root` without suffix, and reject further files of the same stem."""
+    """Return sound files by their path below `root` without suffix, and reject unreadable ones and doubles."""
     files: dict[str, str] = {}
-    rejects = []
-    for path in _sound_files(root):
+    paths, rejects = _sound_files(root)
+    for path in paths:
         stem = os.path.splitext(os.path.relpath(path, root))[0]
         if stem in files:
             rejects.append(Reject(path, f"{os.path.basename(files[stem])} has the same name; keep one of them"))

@@ -135,7 +135,8 @@ class Report:
         check_output(path)
         text = self._csv() if path.suffix == ".csv" else json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n"
         with replacing(path) as part:
-            part.write_text(text, encoding="utf-8", newline="")
+            # names that are not UTF-8 are escaped
+            part.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
 
     @property
     def _metrics(self) -> list[str]:
