@@ -24,6 +24,7 @@ from jaxtyping import Array, Complex, Float, Int
 
 from sfjax import audio_io
 from sfjax.errors import UserError
+from sfjax.overwrite import MARK
 
 BOOST = 1000.0  # the highest gain that `equalise` considers for a band: 60 dB
 UNCERTAIN = 1.0  # nepers (8.7 dB); `equalise` adds this much less than the model predicts
@@ -115,14 +116,14 @@ def blocks(path: str | os.PathLike, *, rate: int, seconds: float) -> Iterator[Fl
 class Writer:
     """Write mono pieces at `rate` Hz into a sound file with the rate, length, container and encoding of `like`.
 
-    The file appears under its own name only when everything is written; until then it is `<name>.part`, which is
+    The file appears under its own name only when everything is written; until then it is a hidden file, which is
     removed if writing fails. It holds `comment` if its container can: WAV, FLAC, Ogg, Opus and MP3 do. Raises
     `UserError` if the disk or the encoder fails.
     """
 
     def __init__(self, path: str | os.PathLike, *, rate: int, like: Info, comment: str = ""):
         self.path, self.left, self.frames = Path(path), like.frames, like.frames
-        self.part = self.path.with_name(self.path.name + ".part")
+        self.part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
         self.stream = None if rate == like.rate else soxr.ResampleStream(rate, like.rate, 1, dtype="float32")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -190,7 +191,7 @@ def write(path: str | os.PathLike, wav: Float[np.ndarray, " samples"], rate: int
     container = audio_io.check_suffix(path)
     subtype = "OPUS" if Path(path).suffix.lower() == ".opus" else soundfile.default_subtype(container)
     assert subtype is not None  # libsndfile has a default for each of these containers
-    with Writer(path, rate=rate, like=Info(len(wav), rate, 1, container, subtype)) as writer:
+    with Writer(path, rate=rate, like=Info(len(wav), rate, 1, container, subtype), comment=MARK) as writer:
         writer.write(np.asarray(wav, np.float32), last=True)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from sfjax import audio, spectrogram_plot
+from sfjax import audio, audio_io, spectrogram_plot
 from sfjax.configs import default  # pyright: ignore[reportMissingImports] (setup.cfg maps it to configs/)
 from sfjax.data import manifest, noise_mixer
 from sfjax.errors import UserError
@@ -73,6 +73,15 @@ def run(call: Callable[[list[str]], int], folder: Path, *, speech: Path | None, 
     print(f"\n{summary(folder)}\n{folder / 'spectrograms.png'} shows one recording: noisy, enhanced, clean")
     minutes = (time.perf_counter() - began) / 60
     print(f"the quickstart took {minutes:.1f} minutes; train longer on your own recordings for a better model")
+
+
+def outputs(folder: Path, speech: Path | None) -> list[Path]:
+    """List the files that a quickstart in `folder` may replace or take for its own; `speech` as in `run`."""
+    names = ("speech.parquet", "noise.parquet", "noisy.json", "enhanced.json", "spectrograms.png")
+    generated = ("speech", "noise") if speech is None else ()
+    folders = [folder / name for name in ("clean", "noisy", "enhanced", *generated)]
+    sounds = [path for each in folders for path, reason in audio_io.walk(each) if reason == "" and each.is_dir()]
+    return [*(folder / name for name in names), *sounds]
 
 
 def mix(folder: Path) -> list[Path]:

@@ -10,6 +10,7 @@ from jaxtyping import Float, UInt8
 
 from sfjax import audio
 from sfjax.audio import MelSpec
+from sfjax.overwrite import PICTURE
 
 COLUMNS = 1200  # the most columns in the picture of a recording
 
@@ -30,7 +31,7 @@ def spectrograms(
         top,
     )
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+    figure.savefig(buffer, format="png", metadata=PICTURE)
     if path is not None:
         Path(path).write_bytes(buffer.getvalue())
     from PIL import Image
@@ -45,7 +46,7 @@ def recordings(panels: dict[str, Path], path: str | Path) -> None:
     """
     levels_and_extents = {name: _levels(file) for name, file in panels.items()}
     top = max(levels.max() for levels, _ in levels_and_extents.values())
-    _figure(levels_and_extents, "kHz", top).savefig(path, format="png")
+    _figure(levels_and_extents, "kHz", top).savefig(path, format="png", metadata=PICTURE)
 
 
 def _levels(path):

@@ -167,7 +167,7 @@ def test_the_speakers_of_a_stream_want_a_folder(refused):
 
 
 def test_a_second_run_skips_what_is_done_in_every_container(enhance, write, tmp_path):
-    for suffix in audio_io.SUFFIXES:
+    for suffix in audio_io.CONTAINERS:
         write(f"in/a{suffix}", rate=48_000)
     assert enhance("in")[0] == 0
     stamps = lambda: {path.name: path.stat().st_mtime_ns for path in sorted((tmp_path / "enhanced").iterdir())}
@@ -196,8 +196,27 @@ def test_whatever_a_result_depends_on_it_is_made_again_when_that_changes(enhance
     assert source.stat().st_size == stamp.st_size and again() and not again()
     result.write_bytes(result.read_bytes()[:9000])
     assert again() and not again()
-    soundfile.write(result, audio.read(source)[0], RATE)
-    assert again() and audio.comment(result).startswith("sfjax ")
+    assert audio.comment(result).startswith("sfjax ")
+
+
+def test_a_recording_of_the_user_is_not_replaced_without_force(enhance, write, tmp_path):
+    for number, name in enumerate(("noisy/a.wav", "noisy/b.flac", "noisy/c.wav")):
+        write(name, number)
+    clean = tmp_path / "clean"
+    clean.mkdir()
+    for name in ("a.wav", "b.flac"):
+        soundfile.write(clean / name, np.zeros(RATE), RATE)
+    before = {path: path.read_bytes() for path in clean.iterdir()}
+    code, complaints, said = enhance("noisy", "-o", "clean")
+    assert code == 2 and "1 of 3 files written to clean, 2 failed" in said
+    assert [re.match(r"sfjax: (\S+) exists, .*--force", line)[1] for line in complaints] == [
+        "clean/a.wav",
+        "clean/b.flac",
+    ]
+    assert {path: path.read_bytes() for path in before} == before
+    code, complaints, said = enhance("noisy", "-o", "clean", "--force")
+    assert (code, complaints) == (0, []) and "3 of 3 files written" in said
+    assert enhance("noisy", "-o", "clean", "--seed", 1)[0] == 0  # they are ours now
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from sfjax.cli.verb import Group, Verb, cores, natural
+from sfjax.cli.verb import Group, Verb, check_outputs, cores, force_flag, natural
 from sfjax.errors import UserError
 
 if TYPE_CHECKING:
@@ -453,97 +453,115 @@ def _run_subset(arguments):
     return _print_summary(summary._replace(notes=(note,)))
 
 
+def _checked(verb):
+    """Return a kind of preparation that replaces no file of another program without --force."""
+
+    def add(parser):
+        verb.add(parser)
+        force_flag(parser)
+
+    def run(arguments):
+        from sfjax.data import prepare
+
+        sounds = prepare.generated_sounds(arguments.dest) if verb.name in ("rooms", "degraded") else []
+        check_outputs(arguments, *prepare.outputs(arguments.dest), *sounds)
+        return verb.run(arguments)
+
+    return verb._replace(add=add, run=run)
+
+
+KINDS = (
+    Verb(
+        "folder",
+        "every sound file below a folder",
+        "sfjax prepare folder recordings speech.parquet",
+        _add_folder,
+        _run_folder,
+    ),
+    Verb(
+        "pairs",
+        "clean files and noisy files of the same names",
+        "sfjax prepare pairs clean noisy pairs.parquet",
+        _add_pairs,
+        _run_pairs,
+    ),
+    Verb(
+        "jsonl",
+        "a list with one JSON object per line: path, speaker, text, split …",
+        "sfjax prepare jsonl manifest.jsonl speech.parquet --where set=train-clean-100",
+        _add_jsonl,
+        _run_jsonl,
+    ),
+    Verb(
+        "parquet",
+        "data sets of Hugging Face: Parquet files with a column of sound",
+        "sfjax prepare parquet dataset/data speech.parquet --shards",
+        _add_parquet,
+        _run_parquet,
+    ),
+    Verb(
+        "lhotse",
+        "cuts of lhotse, as JSON lines",
+        "sfjax prepare lhotse cuts.jsonl.gz speech.parquet",
+        _add_lhotse,
+        _run_lhotse,
+    ),
+    Verb(
+        "merge",
+        "join the manifests of several parts into one in the same folder",
+        "sfjax prepare merge part0.parquet part1.parquet speech.parquet",
+        _add_merge,
+        _run_merge,
+    ),
+    Verb(
+        "subset",
+        "draw some hours of a manifest at random, and keep its other splits",
+        "sfjax prepare subset speech.parquet hours_10.parquet --hours 10",
+        _add_subset,
+        _run_subset,
+    ),
+    Verb(
+        "align",
+        "add phones to a manifest, from alignments of its recordings",
+        "sfjax prepare align speech.parquet textgrids phones.parquet",
+        _add_align,
+        _run_align,
+    ),
+    Verb(
+        "protocol",
+        "a fixed list of utterances to speak after prompts, or to edit",
+        "sfjax prepare protocol phones.parquet cross.parquet --kind cross --split test",
+        _add_protocol,
+        _run_protocol,
+    ),
+    Verb(
+        "mixtures",
+        "a fixed list of mixtures, drawn from a manifest of speech",
+        "sfjax prepare mixtures speech.parquet mixtures.parquet --count 100",
+        _add_mixtures,
+        _run_mixtures,
+    ),
+    Verb(
+        "rooms",
+        "impulse responses of simulated rooms",
+        "sfjax prepare rooms rooms.parquet --count 500",
+        _add_rooms,
+        _run_rooms,
+    ),
+    Verb(
+        "degraded",
+        "a fixed list of degraded recordings, with each kind of degradation alone and with all together",
+        "sfjax prepare degraded speech.parquet degraded.parquet --noise noise.parquet --rooms rooms.parquet "
+        "--count 20 --split valid",
+        _add_degraded,
+        _run_degraded,
+    ),
+    *map(_corpus, CORPORA),
+)
 PREPARE = Group(
     "prepare",
     "Check sound files and write a manifest of them.",
     "sfjax prepare folder recordings speech.parquet",
     "SOURCE",
-    (
-        Verb(
-            "folder",
-            "every sound file below a folder",
-            "sfjax prepare folder recordings speech.parquet",
-            _add_folder,
-            _run_folder,
-        ),
-        Verb(
-            "pairs",
-            "clean files and noisy files of the same names",
-            "sfjax prepare pairs clean noisy pairs.parquet",
-            _add_pairs,
-            _run_pairs,
-        ),
-        Verb(
-            "jsonl",
-            "a list with one JSON object per line: path, speaker, text, split …",
-            "sfjax prepare jsonl manifest.jsonl speech.parquet --where set=train-clean-100",
-            _add_jsonl,
-            _run_jsonl,
-        ),
-        Verb(
-            "parquet",
-            "data sets of Hugging Face: Parquet files with a column of sound",
-            "sfjax prepare parquet dataset/data speech.parquet --shards",
-            _add_parquet,
-            _run_parquet,
-        ),
-        Verb(
-            "lhotse",
-            "cuts of lhotse, as JSON lines",
-            "sfjax prepare lhotse cuts.jsonl.gz speech.parquet",
-            _add_lhotse,
-            _run_lhotse,
-        ),
-        Verb(
-            "merge",
-            "join the manifests of several parts into one in the same folder",
-            "sfjax prepare merge part0.parquet part1.parquet speech.parquet",
-            _add_merge,
-            _run_merge,
-        ),
-        Verb(
-            "subset",
-            "draw some hours of a manifest at random, and keep its other splits",
-            "sfjax prepare subset speech.parquet hours_10.parquet --hours 10",
-            _add_subset,
-            _run_subset,
-        ),
-        Verb(
-            "align",
-            "add phones to a manifest, from alignments of its recordings",
-            "sfjax prepare align speech.parquet textgrids phones.parquet",
-            _add_align,
-            _run_align,
-        ),
-        Verb(
-            "protocol",
-            "a fixed list of utterances to speak after prompts, or to edit",
-            "sfjax prepare protocol phones.parquet cross.parquet --kind cross --split test",
-            _add_protocol,
-            _run_protocol,
-        ),
-        Verb(
-            "mixtures",
-            "a fixed list of mixtures, drawn from a manifest of speech",
-            "sfjax prepare mixtures speech.parquet mixtures.parquet --count 100",
-            _add_mixtures,
-            _run_mixtures,
-        ),
-        Verb(
-            "rooms",
-            "impulse responses of simulated rooms",
-            "sfjax prepare rooms rooms.parquet --count 500",
-            _add_rooms,
-            _run_rooms,
-        ),
-        Verb(
-            "degraded",
-            "a fixed list of degraded recordings, with each kind of degradation alone and with all together",
-            "sfjax prepare degraded speech.parquet degraded.parquet --noise noise.parquet --rooms rooms.parquet "
-            "--count 20 --split valid",
-            _add_degraded,
-            _run_degraded,
-        ),
-        *map(_corpus, CORPORA),
-    ),
+    tuple(map(_checked, KINDS)),
 )

@@ -9,7 +9,9 @@ from pathlib import Path
 from sfjax.cli.verb import (
     MODEL,
     Verb,
+    check_outputs,
     cores,
+    force_flag,
     load_model,
     model_flags,
     printable,
@@ -28,6 +30,7 @@ def _add_cache_mels(parser):
     parser.add_argument(
         "-o", "--output", required=True, type=Path, help="folder for the log-Mel spectrograms and their manifest"
     )
+    force_flag(parser)
     model_flags(parser, required=True)
     sampling_flags(parser)
 
@@ -35,6 +38,7 @@ def _add_cache_mels(parser):
 def _run_cache_mels(arguments):
     from sfjax.inference import cache_mels
 
+    check_outputs(arguments, arguments.output / arguments.manifest.name)
     predicted, already_there = cache_mels.run(
         arguments.manifest,
         load_model(arguments),
@@ -51,6 +55,7 @@ def _add_export(parser):
     parser.add_argument(
         "-o", "--output", required=True, type=Path, help="folder to write; an exported model in it is replaced"
     )
+    force_flag(parser, "replace an exported model whose files were changed since")
     parser.add_argument(
         "--dtype",
         default="float32",
@@ -89,6 +94,7 @@ def _run_export(arguments):
             step=arguments.step,
             notes=arguments.notes,
             reconstruct=arguments.reconstruct,
+            force=arguments.force,
             **options,
         )
     print(f"{path}: {sum(file.stat().st_size for file in path.iterdir()) / 2**20:.2f} MiB")
@@ -132,12 +138,14 @@ def _add_report(parser):
     parser.add_argument(
         "-o", "--output", nargs="+", type=Path, default=[], help="files for tables (.csv, .json) and curves (.png)"
     )
+    force_flag(parser)
     parser.add_argument("--smooth", type=int, default=200, help="steps over which pictures average the training loss")
 
 
 def _run_report(arguments):
     from sfjax.evaluation import compare_runs
 
+    check_outputs(arguments, *arguments.output)
     runs = compare_runs.runs(arguments.runs)
     print(compare_runs.table(compare_runs.rows(runs)))
     for path in arguments.output:
@@ -148,6 +156,7 @@ def _add_quickstart(parser):
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("quickstart"), help="folder for all results; default: %(default)s"
     )
+    force_flag(parser)
     parser.add_argument("--speech", type=Path, help="folder of clean speech; default: generate voices")
     parser.add_argument("--noise", type=Path, help="folder of noise; default: generate noise")
     parser.add_argument("--workers", type=int, default=cores(), help="processes")
@@ -159,6 +168,7 @@ def _run_quickstart(arguments):
     if (arguments.speech is None) != (arguments.noise is None):
         raise UserError("--speech and --noise go together; give both folders, or neither for generated voices")
     folders = {"speech": arguments.speech, "noise": arguments.noise}
+    check_outputs(arguments, *quickstart.outputs(arguments.output, arguments.speech))
     quickstart.run(arguments.main, arguments.output, **folders, workers=arguments.workers)
 
 

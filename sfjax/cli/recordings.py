@@ -11,7 +11,18 @@ import tempfile
 import time
 from pathlib import Path
 
-from sfjax.cli.verb import CLOSED, Verb, introduce, load_model, model_flags, reconstruct_flag, sampling, sampling_flags
+from sfjax.cli.verb import (
+    CLOSED,
+    Verb,
+    check_outputs,
+    force_flag,
+    introduce,
+    load_model,
+    model_flags,
+    reconstruct_flag,
+    sampling,
+    sampling_flags,
+)
 from sfjax.errors import UserError, complain
 from sfjax.weights import ENHANCER
 
@@ -50,11 +61,11 @@ def _add_flags(parser, results, **model):
         help="recordings; a folder means all recordings in it, at any depth, except hidden ones; - is standard input",
     )
     parser.add_argument("-o", "--output", type=Path, metavar="FOLDER", help=f"folder for the results, {results}")
-    parser.add_argument(
-        "--force",
-        action="store_true",
-        help="process finished files again; without it, a result is skipped if it is complete and its comment names "
-        "the same recording, model, options and seed (in WAV, FLAC, Ogg, Opus and MP3)",
+    force_flag(
+        parser,
+        "process finished files again, and replace files that sfjax did not write; without it, a result is skipped if "
+        "it is complete and its comment names the same recording, model, options and seed (in WAV, FLAC, Ogg, Opus and "
+        "MP3)",
     )
     parser.add_argument(
         "--plot", type=Path, metavar="FILE.png", help="draw spectrograms of the first file, before and after"
@@ -114,6 +125,7 @@ def _check(arguments, streaming):
         raise UserError("expected a recording on standard input, found a terminal or nothing; give one with < FILE")
     if arguments.plot is not None and arguments.plot.suffix.lower() != ".png":
         raise UserError(f"--plot must end in .png, got {arguments.plot}")
+    check_outputs(arguments, arguments.plot)
 
 
 def _save_stdin(folder):

@@ -5,7 +5,16 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from sfjax.cli.verb import Verb, load_model, model_flags, reconstruct_flag, report_flags, sampling, sampling_flags
+from sfjax.cli.verb import (
+    Verb,
+    check_outputs,
+    load_model,
+    model_flags,
+    reconstruct_flag,
+    report_flags,
+    sampling,
+    sampling_flags,
+)
 from sfjax.errors import UserError, complain
 
 
@@ -29,8 +38,7 @@ def _add_score(parser):
 def _run_score(arguments):
     from sfjax import evaluation
 
-    if arguments.output is not None:
-        evaluation.check_output(arguments.output)
+    _check_output(arguments)
     workers, progress = arguments.workers, sys.stderr.isatty()
     if arguments.mixture is not None:
         items = evaluation.mixture_files(arguments.reference, arguments.estimate, arguments.mixture)
@@ -73,8 +81,7 @@ def _run_evaluate(arguments):
         raise UserError("expected --manifest FILE.parquet or --table N, got neither")
     if arguments.system == "model" and arguments.model is None:
         raise UserError("expected --model RUN, got none; or choose --system noisy or --system bound")
-    if arguments.output is not None:
-        evaluation.check_output(arguments.output)
+    _check_output(arguments)
     model = load_model(arguments) if arguments.model is not None else None
     phase = None
     if arguments.phase is not None:
@@ -119,12 +126,10 @@ def _add_wer(parser):
 
 
 def _run_wer(arguments):
-    from sfjax import evaluation
     from sfjax.evaluation import speech
     from sfjax.metrics import wer
 
-    if arguments.output is not None:
-        evaluation.check_output(arguments.output)
+    _check_output(arguments)
     report = speech.words(
         arguments.folder,
         speech.texts(arguments.text),
@@ -160,12 +165,19 @@ def _run_similarity(arguments):
     from sfjax.evaluation import speech
     from sfjax.metrics import speaker
 
-    if arguments.output is not None:
-        evaluation.check_output(arguments.output)
+    _check_output(arguments)
     pairs = evaluation.pair_files(arguments.reference, arguments.estimate)
     report = speech.voices(pairs, encoder=arguments.encoder, workers=arguments.workers, progress=sys.stderr.isatty())
     print(f"similarity by {speaker.encoder(arguments.encoder).name}")
     return _finish(report, arguments)
+
+
+def _check_output(arguments):
+    from sfjax import evaluation
+
+    if arguments.output is not None:
+        evaluation.check_output(arguments.output)
+        check_outputs(arguments, arguments.output)
 
 
 def _finish(report, arguments):

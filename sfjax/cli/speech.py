@@ -6,7 +6,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from sfjax.cli.verb import Verb, introduce, load_model, model_flags, sampling, sampling_flags
+from sfjax.cli.verb import Verb, check_outputs, force_flag, introduce, load_model, model_flags, sampling, sampling_flags
 from sfjax.errors import UserError, complain
 from sfjax.weights import DURATION_MODEL, SPEAKER
 
@@ -45,6 +45,7 @@ def _run_speak(arguments):
     if arguments.durations is None and _duration_model(arguments) is None:
         raise UserError("expected --duration-model RUN or --durations FILE.json, got neither; give one of them")
     audio_io.check_suffix(arguments.output)
+    check_outputs(arguments, arguments.output, arguments.write_durations, arguments.textgrid)
     text = sys.stdin.read() if arguments.text == "-" else arguments.text
     prompt = None
     if arguments.prompt is not None:
@@ -83,7 +84,7 @@ def _add_speak_list(parser):
     )
     _speech_model_flags(parser, words=True)
     sampling_flags(parser)
-    parser.add_argument("--force", action="store_true", help="synthesize finished utterances again")
+    force_flag(parser, "synthesize finished utterances again, and replace files that sfjax did not write")
 
 
 def _run_speak_list(arguments):
@@ -207,6 +208,7 @@ def _run_infill(arguments):
 
 def _voice_flags(parser, *, words):
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="OUT.wav", help="file for the result")
+    force_flag(parser)
     _speech_model_flags(parser, words=words)
     if words:
         parser.add_argument(
@@ -284,6 +286,7 @@ def _check_output(arguments):
     audio_io.check_suffix(arguments.output)
     if arguments.output.exists() and arguments.file.exists() and arguments.output.samefile(arguments.file):
         raise UserError(f"{arguments.file} would be overwritten by its own result; choose another name with -o")
+    check_outputs(arguments, arguments.output, getattr(arguments, "textgrid", None))
 
 
 def _write(arguments, wave):

@@ -201,6 +201,21 @@ def sampling(arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(arguments, name) for name in ("solver", "steps", "guidance", "sway")}
 
 
+FORCE = "replace files that sfjax did not write, or whose format cannot say so"
+
+
+def force_flag(parser: argparse.ArgumentParser, text: str = FORCE) -> None:
+    """Add the flag that `check_outputs` reads."""
+    parser.add_argument("--force", action="store_true", help=text)
+
+
+def check_outputs(arguments: argparse.Namespace, *paths: Path | None) -> None:
+    """Raise `UserError` if a file that will be written exists and sfjax did not write it, except with --force."""
+    from sfjax import overwrite
+
+    overwrite.check([path for path in paths if path is not None], force=arguments.force)
+
+
 def report_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of a command that scores."""
     parser.add_argument("-o", "--output", type=Path, help="file for the scores, .json or .csv")
@@ -211,3 +226,4 @@ def report_flags(parser: argparse.ArgumentParser) -> None:
         help="scores of the same recordings to compare with: also print the mean difference",
     )
     parser.add_argument("--workers", type=int, default=cores(), help="processes that score; default: %(default)s")
+    force_flag(parser)

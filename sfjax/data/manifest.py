@@ -38,6 +38,7 @@ import pyarrow.compute as compute
 import pyarrow.parquet as pq
 from jaxtyping import Bool, Float64, Int32, Int64
 
+from sfjax import overwrite
 from sfjax.errors import UserError
 
 pc: Any = compute  # pyarrow adds its functions at import, where type checkers do not see them
@@ -168,7 +169,7 @@ def write(path: str | os.PathLike, rows: list[dict[str, Any]] | Manifest) -> Non
     """Write a manifest, or rows by way of `build`; the file appears complete or not at all."""
     table = (rows if isinstance(rows, Manifest) else build(path, rows)).table
     with replacing(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        pq.write_table(table.replace_schema_metadata(overwrite.PARQUET), temporary, compression="zstd")
 
 
 def read(path: str | os.PathLike, *, split: str | None, columns: Collection[str] | None = None) -> Manifest:

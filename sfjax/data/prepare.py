@@ -25,7 +25,7 @@ import jax
 import numpy as np
 import pyarrow as pa
 
-from sfjax import audio
+from sfjax import audio, audio_io, overwrite
 from sfjax.data import corpora, decode, manifest, scan
 from sfjax.data import shards as sharded
 from sfjax.data.manifest import pc
@@ -342,7 +342,7 @@ def _write(
     stats["log_mel"] = _mel_statistics(rows, mel=mel, seed=seed)
     stats_path = _beside(dest, "stats.json")
     with manifest.replacing(stats_path) as temporary:
-        temporary.write_text(json.dumps(stats, indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(overwrite.FIELD | stats, indent=2) + "\n", encoding="utf-8")
         manifest.write(dest, rows)  # inside: if it fails, an earlier manifest keeps its own statistics
     notes = corpora.compare(corpora.load(corpus), rows) if corpus and complete else []
     hours, speakers = stats["hours"], stats["speakers"]
@@ -367,6 +367,19 @@ def _counted_reasons(rejects):
         by_reason.setdefault(re.sub(r"\S*\d\S*|'[^']*'", "…", reject.reason), []).append(reject)
     groups = sorted(by_reason.values(), key=len, reverse=True)
     return tuple(f"rejected {len(group)}, as {group[0].path}: {group[0].reason}" for group in groups)
+
+
+def outputs(dest: str | os.PathLike) -> list[Path]:
+    """List the files that a preparation may replace for the manifest `dest`."""
+    path = manifest_path(dest)
+    shards = path.with_name(f"{path.stem}.shards")
+    strange = [file for file in sorted(shards.glob("*")) if not re.fullmatch(sharded.NAME, file.name)]
+    return [path, _beside(path, "stats.json"), _beside(path, "rejects.jsonl"), *strange]
+
+
+def generated_sounds(dest: str | os.PathLike) -> list[Path]:
+    """List the sound files in the folder that `sfjax.data.rooms` and `degraded` fill for the manifest `dest`."""
+    return [file for file, reason in audio_io.walk(manifest_path(dest).with_suffix("")) if reason == ""]
 
 
 def _beside(dest, suffix):

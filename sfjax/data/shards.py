@@ -40,6 +40,9 @@ class Crop(NamedTuple):
     frames: int
 
 
+NAME = r".+-\d{5}-of-\d{5}\.arrayrecord"  # of a shard
+
+
 def write(found: Manifest, dest: Path, *, rate: int, hours: float, workers: int) -> Manifest:
     """Copy the sound of every row into shards of `hours` hours at `rate` Hz and return the rows that point there.
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sfjax import overwrite
 from sfjax.data.manifest import replacing
 from sfjax.errors import UserError
 
@@ -151,7 +152,7 @@ def draw(runs: list[Run], path: Path, *, smooth: int) -> None:
             axis.grid(alpha=0.3)
             axis.legend(fontsize=7)
     with replacing(path) as part:
-        figure.savefig(part, format="png")
+        figure.savefig(part, format="png", metadata=overwrite.PICTURE)
 
 
 def _process_and_task(run):

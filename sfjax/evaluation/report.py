@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from sfjax import overwrite
 from sfjax.errors import UserError
 
 RESAMPLES = 1000  # bootstrap draws behind an interval
@@ -133,7 +134,11 @@ class Report:
         from sfjax.data.manifest import replacing
 
         check_output(path)
-        text = self._csv() if path.suffix == ".csv" else json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n"
+        text = (
+            self._csv()
+            if path.suffix == ".csv"
+            else json.dumps(overwrite.FIELD | self.to_json(), indent=1, ensure_ascii=False) + "\n"
+        )
         with replacing(path) as part:
             # names that are not UTF-8 are escaped
             part.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")

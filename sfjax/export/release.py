@@ -182,19 +182,22 @@ def export(
     dtype: str,
     notes: str | os.PathLike | None = None,
     reconstruct: str | None = None,
+    force: bool = False,
     **sample: Any,
 ) -> Path:
     """Export what a run trained as `dtype` (of `DTYPES`) into the folder `dest`, whole or not at all; return `dest`.
 
     `reconstruct` and the sampling options `sample` become its defaults, unless they are None. The Markdown file `notes`
     becomes the end of the model card: data, licences, attributions and scores. An exported folder at `dest` is
-    replaced; any other folder that is not empty raises `UserError`.
+    replaced, with `force` also if its files were changed since; any other folder that is not empty raises `UserError`.
     """
     if dtype not in DTYPES:
         raise UserError(f"unknown type {dtype!r}; choose from {', '.join(DTYPES)}")
     dest = Path(dest).resolve()
     if os.path.lexists(dest) and not _is_replaceable(dest):
         raise UserError(f"{dest}: holds other things than an exported model; choose another folder")
+    if not force and (dest / SUMS).is_file():
+        _check_unchanged(dest)
     notes_text = None if notes is None else _read_notes(notes)
     loaded = trained(name, ema=ema, step=step)
     flat = flatten_dict(inference_params(loaded.params), sep="/")
@@ -216,6 +219,14 @@ def export(
         (part / CARD).write_text(model_card.text(dest.name, public, about, notes_text), encoding="utf-8")
         (part / SUMS).write_text("".join(f"{locate.digest(part / file)}  {file}\n" for file in FILES))
     return dest
+
+
+def _check_unchanged(dest: Path) -> None:
+    """Raise `UserError` if files of an exported folder, such as the card, were changed since the export."""
+    try:
+        locate.check_files(dest, dest)
+    except UserError as error:
+        raise UserError(f"{error}; --force replaces the folder") from None
 
 
 def inference_params(params: Any) -> Any:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from sfjax import audio, checkpoint
+from sfjax import audio, checkpoint, overwrite
 from sfjax.errors import UserError
 from sfjax.inference import Model
 from sfjax.inference.chunking import Job
@@ -46,9 +46,10 @@ def process_files(
 ) -> list[FileResult]:
     """Run `task` on each file; each of its sources becomes a file with the rate, length and encoding of the original.
 
-    Complete results that the same model and options made from the same file are skipped, except with `force`. Memory
-    holds one batch of chunks. Several channels are averaged, with a note on standard error. Calls
-    `progress(seconds, total)` for each finished piece with its seconds and the seconds of all files to run.
+    Complete results that the same model and options made from the same file are skipped, and files of other programs
+    are not replaced, except with `force`. Memory holds one batch of chunks. Several channels are averaged, with a note
+    on standard error. Calls `progress(seconds, total)` for each finished piece with its seconds and the seconds of all
+    files to run.
     """
     made_by = digest(model, task, seed, options)
     entries: list[FileJob | FileResult] = []
@@ -57,6 +58,7 @@ def process_files(
             entries.append(FileJob(source, targets, model.spec.sample_rate, made_by))
         except UserError as error:
             entries.append(FileResult(source, targets, None, "failed", str(error)))
+    entries = [_refused(entry) or entry if isinstance(entry, FileJob) and not force else entry for entry in entries]
     jobs = [job for job in entries if isinstance(job, FileJob) and (force or not job.is_there())]
     if mixed := [job for job in jobs if job.info.channels > 1]:
         example = f"as {mixed[0].source}, which has {mixed[0].info.channels}"
@@ -78,6 +80,12 @@ def process_files(
         else entry
         for entry in entries
     ]
+
+
+def _refused(job: FileJob) -> FileResult | None:
+    """Return a failure if a result would replace a file that another program wrote."""
+    reasons = [reason for target in job.targets if (reason := overwrite.refusal(target, force=False))]
+    return FileResult(job.source, job.targets, job.info, "failed", reasons[0]) if reasons else None
 
 
 def digest(model: SpeechModel, task: Any, seed: int, options: dict[str, Any]) -> str:
@@ -118,7 +126,7 @@ class FileJob(Job):
                 source_digest = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise UserError(f"{self.source}: not readable ({error.strerror}); check the path") from None
-        return f"sfjax {hashlib.sha256(f'{self.made_by} {source_digest}'.encode()).hexdigest()[:22]}"
+        return f"{overwrite.MARK} {hashlib.sha256(f'{self.made_by} {source_digest}'.encode()).hexdigest()[:22]}"
 
     def is_there(self) -> bool:
         """Return whether all outputs exist with the right length, made from this source by this model and options."""

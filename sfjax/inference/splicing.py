@@ -22,6 +22,7 @@ from jaxtyping import Float, Shaped
 
 from sfjax import audio, audio_io
 from sfjax.errors import UserError
+from sfjax.overwrite import MARK
 
 SampleType = Literal["int16", "int32", "float32", "float64"]  # of numpy and soundfile
 
@@ -230,10 +231,12 @@ def write(path: str | os.PathLike, wav: Shaped[np.ndarray, "samples channels"], 
         step = STEP[info.subtype]
         top = np.iinfo(wav.dtype).max // step * step
         wav = np.minimum((wav.astype(np.int64) + step // 2) // step * step, top).astype(wav.dtype)
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with soundfile.SoundFile(os.fsencode(part), "w", info.rate, wav.shape[1], subtype, format=container) as file:
+            with contextlib.suppress(soundfile.LibsndfileError):  # a few containers hold no comment
+                file.comment = MARK
             for start in range(0, len(wav), BLOCK):
                 file.write(wav[start : start + BLOCK])
         with soundfile.SoundFile(os.fsencode(part)) as file:  # a FLAC that was not closed states no length

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from sfjax import audio
+from sfjax import audio, overwrite
 from sfjax.data import manifest, tts_lists
 from sfjax.data.manifest import Manifest
 from sfjax.data.scan import Reject
@@ -75,6 +76,7 @@ def synthesize(
     if model.duration_model is None:
         raise UserError("a list needs a duration model; give --duration-model")
     rows = _rows_by_name(found)
+    _check_files(folder, rows, force=force)
     _sign(folder, batch.digest(model, model.filling(), seed, options), list(rows) if force else [])
     missing = {
         name: row for name, row in rows.items() if not all(_file(folder, kind, name).is_file() for kind in FOLDERS)
@@ -108,6 +110,14 @@ def _rows_by_name(test_list):
             raise UserError(f"{rows[name]['path']} and {row['path']} have the same name; put them into two lists")
         rows[name] = row
     return rows
+
+
+def _check_files(folder, names, *, force):
+    """Raise `UserError` if a file to write, or to take as finished, is one that sfjax did not write."""
+    overwrite.check([_file(folder, kind, name) for name in names for kind in FOLDERS], force=force)
+    record = folder / "made_by.txt"
+    if record.is_file() and not re.fullmatch("[0-9a-f]{64}", record.read_text(encoding="utf-8", errors="replace")):
+        overwrite.check([record], force=force)
 
 
 def _sign(folder, made_by, redo):

@@ -32,7 +32,7 @@ def write(path: str | os.PathLike, lines: Sequence[Line], *, hop_seconds: float)
     """
     path = Path(path)
     sentences = ",\n".join("  [\n" + ",\n".join(_rows(line, hop_seconds)) + "\n  ]" for line in lines)
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.write_text(f'{{"hop": {hop_seconds:g}, "sentences": [\n{sentences}\n]}}\n', encoding="utf-8")

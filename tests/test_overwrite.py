@@ -1,0 +1,136 @@
+"""A command replaces the files of sfjax only, unless --force says otherwise."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+from sfjax import audio, overwrite, spectrogram_plot
+from sfjax.data import manifest, prepare
+from sfjax.data.scan import Reject
+from sfjax.errors import UserError
+from sfjax.evaluation.report import Report
+from sfjax.inference import splicing, tts_batch
+
+WAVE = np.random.default_rng(0).uniform(-0.3, 0.3, 16_000).astype(np.float32)
+REPORT = Report([{"name": "a", "pesq": 1.0}], [])
+ROW = {"path": "a.wav", "start": 0, "frames": 9, "rate": 16_000}
+
+
+def test_what_this_package_writes_has_a_mark(tmp_path):
+    for name in ("a.wav", "a.flac", "a.ogg", "a.opus", "a.mp3"):
+        audio.write(tmp_path / name, WAVE, 16_000)
+        splicing.write(tmp_path / f"edited_{name}", splicing.read(tmp_path / name)[0], tmp_path / name)
+    manifest.write(tmp_path / "a.parquet", [ROW])
+    REPORT.write(tmp_path / "a.json")
+    prepare.write_rejects([Reject("a.wav", "silent")], tmp_path / "a.parquet")
+    spectrogram_plot.recordings({"a": tmp_path / "a.wav"}, tmp_path / "a.png")
+    assert len(list(tmp_path.iterdir())) == 14
+    for path in tmp_path.iterdir():
+        assert overwrite.is_ours(path), path
+    overwrite.check(tmp_path.iterdir(), force=False)
+
+
+def put_foreign(folder):
+    """Files of others, or that hold no mark, under names that a command may write."""
+    folder.mkdir(exist_ok=True)
+    for name in ("a.wav", "a.flac", "a.ogg", "a.mp3"):
+        soundfile.write(folder / name, WAVE, 16_000)
+    soundfile.write(folder / "au.wav", WAVE, 16_000, format="AU", subtype="PCM_16")
+    with soundfile.SoundFile(folder / "commented.wav", "w", 16_000, 1) as file:
+        file.comment = "sfjaxed by hand"
+        file.write(WAVE)
+    (folder / "a.json").write_text(json.dumps({"rows": [], "made_by": "someone"}))
+    (folder / "b.json").write_text("[]")
+    (folder / "a.jsonl").write_text('{"path": "a.wav", "text": "mine"}\n')
+    (folder / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
+    (folder / "a.parquet").write_bytes(b"PAR1")
+    (folder / "a.TextGrid").write_text("mine")
+    (folder / "a.txt").touch()
+    (folder / "dangling.wav").symlink_to("nowhere")
+    REPORT.write(folder / "a.csv")  # a format without room for a mark
+    return list(folder.iterdir())
+
+
+def test_other_files_are_refused_by_name_and_replaced_with_force(tmp_path):
+    for path in put_foreign(tmp_path):
+        with pytest.raises(UserError, match=f"^{path} exists.*--force"):
+            overwrite.check([tmp_path / "new.wav", path], force=False)
+        overwrite.check([path], force=True)
+
+
+SPEAK = ("speak", "hello", "--prompt", "p.wav", "--prompt-text", "a")
+EDIT = ("edit", "p.wav", "--from", "a", "--to", "b")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (*SPEAK, "-o", "a.wav"),
+        (*SPEAK, "-o", "new.wav", "--textgrid", "a.TextGrid"),
+        (*SPEAK, "-o", "new.wav", "--write-durations", "b.json"),
+        (*EDIT, "-o", "a.flac"),
+        (*EDIT, "-o", "new.wav", "--textgrid", "a.TextGrid"),
+        ("infill", "p.wav", "-o", "a.mp3", "--model", "m"),
+        ("enhance", "p.wav", "--plot", "a.png"),
+        ("score", "--reference", "p.wav", "--estimate", "p.wav", "-o", "a.json"),
+        ("score", "--reference", "p.wav", "--estimate", "p.wav", "-o", "a.csv"),
+        ("evaluate", "--manifest", "m.parquet", "--system", "noisy", "-o", "a.csv"),
+        ("wer", "in", "--text", "t.jsonl", "-o", "a.json"),
+        ("similarity", "--reference", "p.wav", "--estimate", "p.wav", "-o", "a.json"),
+        ("report", "runs", "-o", "new.csv", "a.png"),
+        ("cache-mels", "--manifest", "in/a.parquet", "-o", ".", "--model", "m"),
+        ("quickstart", "-o", "quick"),
+        ("quickstart", "-o", "pairs"),
+        ("prepare", "folder", "in", "a.parquet"),
+        ("prepare", "folder", "in", "rejected.parquet"),
+        ("prepare", "jsonl", "in.jsonl", "stats.parquet"),
+        ("prepare", "rooms", "rooms.parquet", "--count", "1"),
+        ("prepare", "folder", "in", "sharded.parquet", "--shards"),
+        ("prepare", "librispeech", "in", "a.parquet"),
+        ("prepare", "merge", "x.parquet", "y.parquet", "a.parquet"),
+    ],
+)
+def test_every_command_refuses_before_it_works(refused, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    put_foreign(tmp_path)
+    soundfile.write("p.wav", WAVE, 16_000)
+    (tmp_path / "rejected.rejects.jsonl").write_text('{"text": "mine"}\n')
+    (tmp_path / "stats.stats.json").write_text("{}")
+    put_foreign(tmp_path / "rooms")
+    put_foreign(tmp_path / "sharded.shards")
+    (tmp_path / "quick").mkdir()
+    (tmp_path / "quick/noisy.json").write_text("{}")
+    put_foreign(tmp_path / "pairs")
+    (tmp_path / "pairs").rename(tmp_path / "clean")
+    (tmp_path / "pairs").mkdir()
+    (tmp_path / "clean").rename(tmp_path / "pairs/clean")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    refused("exists, and no mark in it says that sfjax wrote it.*--force", *words)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_list_of_speech_takes_no_file_of_others(tmp_path):
+    path = tmp_path / "prompt/a.flac"
+    audio.write(path, WAVE, 16_000)
+    tts_batch._check_files(tmp_path, ["a", "b"], force=False)
+    soundfile.write(path, WAVE, 16_000)
+    with pytest.raises(UserError, match="prompt/a.flac exists"):
+        tts_batch._check_files(tmp_path, ["a", "b"], force=False)
+    tts_batch._check_files(tmp_path, ["a", "b"], force=True)
+    path.unlink()
+    (tmp_path / "made_by.txt").write_text("me")
+    with pytest.raises(UserError, match="made_by.txt exists"):
+        tts_batch._check_files(tmp_path, ["a"], force=False)
+
+
+def test_an_exported_model_whose_card_was_edited_is_not_replaced(call, tmp_path):
+    words = ("export", "--workdir", "sfjax://durations", "-o", tmp_path / "model")
+    assert call(*words)[0] == 0 and call(*words)[0] == 0
+    card = tmp_path / "model/README.md"
+    card.write_text("my own words")
+    code, complaints, _ = call(*words)
+    assert code == 2 and "README.md" in complaints[0] and "--force" in complaints[0]
+    assert card.read_text() == "my own words"
+    assert call(*words, "--force")[0] == 0 and card.read_text() != "my own words"
