@@ -35,7 +35,7 @@ def _add_speak(parser):
 
 def _run_speak(arguments):
     from sfjax import audio, audio_io
-    from sfjax.text import durations, textgrid
+    from sfjax.text import durations, encoding, textgrid
 
     has_transcript = arguments.prompt_text is not None or arguments.prompt_textgrid is not None
     if has_transcript != (arguments.prompt is not None):
@@ -46,7 +46,8 @@ def _run_speak(arguments):
         raise UserError("expected --duration-model RUN or --durations FILE.json, got neither; give one of them")
     audio_io.check_suffix(arguments.output)
     check_outputs(arguments, arguments.output, arguments.write_durations, arguments.textgrid)
-    text = sys.stdin.read() if arguments.text == "-" else arguments.text
+    text = _read_stdin() if arguments.text == "-" else arguments.text
+    encoding.check_characters(text)  # before the model loads
     prompt = None
     if arguments.prompt is not None:
         wave, rate = audio.read(arguments.prompt)
@@ -70,6 +71,13 @@ def _run_speak(arguments):
         textgrid.write_textgrid(arguments.textgrid, speech.line)
     seconds, work_seconds = len(speech.wave) / speech.rate, sum(speech.spent.values())
     print(f"{arguments.output}: {seconds:.2f} s of speech, computed in {work_seconds:.1f} s", file=sys.stderr)
+
+
+def _read_stdin():
+    """Return the text of standard input, which is in UTF-8 whatever the locale says."""
+    from sfjax.text import encoding
+
+    return encoding.decode(sys.stdin.buffer.read(), "standard input")
 
 
 def _add_speak_list(parser):

@@ -18,6 +18,7 @@ from sfjax.errors import UserError
 from sfjax.evaluation.report import Report, bootstrap_interval
 from sfjax.evaluation.scoring import RATE
 from sfjax.metrics import Unscorable, speaker, wer
+from sfjax.text import encoding
 
 
 def texts(path: Path) -> dict[str, str]:
@@ -33,7 +34,7 @@ def texts(path: Path) -> dict[str, str]:
         named_texts = [(recording_name(row), row["text"]) for row in map(rows.row, range(len(rows)))]
     else:
         try:
-            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+            rows = [json.loads(line) for line in encoding.read_text(path).splitlines() if line.strip()]
             named_texts = [(row["path"], row.get("text")) for row in rows]
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = getattr(error, "strerror", None) or repr(error)

@@ -14,12 +14,11 @@ import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from sfjax.errors import UserError
-from sfjax.text import espeak
+from sfjax.text import encoding, espeak, normalize
 from sfjax.text.phones import SILENCE
 
 LONGEST_PAUSE = 10.0  # seconds of one <break/>
@@ -49,11 +48,9 @@ def read_lexicon(path: str | os.PathLike) -> dict[str, tuple[str, ...]]:
     phones without the stress of ARPAbet (AH0). Raises `UserError`, which names the line, if a line is anything else.
     """
     try:
-        lines = Path(path).read_text("utf-8-sig").splitlines()
+        lines = encoding.read_text(path).splitlines()
     except OSError as error:
         raise UserError(f"{path}: expected a lexicon, got none ({error.strerror}); check the path") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: expected a lexicon in UTF-8, got other bytes; convert it") from None
     lexicon: dict[str, tuple[str, ...]] = {}
     unstressed: dict[str, str | None] = {}  # each phone without its stress, None for symbols that are no phone
     for number, line in enumerate(lines, 1):
@@ -144,13 +141,13 @@ class Pronouncer:
     def __call__(self, text: str) -> list[Sentence]:
         """Return the sentences of a text; `<break time="500ms"/>` makes a pause.
 
-        A pause between two sentences belongs to the first. Raises `UserError` for texts without a word, other scripts,
-        other tags, invalid or too long pauses, and phones that the model does not know.
+        A pause between two sentences belongs to the first. Raises `UserError` for texts without a word, half
+        characters, other scripts, other tags, invalid or too long pauses, and phones that the model does not know.
         """
         marked, seconds = _take_breaks(text)
         pauses = iter(seconds)
         written: list[list[str | float]] = [[]]  # the words and pauses of each sentence
-        for kind, token in _tokens(_write_out(marked)):
+        for kind, token in _tokens(normalize.write_out(marked)):
             if kind == "end":
                 if _words(written[-1]):
                     written.append([])
@@ -222,6 +219,7 @@ BREAK = re.compile(r"""<\s*break\s+time\s*=\s*(["']?)\s*(\d+(?:\.\d+)?|\.\d+)\s*
 
 def _take_breaks(text: str) -> tuple[str, list[float]]:
     """Return the text with `PAUSE` instead of each break, and the seconds of the breaks."""
+    encoding.check_characters(text)
     text = re.sub("\r\n?|[\x0b\x0c\x85\u2028\u2029]", "\n", text).replace("\t", " ")
     text = "".join(c for c in text if c == "\n" or unicodedata.category(c)[0] != "C")
     seconds: list[float] = []
@@ -241,171 +239,9 @@ def _take_breaks(text: str) -> tuple[str, list[float]]:
     return text, seconds
 
 
-# Rules that write out the whole text, one after another
-
-ALIKE = str.maketrans(dict.fromkeys("’‘ʼʻ`´′", "'") | {"−": "-"})
-SIGNS = {"&": "and", "@": "at", "+": "plus", "=": "equals", "%": "percent", "°": "degrees", "⁄": "over"}
-
-
-def _write_out(text: str) -> str:
-    """Return the text with numbers, abbreviations and signs as words."""
-    text = re.sub(r"(?<=\d)(?=[¼-¾⅐-⅞])", " ", text.translate(ALIKE))
-    text = "".join(c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Mn")
-    if foreign := "".join(dict.fromkeys(c for c in text if _foreign(c))):
-        raise UserError(f"expected English text in Latin letters, got {_short(foreign)}; write it as it is pronounced")
-    if text == text.upper():
-        text = text.lower()  # otherwise every word could be an abbreviation
-    text = re.sub(r"(?<=\d)\s*([ap])\.?m\b\.?", r" \1.m.", text, flags=re.IGNORECASE)
-    text = _abbreviations(text)
-    text = re.sub(r"(?<=[a-z])([.!?;])(?=[A-Z][a-z])", r"\1 ", text)
-    text = _numbers(re.sub(r"#(?=\d)", " number ", text))
-    return re.sub("[" + "".join(SIGNS) + "]", lambda sign: f" {SIGNS[sign[0]]} ", text)
-
-
-def _foreign(character: str) -> bool:
-    """Return whether a character is a letter or digit of another script."""
-    if character.isascii() or unicodedata.category(character)[0] not in "LN":
-        return False
-    return not unicodedata.name(character, "").startswith("LATIN")
-
-
-# Abbreviations that are also words: the dot behind them may end a sentence
-DAYS = frozenset("sat sun mon wed mar jun".split())
-TITLES = frozenset("col gen hon rev".split())
-WORDS = DAYS | TITLES | frozenset("ca ch co est fig fl gal in max mi min no pl pt ref sec ste vol".split())
-
-
-def _abbreviations(text: str) -> str:
-    try:
-        from abbr2words import abbr2words_with_replacements
-    except ImportError:
-        raise UserError("abbreviations need abbr2words: pip install 'sfjax[text]'") from None
-    parts, end = [], 0
-    for replacement in abbr2words_with_replacements(text, lang="en").replacements:
-        expand = _units if replacement.kind == "unit" else _abbreviation
-        expanded = expand(replacement.matched_text, replacement.text, text[replacement.end :])
-        parts += [text[end : replacement.start], expanded]
-        end = replacement.end
-    return "".join(parts) + text[end:]
-
-
-def _abbreviation(written: str, long_form: str, after: str) -> str:
-    """Return the spoken form of an abbreviation before the text `after`, or `written` if it is no abbreviation."""
-    bare = written.rstrip(".").lower()
-    letters = re.findall(r"\b[A-Z]\b", long_form)
-    if len(letters) > 1 and not re.search("[a-z]", long_form):
-        return ".".join(letters) + "."
-    if bare == "ms" or not re.search("[a-z]", written):  # Ms. is not Miss; people say CEO, not the long form
-        return "ms" if bare == "ms" else written
-    if bare not in WORDS:
-        return long_form
-    if written[0].isupper():
-        certain = re.match(r"\s*,|\s+[\da-z]", after) or (bare in TITLES and re.match(r"\s+[A-Z]", after))
-    else:
-        certain = bare not in DAYS and re.match(r"\s+\d", after)
-    return long_form if certain else written
-
-
-def _units(written: str, long_form: str, after: str) -> str:
-    """Return a number and its unit, in the plural unless the number is 1, or `written` if it is no unit."""
-    number, unit = long_form.split(" ", 1)
-    preposition = written.endswith(" in") and re.match(r"\s*\w", after)  # 1 in 5
-    decade = re.fullmatch(r"\d\d(\d\d)?s", written)  # the 1990s
-    if preposition or decade:
-        return written
-    if number == "1":
-        return long_form
-    head, per, rest = unit.partition(" per ")
-    names = head.split(" ")
-    index = 0 if names[0] == "degree" else -1  # degrees Celsius, but square meters
-    singular = names[index]
-    plural = singular if singular[-1] in "sxz" else singular + "s"
-    names[index] = {"foot": "feet", "inch": "inches"}.get(singular, plural)
-    return f"{number} {' '.join(names)}{per}{rest}"
-
-
-NUMBER = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+"
-MONEY = {
-    "$": ("dollar", "dollars", "cent", "cents"),
-    "£": ("pound", "pounds", "penny", "pence"),
-    "€": ("euro", "euros", "cent", "cents"),
-    "¥": ("yen", "yen", "sen", "sen"),
-}
-LONGEST = 15  # digits; longer numbers are spoken digit by digit
-
-
-def _numbers(text: str) -> str:
-    """Return the text with numbers, amounts of money and times as words; the order of the patterns matters."""
-    text = _replace(text, r"(?<=\d)\s?–\s?(?=[$£€¥]?\d)", lambda match: "to")
-    text = _replace(text, r"(?<![\w.])\d+(?:\.\d+){2,}(?!\w)", lambda match: match[0].replace(".", " point "))
-    text = _replace(text, r"(?<![\w.:])(\d\d?):(\d\d)(?![\d:])(\s*[apAP]\.[mM]\.)?", _time)
-    text = _replace(text, rf"([$£€¥])\s?({NUMBER})(?!\w)(?:\s(thousand|million|billion|trillion)\b)?", _money)
-    text = _replace(text, r"(?<![\w.])(\d\d|\d{4})'?s\b", _decade)
-    text = _replace(text, rf"(?<![\w.,])(\d[\d,]{{0,{LONGEST}}})(?:st|nd|rd|th)\b", _ordinal)
-    text = _replace(text, r"(?<![\w)])-(?=\.?\d)", lambda match: "minus")
-    return _replace(text, rf"(?<!\w)({NUMBER})(?!\w)", lambda match: _number(match[1]))
-
-
-def _replace(text: str, pattern: str, spoken_form: Callable[[re.Match], str]) -> str:
-    """Return the text with every match replaced by its spoken form between spaces."""
-    return re.sub(pattern, lambda match: f" {spoken_form(match)} ", text)
-
-
-def _decade(match: re.Match) -> str:
-    decade = _number(match[1])
-    return decade[:-1] + "ies" if decade.endswith("y") else decade + "s"
-
-
-def _ordinal(match: re.Match) -> str:
-    return _cardinal(match[1], to="ordinal")
-
-
-def _time(match: re.Match) -> str:
-    hour, minute, half = int(match[1]), int(match[2]), match[3] or ""  # half: a.m. or p.m.
-    if hour > 24 or minute > 59:
-        return f"{match[1]} {match[2]}{half}"
-    if minute:
-        return f"{_cardinal(hour)} {'oh ' if minute < 10 else ''}{_cardinal(minute)}{half}"
-    return _cardinal(hour) + (half or " o'clock")
-
-
-def _money(match: re.Match) -> str:
-    sign, amount, scale = match.groups()
-    unit, units, cent, cents = MONEY[sign]
-    whole, _, part = amount.partition(".")
-    if scale or (part and len(part) != 2):
-        return f"{_number(amount)} {scale or ''} {units}"
-    spoken = []
-    if int(whole.replace(",", "") or 0):
-        spoken.append(f"{_cardinal(whole)} {unit if whole == '1' else units}")
-    if int(part or 0):
-        spoken.append(f"{_cardinal(part.lstrip('0'))} {cent if int(part) == 1 else cents}")
-    return " and ".join(spoken) or f"zero {units}"
-
-
-def _number(written: str) -> str:
-    """Return a number in words: as a year, as a number or, if it starts with 0 or is very long, digit by digit."""
-    whole, _, part = written.partition(".")
-    if not part and len(whole) == 4 and whole.isdecimal() and 1100 <= int(whole) < 2100:
-        return _cardinal(whole, to="year")
-    digits = whole.replace(",", "")
-    spelled = len(digits) > LONGEST or (len(digits) > 1 and digits[0] == "0")
-    spoken = " ".join(map(_cardinal, digits)) if spelled else _cardinal(digits or 0)
-    return f"{spoken} point {' '.join(map(_cardinal, part))}" if part else spoken
-
-
-def _cardinal(number: str | int, *, to: str = "cardinal") -> str:
-    """Return a whole number in words; `to` is a form of num2words: cardinal, ordinal or year."""
-    try:
-        from num2words import num2words
-    except ImportError:
-        raise UserError("numbers need num2words: pip install 'sfjax[text]'") from None
-    return num2words(int(str(number).replace(",", "")), to=to).replace(",", "").replace("-", " ")
-
-
 TOKEN = re.compile(
     r"(?P<initials>(?<!\w)(?:[^\W\d_]\.){2,}(?:'?s\b)?)"
-    r"|(?P<initial>(?<!\w)[A-HJ-Z]\.(?=\s+[A-Z]))"  # J. Smith
+    r"|(?P<initial>(?<!\w)[A-HJ-Z]\.(?=\s+[A-Z])(?!\s+(?:Then?|He|She|They|We|It|This|But|And|In|On)\b))"  # J. Smith
     r"|(?P<word>'?[^\W_]+(?:[-'.][^\W_]+)*'?)"
     rf"|(?P<pause>{PAUSE})"
     r"|(?P<end>\n|[.!?;](?=[\"'”’)\]}»]*(?:\s|$)))"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sfjax.data.corpora import Corpus, Published, folders
 from sfjax.data.scan import Job, Reject
+from sfjax.text.encoding import read_text
 
 SETS = {
     "train-clean-100": Published("train", 28539, 100.6),
@@ -43,7 +44,7 @@ def _transcripts(path: Path) -> dict[str, str]:
     """Read the words of a chapter by utterance; an empty dict if the file is missing."""
     if not path.is_file():
         return {}
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = read_text(path).splitlines()
     return {name: words for name, _, words in (line.partition(" ") for line in lines) if name}
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from sfjax.data.corpora import Corpus, Published, folders, paired
 from sfjax.data.scan import Job, Reject
+from sfjax.text.encoding import read_text
 
 SETS = {"train": Published("train", 11572, None), "test": Published("test", 824, None)}
 VALID = ("p226", "p287")  # of 'train', 770 pairs: held out by MetricGAN-U, SGMSE+ and most later papers
@@ -36,7 +37,7 @@ def _pair_columns(
     kind, snr = noises.get(key, (None, None))
     return {
         "speaker": speaker,
-        "text": path.read_text(encoding="utf-8").strip() if path.is_file() else None,
+        "text": read_text(path).strip() if path.is_file() else None,
         "set": set_name,
         "split": "valid" if speaker in VALID else SETS[set_name].split,
         "noise_kind": kind,
@@ -47,7 +48,7 @@ def _pair_columns(
 def _noises(root: Path, name: str) -> dict[str, tuple[str, float]]:
     """Read kind and SNR in dB of the noise of each file, from lines such as `p226_001 cafeteria 10`."""
     paths = (root / f"log_{name}.txt", root / "logfiles" / f"log_{name}.txt")
-    text = "\n".join(path.read_text(encoding="utf-8") for path in paths if path.is_file())
+    text = "\n".join(read_text(path) for path in paths if path.is_file())
     return {key: (kind, float(snr)) for key, kind, snr in re.findall(r"^(p\d+_\d+)\s+(\S+)\s+(-?[\d.]+)", text, re.M)}
 
 
