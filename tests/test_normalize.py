@@ -61,6 +61,32 @@ def test_a_dot_ends_a_sentence_only_where_one_ends(say, text, words):
     assert say(text) == words
 
 
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("5-3=2 and E = mc^2", "five minus three equals two and e equals mc squared"),
+        ("from 5'6\"-5'10\" tall", "from five foot six to five foot ten tall"),
+        ("7,5 € or 5¢/lb", "seven point five euros or five cents per pound"),
+        ("§§ 3-4, the 2nd ed. of it", "sections three to four the second edition of it"),
+        ("Mon to Fri, Sat & Sun", "monday to friday saturday and sunday"),
+        (
+            "$5-a-day fees, 80 mph winds, $3/lb.",
+            "five dollar a day fees eighty mile per hour winds three dollars per pound",
+        ),
+        ("W. 42nd St. and St Paul", "west forty second street and saint paul"),
+        ("$8 - $3 = $5, 8 - 3 kg", "eight dollars minus three dollars equals five dollars eight minus three kilograms"),
+        ("At St Ives by Main St Bridge", "at saint ives by main st bridge"),
+        ("pp. 3–4, p. xii", "pages three to four page twelve"),
+        (
+            "3e8 m/s, 6'×9', 1:1.5",
+            "three times ten to the eighth meters per second six feet by nine feet one to one point five",
+        ),
+    ],
+)
+def test_further_signs_beside_numbers_are_read(say, text, words):
+    assert say(text) == words
+
+
 def test_odd_texts_raise_no_error_but_user_errors():
     symbols = (
         "0 1 5 12 3.5 1,000 - – / : . , % $ € ¢ ° ' \" ^ × x = ~ < # @ am K M m in ft km/h ² ½ II p. St. Jan. Mon CHF"
@@ -71,12 +97,16 @@ def test_odd_texts_raise_no_error_but_user_errors():
         assert normalize.write_out(text).strip(), text
 
 
-@pytest.mark.parametrize("text", ["7" * 4000, "1-" * 2000, "a.b." * 2000, "It cost $5 on May 5. " * 500])
+@pytest.mark.parametrize("text", ["a-", "It cost $5 on May 5. "])
 def test_time_grows_linearly_with_the_text(text):
-    normalize.write_out(text[:200])  # compiles the expressions
-    start = time.process_time()
-    normalize.write_out(text)
-    assert time.process_time() - start < 6
+    def seconds(repeats):
+        start = time.process_time()
+        normalize.write_out(text * repeats)
+        return time.process_time() - start
+
+    seconds(1)  # compiles the expressions
+    repeats = 2000 // len(text)
+    assert seconds(4 * repeats) < 9 * seconds(repeats)  # 16 times if it grew with the square
 
 
 def test_a_long_text_is_read_like_its_sentences(say):

@@ -52,6 +52,7 @@ STREETS = _table(  # behind a name
     "Pkwy parkway, Cir circle, Ter terrace"
 )
 AMBIGUOUS = frozenset("ed trans min max est pop inst lib rd dist cont terr tel".split())  # also words or names
+PLAIN_WORDS = frozenset("The On In At And But To From With For Near".split())  # no names of streets
 DIRECTIONS = {"N": "North", "S": "South", "E": "East", "W": "West"}
 ENDINGS = {"w/o": "without", "w/": "with", "b/c": "because", "c/o": "care of"}
 
@@ -64,8 +65,8 @@ def spell_titles(text: str) -> str:
     text = re.sub(r"\b([DRI])-(?=[A-Z][a-z]*\.)", r"\1 ", text)
     state = "|".join(STATES)
     text = re.sub(rf"(?:(?<=[a-z], )|(?<=\b[DRI] ))({state})\.|\b({state})\.(?=\s[a-z])", _state, text)
-    undotted = r"(?<![A-Z]\w)(?<!\w\w )\b(St|Mt|Ft|Lt|Sgt|Capt|Maj|Cpl|Cllr|Col)(?=\s[A-Z][a-z])"
-    text = re.sub(undotted, _title, text)
+    undotted = r"\b(?:([A-Z]\w*)\s)?(St|Mt|Ft|Lt|Sgt|Capt|Maj|Cpl|Cllr|Col)(?=\s[A-Z][a-z])"
+    text = re.sub(undotted, _undotted_title, text)
     text = re.sub(r"\b([NSEW])\.(?=\s\d+(?:st|nd|rd|th)\b)", lambda match: DIRECTIONS[match[1]], text)
     street = rf"(\b(?:\d+|[A-Z])\w*(?:\s[A-Z][\w']+)*\s)({'|'.join(STREETS)})\."
     end = rf"(?=\s*$|\s*[,;:)]|\s+[a-z\d(]|\s+(?:[A-Z][a-z]+\s+(?:is|was|has)\b)|{SENTENCE_START.pattern})"
@@ -76,12 +77,20 @@ def _title(match: re.Match) -> str:
     return BEFORE_NAMES[match[1]]
 
 
+def _undotted_title(match: re.Match) -> str:
+    """Return a British title without a dot as a word; behind a name, as in Main St Bridge, it is a street."""
+    name, title = match.groups()
+    if name and title == "St" and name not in PLAIN_WORDS:
+        return match[0]
+    return f"{name} {BEFORE_NAMES[title]}" if name else BEFORE_NAMES[title]
+
+
 def _state(match: re.Match) -> str:
     return STATES[match[1] or match[2]] + _end(match)
 
 
 def _street(match: re.Match) -> str:
-    if match[1].strip() in ("The", "On", "In", "At", "And", "But", "To", "From", "With", "For"):
+    if match[1].strip() in PLAIN_WORDS:
         return match[0]
     return match[1] + STREETS[match[2]] + _end(match)
 
@@ -97,6 +106,7 @@ def spell_references(text: str) -> str:
     pattern = rf"(?<![\w.])(?<!\d )({short})\.\s?(?=\d|[IVX]{{2,}}\b|[VX]\b)"
     text = re.sub(pattern, lambda match: BEFORE_NUMBERS[match[1].lower()] + " ", text, flags=re.IGNORECASE)
     text = re.sub(r"(?<=& )Co\.|\bCo\.(?=\s(?:Ltd|Inc|LLC))", lambda match: "Company" + _end(match), text)
+    text = re.sub(r"(?<=(?:st|nd|rd|th) )ed\.(?=\W|$)", "edition", text)
     for written, spoken in ENDINGS.items():
         text = re.sub(rf"(?<!\S){written}(?=\s|\w)", f"{spoken} ", text)
     text = re.sub(r"\b(no)(s?)\.(?=\sof\b)", r"number\2", text)

@@ -25,6 +25,8 @@ def spell_dates(text: str) -> str:
             rf"\b({name})\s?[-–]\s?({name})",
             lambda match, whole=whole: f"{whole[match[1][:3].lower()]} to {whole[match[2][:3].lower()]}",
         )
+    days = rf"\b({DAY_NAME})(\s(?:to|through|thru|and|or|&)\s)({DAY_NAME})"
+    text = re.sub(days, lambda match: DAY[match[1][:3].lower()] + match[2] + DAY[match[3][:3].lower()], text)
     day = rf"\b({DAY_NAME})(?=,?\s(?:\d|{MONTH_NAME}))"
     text = re.sub(day, lambda match: DAY[match[1][:3].lower()], text)
     text = re.sub(r"(?<=\d)\s?(BCE?|CE|AD)\b", lambda match: " " + ".".join(match[1]) + ".", text)

@@ -259,7 +259,7 @@ def _magnitude(match: re.Match) -> str:
 
 def spell_powers(text: str) -> str:
     """Return the text with powers as words: x squared, ten to the sixth."""
-    power = r"(?<!\w)(\d[\d.,]*|[A-Za-z]|\))\s?\^\s?[({]?(\+?-?\w+)[)}]?"
+    power = r"(?<!\w)(\d[\d.,]*|[A-Za-z]{1,3}|\))\s?\^\s?[({]?(\+?-?\w+)[)}]?"
     text = rewrite(text, rf"{power}(?:\s({UNIT})(?!\w))?", _power)
     return text.replace("^", " to the power of ")
 

@@ -57,11 +57,12 @@ SIGN = "[" + "".join(sign for sign in MONEY if len(sign) == 1) + "]"
 
 def spell_money(text: str) -> str:
     """Return the text with amounts of money as words; a decimal comma counts only next to a currency."""
-    european = r"\d{1,3}(?:\.\d{3})*,\d\d|\d+,\d\d|\d{1,3}(?:\.\d{3})+"
+    european = r"\d{1,3}(?:\.\d{3})*,\d\d|\d+,\d\d?|\d{1,3}(?:\.\d{3})+"
     after = rf"(?=\s?(?:{CURRENCY})(?!\w))"
     text = re.sub(rf"{START}(?:{european})(?!\d){after}", _english_decimal, text)
-    text = re.sub(rf"(?<={SIGN})(?:\d{{1,3}}(?:\.\d{{3}})+,\d\d|\d+,\d\d)(?!\d|,\d)", _english_decimal, text)
-    rate = rf"({CURRENCY}\s?{NUMBER}|{NUMBER}\s?{CURRENCY})\s?/\s?(?:({UNIT})(?!\w)|(?=[a-z]))"
+    text = re.sub(rf"(?<={SIGN})(?:\d{{1,3}}(?:\.\d{{3}})+,\d\d|\d+,\d\d?)(?!\d|,\d)", _english_decimal, text)
+    text = re.sub(r"(?<![\d\s])\s?¢\s?(\d+)|^¢\s?(\d+)", lambda match: f" {match[1] or match[2]}¢", text)
+    rate = rf"({CURRENCY}\s?{NUMBER}|{NUMBER}\s?(?:{CURRENCY}|¢))\s?/\s?(?:({UNIT})(?!\w)|(?=[a-z]))"
     text = re.sub(rate, lambda match: f"{match[1]} per {unit_name(match[2]) if match[2] else ''}", text)
     behind = rf"{START}({AMOUNT})({SCALE})?(?:\s?({CURRENCY})(?!\w)(?!\s?\d)|({SIGN})(?![\w]))"
     text = re.sub(behind, lambda match: _price(match, match[3] or match[4], match[1], match[2]), text)

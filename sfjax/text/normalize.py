@@ -88,7 +88,7 @@ def _pieces(text: str) -> Iterator[str]:
 def _write_out_piece(text: str) -> str:
     text = _addresses(spell_roman_numerals(text))
     text = spell_references(spell_titles(text))
-    text = re.sub(r"#(?=\d)", " number ", text)
+    text = re.sub(r"#(?=\d)", " number ", text).replace("§§", " sections ")
     text = rewrite(text, rf"(?<![\w.,])\d{{{LONGEST + 1},}}", lambda match: spell_digits(match[0]))
     for rule in QUANTITIES:
         text = rule(text)

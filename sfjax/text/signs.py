@@ -13,7 +13,8 @@ def spell_ranges(text: str) -> str:
     text = re.sub(r"(?<=m)(\.?)\s?[-–]\s?(?=noon\b|midnight\b)|(?<=noon)()\s?[-–]\s?(?=\d)", r"\1\2 to ", text)
     text = re.sub(r"(?<![\w/.,])(\d+)-(?=\d\d?/\d\d?(?![\w/]))", r"\1 ", text)
     text = re.sub(rf"(?<=[\d\w%°¢€£])–(?={SIGN}?\d)", "-", text)
-    text = re.sub(rf"({SIGN}?{NUMBER})\s[-–]\s(?={SIGN}?{NUMBER}\s?=)", r"\1 minus ", text)
+    text = re.sub(rf"({SIGN}?{NUMBER})\s?[-–]\s?(?={SIGN}?{NUMBER}\s?=)", r"\1 minus ", text)
+    text = re.sub(r"(?<=\d\")\s?[-–]\s?(?=\d)", " to ", text)  # 5'6"-5'10"
     text = re.sub(rf"{START}({NUMBER})\s[-–]\s(?=({NUMBER})(?!\w*[-–]))", _spaced_range, text)
     text = re.sub(rf"({SIGN}[\d.,]+)(m|k|K|M|B|b|bn|tn)-([\d.,]+\2)(?!\w)", r"\1-\3", text)
     text = re.sub(
