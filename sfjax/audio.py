@@ -28,6 +28,7 @@ from sfjax.overwrite import MARK
 
 BOOST = 1000.0  # the highest gain that `equalise` considers for a band: 60 dB
 UNCERTAIN = 1.0  # nepers (8.7 dB); `equalise` adds this much less than the model predicts
+FLOATS = ("FLOAT", "DOUBLE")  # soundfile's names of the encodings that hold samples beyond [-1, 1]
 TINY = 1e-14  # inside the square root of a magnitude, so that its gradient is finite at silence
 
 
@@ -113,16 +114,27 @@ def blocks(path: str | os.PathLike, *, rate: int, seconds: float) -> Iterator[Fl
             yield np.zeros(left, np.float32)
 
 
+def peak(path: str | os.PathLike) -> float:
+    """Return the largest absolute sample of a file of floats, 1.0 for other encodings, whose samples are in [-1, 1]."""
+    info = probe(path)
+    if info.subtype not in FLOATS:
+        return 1.0
+    pieces = blocks(path, rate=info.rate, seconds=10.0)
+    return max(float(np.abs(piece).max(initial=0.0)) for piece in pieces)
+
+
 class Writer:
     """Write mono pieces at `rate` Hz into a sound file with the rate, length, container and encoding of `like`.
 
     The file appears under its own name only when everything is written; until then it is a hidden file, which is
-    removed if writing fails. It holds `comment` if its container can: WAV, FLAC, Ogg, Opus and MP3 do. Raises
-    `UserError` if the disk or the encoder fails.
+    removed if writing fails. `clipped` counts the samples beyond [-1, 1] that were cut to it; files of floats keep
+    theirs. The file holds `comment` if its container can: WAV, FLAC, Ogg, Opus and MP3 do. Raises `UserError` if the
+    disk or the encoder fails.
     """
 
     def __init__(self, path: str | os.PathLike, *, rate: int, like: Info, comment: str = ""):
         self.path, self.left, self.frames = Path(path), like.frames, like.frames
+        self.holds_floats, self.clipped = like.subtype in FLOATS, 0
         self.part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
         self.stream = None if rate == like.rate else soxr.ResampleStream(rate, like.rate, 1, dtype="float32")
         try:
@@ -147,7 +159,10 @@ class Writer:
         """Append a piece; with `last`, cut or zero-pad the end to the length of `like`."""
         if self.stream is not None:
             piece = self.stream.resample_chunk(np.ascontiguousarray(piece, np.float32), last=last)
-        piece = np.clip(piece[: self.left], -1.0, 1.0)
+        piece = piece[: self.left]
+        if not self.holds_floats:
+            self.clipped += int(np.count_nonzero(np.abs(piece) > 1.0))
+            piece = np.clip(piece, -1.0, 1.0)
         if last and len(piece) < self.left:
             piece = np.concatenate([piece, np.zeros(self.left - len(piece), np.float32)])
         self.left -= len(piece)
@@ -186,13 +201,17 @@ class Writer:
         return UserError(f"{self.path}: could not be written ({cause}); free space, or choose another folder or format")
 
 
-def write(path: str | os.PathLike, wav: Float[np.ndarray, " samples"], rate: int) -> None:
-    """Write a whole mono waveform, clipped to [-1, 1], as 16-bit audio in the container of the path's suffix."""
+def write(path: str | os.PathLike, wav: Float[np.ndarray, " samples"], rate: int) -> int:
+    """Write a whole mono waveform as 16-bit audio in the container of the path's suffix.
+
+    Samples are clipped to [-1, 1]; returns how many.
+    """
     container = audio_io.check_suffix(path)
     subtype = "OPUS" if Path(path).suffix.lower() == ".opus" else soundfile.default_subtype(container)
     assert subtype is not None  # libsndfile has a default for each of these containers
     with Writer(path, rate=rate, like=Info(len(wav), rate, 1, container, subtype), comment=MARK) as writer:
         writer.write(np.asarray(wav, np.float32), last=True)
+    return writer.clipped
 
 
 def resample(wav: Float[np.ndarray, " samples"], rate: int, to: int) -> Float[np.ndarray, " resampled"]:

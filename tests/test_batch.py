@@ -199,6 +199,31 @@ def test_whatever_a_result_depends_on_it_is_made_again_when_that_changes(enhance
     assert audio.comment(result).startswith("sfjax ")
 
 
+def test_floats_beyond_full_scale_keep_their_scale_and_a_line_says_so(enhance, write, tmp_path):
+    wav = audio.read(write("a.wav"))[0]
+    for name, scale, subtype in (("one.wav", 1, "FLOAT"), ("many.wav", 2**15, "FLOAT"), ("same.wav", 1, "PCM_24")):
+        soundfile.write(tmp_path / name, wav * np.float32(scale), RATE, subtype=subtype)
+    code, complaints, said = enhance("one.wav", "many.wav", "same.wav")
+    assert (code, complaints) == (0, []) and re.findall(r"(\S+): its samples are not in", said) == ["many.wav"]
+    one, many = (soundfile.read(tmp_path / f"enhanced/{name}.wav")[0] for name in ("one", "many"))
+    np.testing.assert_allclose(many / 2**15, one, atol=1e-5)
+
+
+def test_the_library_takes_paths_integers_and_channels(enhancer, write):
+    from sfjax import inference
+
+    model, path = inference.load(enhancer), write("a.wav")
+    few = {"steps": 1, "guidance": 0.0}
+    wav = audio.read(path)[0]
+    expected = model.enhance(wav, RATE, **few)
+    for recording in ((path,), (str(path), RATE), ((wav * 2**15).astype(np.int16), RATE), (np.stack([wav, wav]), RATE)):
+        np.testing.assert_allclose(model.enhance(*recording, **few), expected, atol=1e-5)
+    with pytest.warns(UserWarning, match="the same scale"):
+        np.testing.assert_allclose(model.enhance(wav * 2**15, RATE, **few) / 2**15, expected, atol=1e-5)
+    with pytest.raises(UserError, match="sample rate"):
+        model.enhance(wav, **few)
+
+
 def test_a_recording_of_the_user_is_not_replaced_without_force(enhance, write, tmp_path):
     for number, name in enumerate(("noisy/a.wav", "noisy/b.flac", "noisy/c.wav")):
         write(name, number)

@@ -236,6 +236,8 @@ def _print_counts(report, out, passed_over, stdin_file):
         count[file.status] += 1
         if file.reason:
             complain(_name_stdin(file.reason, stdin_file))
+        if file.note:
+            print(_name_stdin(file.note, stdin_file), file=sys.stderr)
     parts = [f"{count['written']} of {len(report['files'])} files written to {out}"]
     parts += [f"{count[status]} {status}" for status in ("there already", "failed") if count[status]]
     parts += [f"{passed_over} other files passed over"] if passed_over else []

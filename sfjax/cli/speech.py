@@ -64,7 +64,8 @@ def _run_speak(arguments):
         **sampling(arguments),
     )
     _print_unknown(speech.unknown)
-    audio.write(arguments.output, speech.wave, speech.rate)
+    if clipped := audio.write(arguments.output, speech.wave, speech.rate):
+        print(f"{arguments.output}: {clipped} samples were clipped", file=sys.stderr)
     if arguments.write_durations is not None:
         durations.write(arguments.write_durations, speech.lines, hop_seconds=HOP)
     if arguments.textgrid is not None:

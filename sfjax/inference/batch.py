@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from sfjax import audio, checkpoint, overwrite
 from sfjax.errors import UserError
-from sfjax.inference import Model
+from sfjax.inference import Model, waveform
 from sfjax.inference.chunking import Job
 from sfjax.inference.speech_model import SpeechModel
 
@@ -24,7 +24,8 @@ from sfjax.inference.speech_model import SpeechModel
 class FileResult(NamedTuple):
     """The outcome for one file: its `status` is "written", "there already", or "failed" for a `reason`.
 
-    `info` is the file's header, or None if it could not be read.
+    `info` is the file's header, or None if it could not be read. `note` says what was changed besides: samples that
+    were clipped or scaled.
     """
 
     source: Path
@@ -32,6 +33,7 @@ class FileResult(NamedTuple):
     info: audio.Info | None
     status: str
     reason: str = ""
+    note: str = ""
 
 
 def process_files(
@@ -75,7 +77,9 @@ def process_files(
             job.abandon()
     status = {job: "failed" if job.failure else "written" for job in jobs}
     return [
-        FileResult(entry.source, entry.targets, entry.info, status.get(entry, "there already"), entry.failure)
+        FileResult(
+            entry.source, entry.targets, entry.info, status.get(entry, "there already"), entry.failure, entry.note
+        )
         if isinstance(entry, FileJob)
         else entry
         for entry in entries
@@ -116,7 +120,31 @@ class FileJob(Job):
         self.info = audio.probe(source)
         self.source, self.targets, self.rate, self.made_by = source, targets, rate, made_by
         self.seconds, self.writers = self.info.frames / self.info.rate, list[audio.Writer]()
-        super().__init__(str(source), lambda: audio.blocks(source, rate=rate, seconds=10.0), lambda wave: None)
+        super().__init__(str(source), self._scaled_blocks, lambda wave: None)
+
+    def _scaled_blocks(self) -> Iterator[np.ndarray]:
+        """Read the file at the scale of the model; a file of floats need not be in [-1, 1]."""
+        for block in audio.blocks(self.source, rate=self.rate, seconds=10.0):
+            yield block if self.level == 1.0 else block / np.float32(self.level)
+
+    @functools.cached_property
+    def level(self) -> float:
+        """The number that the samples are divided by for the model."""
+        return waveform.level(audio.peak(self.source))
+
+    @property
+    def note(self) -> str:
+        """What was changed besides, in one line; empty if nothing was."""
+        clipped = [
+            f"{writer.clipped} samples of {writer.path} were clipped" for writer in self.writers if writer.clipped
+        ]
+        if clipped:
+            return f"{self.source}: {', '.join(clipped)}; a WAV of floats holds them"
+        if self.writers and self.level != 1.0:
+            return (
+                f"{self.source}: its samples are not in [-1, 1], divided by {self.level:g}; the result has their scale"
+            )
+        return ""
 
     @functools.cached_property
     def comment(self) -> str:
@@ -145,7 +173,7 @@ class FileJob(Job):
             for target in self.targets:
                 self.writers.append(audio.Writer(target, rate=self.rate, like=self.info, comment=self.comment))
         for writer, source in zip(self.writers, wave, strict=True):
-            writer.write(source, last=last)
+            writer.write(source if self.level == 1.0 else source * np.float32(self.level), last=last)
         if last:
             for writer in self.writers:
                 writer.__exit__(None, None, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,12 @@ from sfjax import audio, flow, tasks
 from sfjax.config import read_model
 from sfjax.errors import UserError
 from sfjax.export import release
-from sfjax.inference import auxiliary, editing, tts
+from sfjax.inference import auxiliary, editing, tts, waveform
 from sfjax.inference.auxiliary import Phase
 from sfjax.inference.chunking import Chunk, ChunkBatch, Job, cut, padded
 from sfjax.inference.editing import Edit
 from sfjax.inference.tts import Speech
+from sfjax.inference.waveform import Recording
 from sfjax.model import Estimator
 from sfjax.networks import NETWORKS
 from sfjax.objective import process, sample_mels
@@ -115,17 +117,19 @@ class Model:
         return dataclasses.replace(_model(release.adapted(self.params, adapter), adapter), **auxiliary_models)
 
     def enhance(
-        self, noisy: Float[np.ndarray, "*_"], sample_rate: int, *, seed: int = 0, **options: Any
+        self, noisy: Recording, sample_rate: Any = None, *, seed: int = 0, **options: Any
     ) -> Float[np.ndarray, " samples"]:
         """Clean a noisy recording; the result has the same sample rate (Hz) and length.
 
-        `options` are sampling options: solver, steps, guidance, sway, tolerance; the defaults are in config section
-        `sample`. Raises `UserError` if the recording is not one-dimensional, finite, audible and longer than a window.
+        The recording is an array with its sample rate, or the path of a sound file. Arrays may hold integers and
+        several channels, which are averaged (`sfjax.inference.waveform.mono`). `options` are sampling options: solver,
+        steps, guidance, sway, tolerance; the defaults are in config section `sample`. Raises `UserError` if the
+        recording is not finite, audible and longer than a window.
         """
         return self.treat(self.enhancing(), noisy, sample_rate, seed=seed, **options)[0]
 
     def separate(
-        self, mixture: Float[np.ndarray, "*_"], sample_rate: int, *, speakers: int = 2, seed: int = 0, **options: Any
+        self, mixture: Recording, sample_rate: Any = None, *, speakers: int = 2, seed: int = 0, **options: Any
     ) -> Float[np.ndarray, "speakers samples"]:
         """Separate the speakers of a mixture; everything else is as in `enhance`."""
         return self.treat(self.separating(speakers), mixture, sample_rate, seed=seed, **options)
@@ -134,7 +138,7 @@ class Model:
         self,
         text: str,
         *,
-        prompt: tuple[Float[np.ndarray, "*_"], int, str | Line] | None = None,
+        prompt: tuple[Recording, Any, str | Line] | tuple[str | Path, str | Line] | None = None,
         lexicon: dict[str, tuple[str, ...]] | None = None,
         lines: Sequence[Line] | None = None,
         speed: float = 1.0,
@@ -143,15 +147,15 @@ class Model:
     ) -> Speech:
         """Speak a text in the voice of a prompt.
 
-        `prompt` is a recording, its sample rate in Hz, and its text or its alignment as a `Line`; pocketsphinx aligns a
-        text. Words are looked up in `lexicon`, by default the CMU dictionary, and spelled by rule if they are not in
-        it. `lines` fix how long each phone lasts (`sfjax.text.durations`); `options` are as in `enhance`. Raises
-        `UserError` if the text cannot be spoken.
+        `prompt` is a recording, its sample rate in Hz, and its text or its alignment as a `Line`, or a path and one of
+        the two; pocketsphinx aligns a text. Words are looked up in `lexicon`, by default the CMU dictionary, and
+        spelled by rule if they are not in it. `lines` fix how long each phone lasts (`sfjax.text.durations`); `options`
+        are as in `enhance`. Raises `UserError` if the text cannot be spoken.
         """
         return tts.speak(
             self,
             text,
-            prompt=tts.prompt(*prompt, model=self) if prompt else None,
+            prompt=None if prompt is None else _prompt(self, *prompt),
             lexicon=_lexicon(lexicon),
             speed=speed,
             lines=lines,
@@ -161,8 +165,8 @@ class Model:
 
     def edit(
         self,
-        recording: Shaped[np.ndarray, "*_"],
-        sample_rate: int,
+        recording: Recording,
+        sample_rate: Any = None,
         *,
         old: str | Line,
         new: str,
@@ -177,8 +181,7 @@ class Model:
         """
         return editing.edit(
             self,
-            recording,
-            sample_rate,
+            *waveform.own_type(recording, sample_rate),
             old=old,
             new=g2p.Pronouncer(_lexicon(lexicon), tts.plain_phones(self))(new),
             speed=speed,
@@ -188,15 +191,16 @@ class Model:
 
     def infill(
         self,
-        recording: Shaped[np.ndarray, "*_"],
-        sample_rate: int,
+        recording: Recording,
+        sample_rate: Any = None,
         *,
         gaps: Sequence[tuple[int, int]],
         seed: int = 0,
         **options: Any,
     ) -> Shaped[np.ndarray, "*_"]:
         """Fill `gaps` of a recording, [first, end) in samples; all other samples are unchanged."""
-        return editing.infill(self, recording, sample_rate, gaps=gaps, seed=seed, options=options)
+        samples, rate = waveform.own_type(recording, sample_rate)
+        return editing.infill(self, samples, rate, gaps=gaps, seed=seed, options=options)
 
     @property
     def chunk_frames(self) -> int:
@@ -229,19 +233,27 @@ class Model:
         raise UserError(f"{self.name} was trained to {self.task.description}, not to {verbs}{numbers}")
 
     def treat(
-        self, task: Any, wave: Float[np.ndarray, "*_"], sample_rate: int, *, seed: int = 0, **options: Any
+        self, task: Any, recording: Recording, sample_rate: Any = None, *, seed: int = 0, **options: Any
     ) -> Float[np.ndarray, "sources samples"]:
-        """Apply `task`, which may be your own, to a recording; everything else is as in `enhance`."""
-        wave = np.asarray(wave, np.float32)
-        if wave.ndim != 1 or not np.isfinite(wave).all():
-            raise UserError(f"expected a finite one-dimensional wave, got shape {wave.shape}; average its channels")
+        """Apply `task`, which may be your own, to a recording; everything else is as in `enhance`.
+
+        Samples far beyond [-1, 1] are scaled for the model, with a warning, and the result is scaled back.
+        """
+        wave, sample_rate = waveform.mono(recording, sample_rate)
+        level = waveform.level(float(np.abs(wave).max(initial=0.0)))
+        if level != 1.0:
+            warnings.warn(
+                f"samples must be in [-1, 1], got up to {level:g}; the result has the same scale", stacklevel=3
+            )
+            wave = wave / np.float32(level)
         pieces: list[np.ndarray] = []
         job = Job("wave", lambda: iter([audio.resample(wave, sample_rate, self.spec.sample_rate)]), pieces.append)
         self.run([job], task, seed=seed, **options)
         if job.failure:
             raise UserError(job.failure)
         sources = [audio.resample(source, self.spec.sample_rate, sample_rate) for source in np.concatenate(pieces, 1)]
-        return np.stack([np.pad(source[: len(wave)], (0, max(len(wave) - len(source), 0))) for source in sources])
+        padded_sources = [np.pad(source[: len(wave)], (0, max(len(wave) - len(source), 0))) for source in sources]
+        return np.stack(padded_sources) * np.float32(level)
 
     def run(
         self,
@@ -338,6 +350,12 @@ class Model:
         for mel in mels:
             flow.check_finished(mel, **options)
         return mels
+
+
+def _prompt(model, recording, *rate_and_said):
+    """Make the prompt of a path and its words, or of a recording, its rate and its words."""
+    *rate, said = rate_and_said
+    return tts.prompt(recording, *(rate or [None]), said, model=model)
 
 
 def _lexicon(lexicon):

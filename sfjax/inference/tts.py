@@ -14,9 +14,11 @@ from jaxtyping import Bool, Float, Int32
 
 from sfjax import audio
 from sfjax.errors import UserError
+from sfjax.inference import waveform
 from sfjax.inference.chunking import padded
 from sfjax.inference.infill import Gap, regenerate, to_waves
 from sfjax.inference.speech_model import SpeechModel
+from sfjax.inference.waveform import Recording
 from sfjax.text import duration_model, durations, espeak, g2p, phones
 from sfjax.text.g2p import Pronouncer
 from sfjax.text.phones import SILENCE, Line
@@ -80,18 +82,15 @@ class DurationPredictor(NamedTuple):
 
 
 def prompt(
-    wave: Float[np.ndarray, "*_"], rate: int, said: str | Line, *, model: SpeechModel, align: Callable | None = None
+    wave: Recording, rate: Any, said: str | Line, *, model: SpeechModel, align: Callable | None = None
 ) -> Prompt:
     """Make a prompt from a recording at any rate and its words: `said` is a text, which `align` aligns, or a line.
 
+    `wave` may also be integers, several channels, or a path with the rate None (`sfjax.inference.waveform.mono`).
     A prompt longer than half a chunk is cut after a word. Raises `UserError` for a prompt that is too short, silent or
     without words, or whose first word ends too late.
     """
-    wave, spec = np.asarray(wave, np.float32), model.spec
-    if wave.ndim != 1 or not np.isfinite(wave).all():
-        raise UserError(
-            f"the prompt must be a finite one-dimensional wave, got shape {wave.shape}; average its channels"
-        )
+    (wave, rate), spec = waveform.mono(wave, rate), model.spec
     if len(wave) < LEAST * rate:
         raise UserError(f"the prompt must last {LEAST} s or more, got {len(wave) / rate:.2f} s; 3 s are enough")
     if np.abs(wave).max() < QUIET:
