@@ -213,3 +213,96 @@ def test_the_column_of_sound_is_audio_else_the_first_that_fits():
     assert audio_io.column(pa.schema({"clean": large})) == "clean"
     with pytest.raises(LookupError, match="found only audio"):
         audio_io.column(pa.schema({"audio": image}))
+
+
+# The files of a folder
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A folder as people have it: hidden files and folders, links, loops, names of any bytes; and what counts in it."""
+    wav = encoded(WAVES[0], form="WAV")
+    root, outside = os.fsencode(tmp_path / "root"), os.fsencode(tmp_path / "outside")
+    latin = b"caf\xe9.wav"
+    counted = [b"a.wav", b"A/b.FLAC", b"A/B/C/D/E/f.wav", b"linked/o.wav", b"x.wav/y.wav", latin]
+    others = [b"._a.wav", b".hidden.wav", b".Trash-0/files/t.wav", b".ipynb_checkpoints/a-checkpoint.wav", b"n.txt"]
+    for name in [*counted[:3], *counted[4:], *others]:
+        os.makedirs(os.path.dirname(os.path.join(root, name)), exist_ok=True)
+        with open(os.path.join(root, name), "wb") as file:
+            file.write(wav)
+    os.makedirs(outside)
+    with open(os.path.join(outside, b"o.wav"), "wb") as file:
+        file.write(wav)
+    for link, target in ((b"linked", outside), (b"A/up", root), (b"0_first", os.path.join(root, b"A")), (b"l", b"l")):
+        os.symlink(target, os.path.join(root, link))
+    return tmp_path / "root", sorted(map(os.fsdecode, counted))
+
+
+def relative(paths, root):
+    return sorted(str(path.relative_to(root)) for path in paths)
+
+
+def test_every_command_takes_the_same_files_of_a_folder(tree, tmp_path):
+    from sfjax.cli import recordings
+    from sfjax.data import scan
+
+    root, counted = tree
+    assert relative([path for path, reason in audio_io.walk(root) if reason == ""], root) == counted
+    assert relative(audio_io.recordings(root).values(), root) == counted
+    inputs, passed_over = recordings._find_inputs([str(root)], tmp_path / "out", None)
+    assert relative([path for path, _, _ in inputs], root) == counted and passed_over == 6
+    jobs, rejects = scan.folder(root, speaker_from="none", kind=None)
+    assert sorted([*(os.path.relpath(job.path, root) for job in jobs), "caf\udce9.wav"]) == counted
+    assert [(os.path.basename(reject.path), "UTF-8" in reject.reason) for reject in rejects] == [
+        ("caf\udce9.wav", True)
+    ]
+
+
+def test_a_folder_deeper_than_the_stack_is_walked(tmp_path):
+    deep = tmp_path
+    for _ in range(300):
+        deep = deep / "d"
+    os.makedirs(deep)
+    (deep / "a.wav").touch()
+    assert relative([path for path, _ in audio_io.walk(tmp_path)], deep) == ["a.wav"]
+
+
+def test_an_unreadable_folder_is_named_and_costs_no_other_file(tmp_path, monkeypatch):
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "a.wav").write_bytes(encoded(WAVES[0], form="WAV"))
+    listdir = os.listdir
+
+    def refuse(path):
+        if os.path.basename(path) == "locked":
+            raise PermissionError(13, "Permission denied")
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", refuse)  # root, which runs tests in containers, may read everything
+    found = {path.name: reason for path, reason in audio_io.walk(tmp_path)}
+    assert found.pop("a.wav") == "" and "Permission denied" in found.pop("locked") and not found
+    with pytest.raises(UserError, match="locked: not readable"):
+        audio_io.recordings(tmp_path)
+
+
+def test_names_that_are_not_utf_8_are_read_and_written_and_named(call, tmp_path):
+    from sfjax.inference import splicing
+
+    folder = tmp_path / os.fsdecode(b"\xfcber")
+    folder.mkdir()
+    for name in (b"caf\xe9.wav", b"caf\xe9.flac", b"caf\xe9.mp3", b"caf\xe9.ogg"):
+        path = folder / os.fsdecode(name)
+        audio.write(path, WAVES[0] / np.float32(2**15), 16_000)
+        assert audio.probe(path).frames == 4000
+        splicing.write(path, splicing.read(path)[0], path)
+    (folder / os.fsdecode(b"n\xe4.wav")).write_text("no sound")
+    clean = tmp_path / "clean"
+    clean.mkdir()
+    for name in ("a.wav", os.fsdecode(b"b\xe9.wav")):
+        audio.write(clean / name, np.tile(WAVES[0] / np.float32(2**15), 4), 16_000)
+    for output in ("scores.json", "scores.csv"):
+        words = ("--reference", clean, "--estimate", clean, "--workers", 1, "-o", tmp_path / output)
+        code, complaints, said = call("score", *words)
+        assert (code, complaints) == (0, []) and "2 scored, 0 failed" in said
+    code, _, said = call("prepare", "folder", clean, tmp_path / "m.parquet", "--workers", 1)
+    assert code == 0 and "1 recordings" in said and "1 rejected" in said
+    assert r"b\udce9.wav" in (tmp_path / "m.rejects.jsonl").read_text()

@@ -18,6 +18,7 @@ from PIL import Image
 
 import sfjax
 from sfjax import audio, audio_io, spectrogram_plot
+from sfjax.errors import UserError
 from sfjax.inference.batch import process_files
 
 RATE = 16_000
