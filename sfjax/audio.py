@@ -268,6 +268,11 @@ def log_mel(
 
     `lengths` are the true lengths in samples of waveforms padded to one size. The frames of each waveform are then the
     same as without padding; the frames after its end have no meaning.
+
+    ```python
+    spec = audio.MelSpec(**default.get_config().mel)
+    mels = audio.log_mel(jnp.ones((1, 16_000)), spec)
+    ```
     """
     return _log_mel(stft(wav, spec, lengths), spec)
 

@@ -76,6 +76,11 @@ def loss(
     `compare(squared, estimate)` → error [batch, frames] replaces the error of each frame, for example by
     `sfjax.separation_loss.error`. `squared(x1)` is a function that returns the squared error of each frame against an
     x1, also [batch, frames]. `estimate` [batch, frames, mels] is the x1 that one step along the field reaches.
+
+    ```python
+    x0, x1 = jax.random.normal(jax.random.key(0), (2, 4, 100, 80))
+    error = flow.loss(lambda x, t: x, x1, jnp.ones((4, 100)), x0, jnp.linspace(0.0, 0.9, 4))
+    ```
     """
     xt, _ = path(x0, x1, t)
     v = field(xt, t)
@@ -142,6 +147,7 @@ class RK4(diffrax.AbstractERK):
     interpolation_cls = diffrax.ThirdOrderHermitePolynomialInterpolation.from_k
 
     def order(self, terms):
+        """Return the order of convergence."""
         return 4
 
 
@@ -273,5 +279,13 @@ def sample(
     guidance: float,
     **solver: Any,
 ) -> Float[Array, "batch frames mels"]:
-    """Sample x1 from x0 for the network's `inputs`: `solve` the `guided` field; for the options see `check`."""
+    """Sample x1 from x0 for the network's `inputs`: `solve` the `guided` field; for the options see `check`.
+
+    ```python
+    field = lambda x, t, inputs, lengths: inputs["condition"] - x
+    x0, mels = jax.random.normal(jax.random.key(0), (2, 1, 100, 80))
+    options = dict(solver="midpoint", steps=16, sway=0.0, tolerance=1e-3)
+    x1 = flow.sample(field, x0, {"condition": mels}, jnp.array([100]), guidance=0.7, **options)
+    ```
+    """
     return solve(guided(network, guidance), x0, (inputs, lengths), **solver)

@@ -55,6 +55,11 @@ def load(
     `reconstruct` is a key of `sfjax.audio.RECONSTRUCTIONS` and replaces the setting of the run. The other arguments are
     folders too: `adapter` with LoRA adapters for the model, `phase` with a phase net, `vocoder` with a vocoder or a
     published HiFi-GAN, `duration_model` with a duration model. Raises `UserError` if a folder does not hold its model.
+
+    ```python
+    model = sfjax.load()  # the enhancer of this package
+    model.enhance(np.random.default_rng(0).normal(0.0, 0.1, 16_000).astype(np.float32), 16_000)
+    ```
     """
     params, trained = release.weights(folder, ema=ema, step=step)
     model = _model(params, trained)
@@ -125,13 +130,24 @@ class Model:
         several channels, which are averaged (`sfjax.inference.waveform.mono`). `options` are sampling options: solver,
         steps, guidance, sway, tolerance; the defaults are in config section `sample`. Raises `UserError` if the
         recording is not finite, audible and longer than a window.
+
+        ```python
+        model = sfjax.load("sfjax://enhance")
+        clean = model.enhance(np.random.default_rng(0).normal(0.0, 0.1, 48_000).astype(np.float32), 48_000, steps=2)
+        ```
         """
         return self.treat(self.enhancing(), noisy, sample_rate, seed=seed, **options)[0]
 
     def separate(
         self, mixture: Recording, sample_rate: Any = None, *, speakers: int = 2, seed: int = 0, **options: Any
     ) -> Float[np.ndarray, "speakers samples"]:
-        """Separate the speakers of a mixture; everything else is as in `enhance`."""
+        """Separate the speakers of a mixture; everything else is as in `enhance`.
+
+        ```python
+        model = sfjax.load("sfjax://separate")
+        first, second = model.separate(np.random.default_rng(0).normal(0.0, 0.1, 16_000).astype(np.float32), 16_000)
+        ```
+        """
         return self.treat(self.separating(speakers), mixture, sample_rate, seed=seed, **options)
 
     def speak(

@@ -24,6 +24,11 @@ def score(reference: Float[np.ndarray, " samples"], estimate: Float[np.ndarray, 
     """Compute every score of one estimate: pesq_wb, pesq_nb, estoi, csig, cbak, covl and si_sdr (dB).
 
     `rate` must be 16000 Hz, the rate at which all scores are defined. Raises `Unscorable` if a score has no value.
+
+    ```python
+    clean, rng = np.sin(np.arange(32_000) / 9).astype(np.float32), np.random.default_rng(0)
+    scores = metrics.score(clean, clean + rng.normal(0.0, 0.1, 32_000).astype(np.float32), 16_000)
+    ```
     """
     reference, estimate = scorable(reference, estimate, rate, rates=(16_000,))
     wide = pesq_wb(reference, estimate, rate)

@@ -64,7 +64,13 @@ def make(*, name: str, **hyperparameters: Any) -> Any:
 
 
 def choose(task: Any, kind: str, **fields: Any) -> Any:
-    """Return the first part of a task that has this `kind` and these `fields`, or None."""
+    """Return the first part of a task that has this `kind` and these `fields`, or None.
+
+    ```python
+    task = tasks.make(name="pretrain", drop=0.1, fraction=(0.7, 1.0), shortest=10)
+    assert tasks.choose(task, "pretrain") is task and tasks.choose(task, "separate", speakers=2) is None
+    ```
+    """
     for part in task.parts.values():
         if part.kind == kind and all(getattr(part, name) == value for name, value in fields.items()):
             return part
