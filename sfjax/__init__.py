@@ -7,11 +7,11 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sfjax import audio, flow, inference, metrics, train
+    from sfjax import audio, examples, flow, inference, metrics, train
     from sfjax.inference import load as load
 
 __version__ = "0.1.0"
-__all__ = ["audio", "flow", "inference", "metrics", "train"]  # and load, which is `sfjax.inference.load`
+__all__ = ["audio", "examples", "flow", "inference", "metrics", "train"]  # and load, which is `sfjax.inference.load`
 
 
 def __getattr__(name: str):

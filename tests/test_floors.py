@@ -14,7 +14,7 @@ FLOORS = (
     "amplitude_loss audio audio_io containers masks "
     "model transformer separation_loss flow diffusion lora optim precision "
     "sharding metrics errors spectrogram_plot preemption weights worker_process compilation_cache overwrite "
-    "configs",
+    "examples configs",
     "tasks data text config objective networks train_step vocoder checkpoint export metric_writer validation",
     "train inference plan",
     "evaluation stablehlo",
