@@ -44,13 +44,13 @@ def recordings(panels: dict[str, Path], path: str | Path) -> None:
 
     One scale for all panels spans 80 dB down from the loudest value. The memory is bounded for any length of file.
     """
-    levels_and_extents = {name: _levels(file) for name, file in panels.items()}
-    top = max(levels.max() for levels, _ in levels_and_extents.values())
+    levels_and_extents = {name: levels(file) for name, file in panels.items()}
+    top = max(decibels.max() for decibels, _ in levels_and_extents.values())
     _figure(levels_and_extents, "kHz", top).savefig(path, format="png", metadata=PICTURE)
 
 
-def _levels(path):
-    """Return the levels of a sound file in dB, [times, frequencies], and their extent in seconds and kHz."""
+def levels(path: str | Path) -> tuple[Float[np.ndarray, "times frequencies"], tuple[float, float]]:
+    """Return the levels of a sound file in dB of full scale, and their extent in seconds and kHz, in bounded memory."""
     info = audio.probe(path)
     step = max(info.rate // 100, -(-info.frames // COLUMNS))  # samples in a column, which is the mean of its windows
     window, hop = info.rate // 25, max(info.rate // 100, step // 32)  # a few windows per long column are enough

@@ -44,6 +44,7 @@ def test_a_model_is_whole_and_names_its_data_and_licence(name):
     licence, data = release.card_lines(f"sfjax://{name}")
     assert licence.startswith("licence: CC-BY-") and data.startswith("Trained on ") and "speechocean762" in data
     notes = (locate.OWN / f"{name}.md").read_text()  # what it was exported with
+    assert bool(model_card.score(notes)) == (name in ("base", "enhance", "restore", "separate", "speak"))
     assert (locate.OWN / name / locate.CARD).read_text().endswith(f"{model_card.DATA}\n\n{notes.strip()}\n")
 
 

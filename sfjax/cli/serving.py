@@ -6,15 +6,17 @@ import sys
 
 from sfjax.cli.verb import MODEL, Verb
 from sfjax.errors import UserError
-from sfjax.weights import DURATION_MODEL, ENHANCER, SPEAKER
+from sfjax.weights import DURATION_MODEL, ENHANCER, INFILLER, SEPARATOR, SPEAKER
+
+MODELS = [ENHANCER, SEPARATOR, INFILLER, SPEAKER]  # one for each tab
 
 
 def _add_serve(parser):
     parser.add_argument(
         "--model",
         nargs="+",
-        default=[ENHANCER, SPEAKER],
-        help=f"{MODEL}; the first model that can do a task does it; default: {ENHANCER} {SPEAKER}",
+        default=MODELS,
+        help=f"{MODEL}; the first model that can do a task does it; default: {' '.join(MODELS)}",
     )
     parser.add_argument("--phase", metavar="MODEL", help="phase net to use with the models, named in the same way")
     parser.add_argument("--adapter", metavar="MODEL", help="LoRA adapters, for a single model, named in the same way")
@@ -45,7 +47,7 @@ def _run_serve(arguments):
         )
     from sfjax import inference
     from sfjax.web import app
-    from sfjax.web.tabs import Limits
+    from sfjax.web.fields import Limits
 
     if arguments.duration_model is None and SPEAKER in arguments.model:
         arguments.duration_model = DURATION_MODEL

@@ -157,19 +157,34 @@ def text(name: str, config: Mapping[str, Any], about: Mapping[str, Any], notes: 
     return _front_matter(parts, notes) + "\n\n".join(sections) + "\n"
 
 
+def data_section(card: str) -> str:
+    """Return a card's section on data and licences: the exporter's own notes."""
+    return card.partition(f"\n{DATA}\n")[2].strip()
+
+
 def stated(card: str) -> list[str]:
     """Return the first three lines of a card's section on data and licences."""
-    lines = card.partition(f"\n{DATA}\n")[2].splitlines()
-    return [line.strip() for line in lines if line.strip()][:3]
+    return [line.strip() for line in data_section(card).splitlines() if line.strip()][:3]
+
+
+def licence(notes: str) -> str:
+    """Return what the first line of an exporter's notes says after `licence:`, or ""."""
+    line = re.match(r"\s*licen[cs]e:[ \t]*(\S.*)", notes, re.IGNORECASE)
+    return line[1].strip() if line else ""
+
+
+def score(notes: str) -> str:
+    """Return what a line of an exporter's notes says after `score:`, or ""."""
+    line = re.search(r"^score:[ \t]*(\S.*)", notes, re.MULTILINE | re.IGNORECASE)
+    return line[1].strip() if line else ""
 
 
 def _front_matter(parts, notes):
     """Return the YAML lines that hubs read."""
     tags = ["speech", "jax", *dict.fromkeys(type(part).__name__.lower() for part in parts)]
     lines = ["library_name: sfjax", "tags:", *(f"- {tag}" for tag in tags)]
-    licence = re.match(r"\s*licen[cs]e:[ \t]*(\S.*)", notes or "", re.IGNORECASE)
-    if licence:
-        lines.append(f"license: {json.dumps(licence[1].strip(), ensure_ascii=False)}")
+    if name := licence(notes or ""):
+        lines.append(f"license: {json.dumps(name, ensure_ascii=False)}")
     return "\n".join(["---", *lines, "---", "", ""])
 
 

@@ -91,6 +91,7 @@ def _model(params, trained):
         chunking,
         audio.reconstruction(chunking.pop("reconstruct")),
         f"{trained.name}, step {trained.step}",
+        folder=trained.name,
     )
 
 
@@ -114,6 +115,7 @@ class Model:
     phase: Phase | None = None
     vocoder: Vocoder | None = None
     duration_model: Callable | None = None  # a `sfjax.inference.tts.DurationPredictor`
+    folder: str = ""  # the run, exported folder or address that it was loaded from
 
     def adapted(self, folder: str | Path) -> Model:
         """Return this network with the adapters of a run or an exported folder, and with the task of the adapters."""

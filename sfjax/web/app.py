@@ -1,16 +1,14 @@
-"""Build the web page with its tabs, options and queue, and serve it."""
+"""Serve the web page: its address, its server, its theme."""
 
 from __future__ import annotations
 
-import html
 import ipaddress
-import re
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 
 import fastapi
 import gradio as gr
-import jax
 import uvicorn
 from gradio.themes import Default
 from gradio.themes.utils.fonts import Font
@@ -18,102 +16,16 @@ from gradio.themes.utils.fonts import Font
 from sfjax.errors import UserError
 from sfjax.inference import Model
 from sfjax.preemption import Interrupt
-from sfjax.web import FOLDER
-from sfjax.web.plots import drawn
-from sfjax.web.security import AGE, Guard
-from sfjax.web.tabs import Limits, tabs
+from sfjax.web.fields import Limits
+from sfjax.web.page import blocks
+from sfjax.web.security import Guard
 
-SWEEP = 600  # seconds between two deletions of old files
-WAITING = 16  # largest number of jobs in the queue
-PROGRAMS = 32  # largest number of settings whose compiled programs are kept
-KNOBS = 5  # sampling options of every tab, after its own inputs
-
-
-def blocks(models: Sequence[Model], limits: Limits, leaving: Callable[[], bool] = lambda: False) -> gr.Blocks:
-    """Build the page: `tabs` with sampling options, which start from the config of the model, and results.
-
-    Long jobs end early once `leaving()` is true.
-    """
-    settings: set[tuple] = set()
-    with gr.Blocks(title="sfjax", analytics_enabled=False, delete_cache=(SWEEP, AGE)) as page:
-        offered = tabs(models, limits, leaving)
-        loaded = "; ".join(f"`{model.name}` (tasks: {model.task.description})" for model in models)
-        gr.Markdown(f"**Loaded:** {loaded}")
-        if "speak" in offered:
-            gr.Markdown(
-                "**Ask people for consent** before you imitate their voice. If you share the result, say that it is "
-                "synthetic."
-            )
-        for name, tab in offered.items():
-            with gr.Tab(name.capitalize()):
-                _add_tab(name, tab, settings)
-    return page.queue(max_size=WAITING, api_open=False, default_concurrency_limit=1)
-
-
-def _add_tab(name, tab, settings):
-    """Lay out a tab and connect its button; `settings` collects the sampling options that have been used."""
-    with gr.Row():
-        with gr.Column(min_width=300):
-            for component in tab.asked:
-                component.render()
-            with gr.Accordion("Sampling options", open=False):
-                knobs = _knobs(tab.model)
-            button = gr.Button(name.capitalize(), variant="primary")
-        with gr.Column(min_width=300):
-            players = [
-                gr.Audio(label=title.capitalize(), interactive=False, buttons=["download"]) for title in tab.players
-            ]
-            note = gr.Markdown()
-    picture = gr.Image(show_label=False, interactive=False, buttons=["fullscreen"], format="png")
-
-    def run(progress=gr.Progress(), *values):  # noqa: B008  gradio recognises it by its default
-        inputs, (solver, steps, guidance, sway, seed) = values[:-KNOBS], values[-KNOBS:]
-        # a browser sends an integer for 0
-        options = dict(solver=solver, steps=steps, guidance=float(guidance), sway=float(sway))
-        settings.add(tuple(options.values()))
-        if len(settings) > PROGRAMS:
-            settings.clear()
-            jax.clear_caches()
-        try:
-            result = tab.work(inputs, options | {"seed": seed or 0}, progress)
-            progress(0.95, "drawing")
-            return [*map(str, result.files), result.note, drawn(result.drawn, tab.model.spec)]
-        except UserError as error:
-            line = re.sub(rf"{re.escape(str(FOLDER))}/\w+/", "", " ".join(str(error).split()))
-            raise gr.Error(html.escape(line, quote=False), duration=None, print_exception=False) from None
-
-    button.click(
-        run,
-        [*tab.asked, *knobs],
-        [*players, note, picture],
-        api_name=name,
-        concurrency_id="the model",
-        show_progress_on=players[0],
-    )
-
-
-def _knobs(model):
-    defaults = model.options
-    solvers = [*model.process.STAGES, *getattr(model.process, "ADAPTIVE", {})]
-    return [
-        gr.Dropdown(solvers, value=defaults["solver"], label="Solver"),
-        gr.Slider(1, max(64, defaults["steps"]), value=defaults["steps"], step=1, precision=0, label="Steps"),
-        gr.Slider(
-            0,
-            max(3, defaults["guidance"]),
-            value=defaults["guidance"],
-            step=0.05,
-            label="Guidance",
-            info="strength of the condition; 0: none, at half the cost",
-        ),
-        gr.Slider(-1, 1, value=defaults["sway"], step=0.05, label="Sway", info="-1: more steps early; 0: even steps"),
-        gr.Number(
-            0, label="Seed", info="of the noise that sampling starts from", precision=0, minimum=0, maximum=2**31 - 1
-        ),
-    ]
-
-
-# The server
+COLOURS = {  # of hints and labels: darker than gradio's, whose contrast is too low to read
+    "body_text_color_subdued": "*neutral_600",
+    "body_text_color_subdued_dark": "*neutral_300",
+    "block_info_text_color": "*neutral_600",
+    "block_info_text_color_dark": "*neutral_300",
+}
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -150,6 +62,7 @@ def server(models: Sequence[Model], bound: socket.socket, limits: Limits) -> uvi
     )
     page = blocks(models, limits, leaving=lambda: web_server.should_exit)
     most = int(limits.megabytes * 2**20)
+    here = Path(__file__).parent
     font, mono = Font("sans-serif"), Font("monospace")  # fonts of the reader's machine, so none are downloaded
     gr.mount_gradio_app(
         app,
@@ -164,7 +77,9 @@ def server(models: Sequence[Model], bound: socket.socket, limits: Limits) -> uvi
         pwa=False,
         mcp_server=False,
         allowed_paths=[],
-        theme=Default(font=[font], font_mono=[mono]),
+        theme=Default(primary_hue="teal", font=[font], font_mono=[mono]).set(**COLOURS),
+        css_paths=here / "page.css",
+        head=f"<script>{(here / 'player.js').read_text()}</script>",
     )
     page.has_launched = True  # otherwise gradio does not check where the files of a request lie
     names = {"127.0.0.1", "localhost", "::1", bound.getsockname()[0]} if is_local(bound) else None

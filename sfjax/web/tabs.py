@@ -1,99 +1,118 @@
-"""The tabs of the web page: their inputs, and the work of the model behind each."""
+"""The tabs of the web page: their inputs, their examples, and the work of the model behind each."""
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import gradio as gr
-from gradio.components import Component
+import numpy as np
 
-from sfjax import audio, tasks
+from sfjax import audio, examples, tasks
 from sfjax.errors import UserError
 from sfjax.inference import Model, splicing, tts
 from sfjax.inference.batch import FileJob
-from sfjax.text import durations
-from sfjax.web import FOLDER
+from sfjax.web import FOLDER, fields
+from sfjax.web.fields import Field, FieldError, Limits, concerning, plain, recording
 
-RATE = 96_000  # samples per second of the largest format accepted: stereo at 48 kHz
-LETTERS = 2000  # longest text
-
-
-class Limits(NamedTuple):
-    """The largest upload: in seconds, and in megabytes of 2²⁰ bytes."""
-
-    seconds: float
-    megabytes: float
+CONSENT = "**Ask people for consent** before you imitate their voice, and say that the result is synthetic."
+GAPS = ((0.62, 0.72), (1.28, 1.4), (2.0, 2.15))  # seconds, of the example with lost packets
+SHORTEST = 0.005  # seconds of zeros that count as a gap
+AROUND = 0.3  # seconds on each side of a gap that its level is compared with
+QUIETER = 12.0  # dB: a filled gap that is softer than the sound around it by more than this is reported
 
 
-def recording(path: str | None, limits: Limits) -> tuple[Path, audio.Info]:
-    """Return the path of an upload and its header, without decoding it.
+class Track(NamedTuple):
+    """A recording to play and draw: its title, its file, and the spans in seconds to frame."""
 
-    Raises UserError if the upload is missing, is no sound file or is too large.
-    """
-    if path is None:
-        raise UserError("expected a recording, got none; upload or record one")
-    info = audio.probe(path)
-    if info.frames > limits.seconds * info.rate:
-        raise UserError(
-            f"{path}: expected {limits.seconds:g} s at most, got {info.frames / info.rate:.1f} s; send a part of it"
-        )
-    if info.frames * info.channels > limits.seconds * RATE:
-        raise UserError(
-            f"{path}: {info.channels} channels at {info.rate} Hz are more than {limits.seconds:g} s of stereo at 48000 "
-            "Hz; send fewer or resample it"
-        )
-    return Path(path), info
+    title: str
+    file: Path
+    spans: Sequence[tuple[float, float]] = ()
 
 
-class Made(NamedTuple):
-    """Results of a tab: WAV files for its players, files to draw by their titles, and a note for the user."""
+class Result(NamedTuple):
+    """The result of a tab: the tracks before and after, and notes and warnings for the user."""
 
-    files: list[Path]
-    drawn: dict[str, Path]
-    note: str = ""
+    before: list[Track]
+    after: list[Track]
+    notes: list[str]
+    warnings: Sequence[str] = ()
+
+    @property
+    def files(self) -> list[Path]:
+        return [track.file for track in self.after]
 
 
 class Tab(NamedTuple):
-    """A tab: its model, its input components `asked`, the titles of its players, and the function `work`.
+    """A tab: its model and that model's task, a sentence for the user, its fields by name, and its functions.
 
-    `work(inputs, options, progress)` takes the values of the inputs, and the sampling options with the seed. It reports
-    with `progress(share, text)`.
+    `work(values, options, progress)` takes the values of the fields by name, and the sampling options with the seed; it
+    reports with `progress(share, text)` and raises FieldError for a value that cannot be used. `example()` returns
+    values to try. `outputs` is the number of files of a result.
     """
 
     model: Model
-    asked: list[Component]
-    players: list[str]
-    work: Callable[[Sequence[Any], dict[str, Any], Callable[[float, str], Any]], Made]
+    task: Any
+    sentence: str
+    fields: dict[str, Field]
+    outputs: int
+    work: Callable[[dict[str, Any], dict[str, Any], Callable[[float, str], Any]], Result]
+    example: Callable[[], dict[str, Any]]
 
 
 def tabs(models: Sequence[Model], limits: Limits, leaving: Callable[[], bool] = lambda: False) -> dict[str, Tab]:
     """Return the tabs that the models can offer, by name; the first model that can do a task does it.
 
-    Long jobs end early once `leaving()` is true.
+    Gaps are filled by a pre-trained model if there is one, and else by a model that speaks. Long jobs end early once
+    `leaving()` is true.
     """
     offered: dict[str, Tab] = {}
     for model in models:
         if tasks.choose(model.task, "enhance") is not None:
-            offered.setdefault("enhance", _file_tab(model, model.enhancing(), ["enhanced"], limits, leaving))
-        separation = tasks.choose(model.task, "separate")
-        if separation is not None:
-            players = [f"speaker {number}" for number in range(1, separation.speakers + 1)]
-            offered.setdefault("separate", _file_tab(model, separation, players, limits, leaving))
-        if any(tasks.choose(model.task, kind) is not None for kind in ("speak", "pretrain")):
-            offered.setdefault("infill", _infill_tab(model, limits))
+            offered.setdefault("enhance", _enhance_tab(model, limits, leaving))
+        if (separation := tasks.choose(model.task, "separate")) is not None:
+            offered.setdefault("separate", _separate_tab(model, separation, limits, leaving))
         if model.phones and model.duration_model is not None:
             offered.setdefault("speak", _speak_tab(model, limits))
             offered.setdefault("edit", _edit_tab(model, limits))
+    for kind in ("pretrain", "speak"):
+        for model in models:
+            if tasks.choose(model.task, kind) is not None:
+                offered.setdefault("infill", _infill_tab(model, limits))
     return {name: offered[name] for name in ("enhance", "separate", "infill", "speak", "edit") if name in offered}
 
 
-def _file_tab(model, task, players, limits, leaving):
-    def work(inputs, options, report):
-        path, info = recording(inputs[0], limits)
-        files = [_new_wav(f"{path.stem}-{name.replace(' ', '')}") for name in players]
+def _enhance_tab(model, limits, leaving):
+    return _file_tab(
+        model,
+        model.enhancing(),
+        "Remove noise from a recording of one speaker.",
+        ["enhanced"],
+        lambda: {"recording": _example_file("noisy")},
+        (limits, leaving),
+    )
+
+
+def _separate_tab(model, task, limits, leaving):
+    return _file_tab(
+        model,
+        task,
+        f"Get one recording for each of the {task.speakers} people who speak at the same time in a recording.",
+        [f"speaker {number}" for number in range(1, task.speakers + 1)],
+        lambda: {"recording": _example_mixture()},
+        (limits, leaving),
+    )
+
+
+def _file_tab(model, task, sentence, titles, example, bounds):
+    limits, leaving = bounds
+
+    def work(values, options, report):
+        with concerning("recording"):
+            path, info = recording(values["recording"], limits)
+        files = [_new_wav(f"{path.stem}-{title.replace(' ', '')}") for title in titles]
         job = FileJob(path, files, model.spec.sample_rate, made_by=model.name)
         job.info = info._replace(format="WAV", subtype="PCM_16")  # whatever format was uploaded
         done = 0.0
@@ -105,109 +124,188 @@ def _file_tab(model, task, players, limits, leaving):
             done = min(done + seconds, job.seconds)  # chunks overlap
             report(0.95 * done / job.seconds, f"{done:.0f} of {job.seconds:.0f} s")
 
-        report(0.0, "starting")
+        report(0.0, "starting; the first run takes longer")
         try:
             model.run([job], task, progress=progress, **options)
         finally:
             job.abandon()
         if job.failure:
-            raise UserError(job.failure)
-        note = f"The recording has {info.channels} channels; their average was used." if info.channels > 1 else ""
-        return Made(files, {"before": path} | dict(zip(players, files, strict=True)), note)
+            raise FieldError("recording", job.failure)
+        notes = [f"The recording has {info.channels} channels; their average was used."] if info.channels > 1 else []
+        after = [Track(title.capitalize(), file) for title, file in zip(titles, files, strict=True)]
+        return Result([Track("Before", path)], after, notes)
 
-    return Tab(model, [_sound_box("Recording")], players, work)
+    inputs = {"recording": fields.sound("Recording", limits, required=True)}
+    return Tab(model, task, sentence, inputs, len(titles), work, example)
 
 
 def _infill_tab(model, limits):
-    def work(inputs, options, report):
-        path, _ = recording(inputs[0], limits)
-        wave, rate, _ = splicing.read(path)
-        text = _check_text(inputs[1])
-        if text:
-            gaps = splicing.read_gaps(text, rate, len(wave))
-        else:
-            gaps = splicing.gaps(wave, shortest=max(1, round(0.005 * rate)))
-            if not gaps:
-                raise UserError("expected samples that are exactly 0 for 5 ms, found none; enter the gaps")
+    def work(values, options, report):
+        with concerning("recording"):
+            path, _ = recording(values["recording"], limits)
+            wave, rate, _ = splicing.read(path)
+        with concerning("gaps"):
+            text = plain(values["gaps"])
+            if text:
+                gaps = splicing.read_gaps(text, rate, len(wave))
+            else:
+                gaps = splicing.gaps(wave, shortest=max(1, round(SHORTEST * rate)))
+                if not gaps:
+                    raise UserError("expected samples that are exactly 0 for 5 ms, found none; enter the gaps")
         report(0.1, f"filling {len(gaps)} gaps")
-        return _write_spliced(path, model.infill(wave, rate, gaps=gaps, **options), "whole")
+        filled = model.infill(wave, rate, gaps=gaps, **options)
+        file, notes = _write_spliced(path, filled, "whole")
+        spans = [(start / rate, end / rate) for start, end in gaps]
+        warnings = _near_silence(filled, gaps, rate, model.folder)
+        return Result([Track("Before", path, spans)], [Track("Filled", file, spans)], notes, warnings)
 
-    gaps_box = _text_box("Gaps in seconds", "1.20-1.45, 3.0-3.5 (empty: wherever samples are exactly 0)")
-    return Tab(model, [_sound_box("Recording"), gaps_box], ["whole"], work)
+    inputs = {
+        "recording": fields.sound("Recording", limits, required=True),
+        "gaps": fields.text(
+            "Gaps in seconds",
+            required=False,
+            example="1.20-1.45, 3.0-3.5",
+            info="START-END, START-END …; empty: wherever the sound is exactly 0 for 5 ms, as in lost packets",
+        ),
+    }
+    sentence = f"Fill gaps in a recording of speech, such as lost packets, from the sound around them. {CONSENT}"
+    return Tab(model, model.filling(), sentence, inputs, 1, work, lambda: {"recording": _example_gaps(), "gaps": ""})
+
+
+def _near_silence(wave, gaps, rate, name):
+    """Return a note about the gaps that are much softer than the sound around them, if there are any."""
+    scale = -int(np.iinfo(wave.dtype).min) if wave.dtype.kind == "i" else 1
+    power = np.square(wave.reshape(len(wave), -1).mean(axis=1, dtype=np.float64) / scale)
+    inside = np.zeros(len(wave), bool)
+    for start, end in gaps:
+        inside[start:end] = True
+    soft, margin = [], round(AROUND * rate)
+    for start, end in gaps:
+        nearby = slice(max(0, start - margin), end + margin)
+        around = power[nearby][~inside[nearby]]
+        below = 10 * np.log10((around.mean() if len(around) else 0.0) + 1e-12) - 10 * np.log10(
+            power[start:end].mean() + 1e-12
+        )
+        if below > QUIETER:
+            soft.append(f"{start / rate:.2f}–{end / rate:.2f} s ({below:.0f} dB softer)")
+    if not soft:
+        return []
+    return [
+        f"Nearly silent compared with the sound around them: {', '.join(soft)}. {name} could not continue the speech "
+        "there; try another seed under “Sampling options”, or enter shorter gaps."
+    ]
 
 
 def _speak_tab(model, limits):
-    def work(inputs, options, report):
-        text, path, transcript, speed = inputs
-        if (path is None) != (not _check_text(transcript)):
-            raise UserError("a voice needs a recording and its text; give both, or neither for any voice")
-        prompt, panels = None, {}
+    def work(values, options, report):
+        path, transcript = values["voice"], plain(values["transcript"])
+        with concerning("transcript"):
+            if path is not None and not transcript:
+                raise UserError("expected the text of the voice, got none; write what it says, or remove the voice")
+        with concerning("voice"):
+            if path is None and transcript:
+                raise UserError("expected a recording with this text, got none; give one, or clear its text")
+        prompt, before = None, []
         if path is not None:
-            source, info = recording(path, limits)
             report(0.05, "aligning the text of the voice")
-            voice = tts.prompt(*audio.read(source, frames=info.frames), _check_text(transcript), model=model)
-            prompt, panels = (voice.wave, model.spec.sample_rate, voice.line), {"the voice": source}
+            with concerning("voice"):
+                source, info = recording(path, limits)
+                voice = tts.prompt(*audio.read(source, frames=info.frames), transcript, model=model)
+            prompt, before = (voice.wave, model.spec.sample_rate, voice.line), [Track("Voice", source)]
         report(0.3, "speaking")
-        speech = model.speak(_check_text(text), prompt=prompt, speed=float(speed), **options)
+        with concerning("text"):
+            speech = model.speak(plain(values["text"]), prompt=prompt, speed=float(values["speed"]), **options)
         report(0.9, "writing")
         file = _new_wav("spoken")
         audio.write(file, speech.wave, speech.rate)
-        return Made([file], panels | {"spoken": file}, _unknown_note(speech.unknown))
+        return Result(before, [Track("Spoken", file)], _unknown_notes(speech.unknown))
 
-    inputs = [
-        _text_box("Text", 'Text to speak; <break time="500ms"/> is a pause', lines=3),
-        _sound_box("Voice to speak in, about 3 s (empty: any voice)"),
-        _text_box("Text of that recording"),
-        _speed_slider(),
-    ]
-    return Tab(model, inputs, ["spoken"], work)
+    inputs = {
+        "text": fields.text("Text to speak", required=True, info='<break time="500ms"/> is a pause', lines=3),
+        "voice": fields.sound("Voice to imitate, about 3 s", limits, required=False),
+        "transcript": fields.text("Text of that voice", required=False, info="needed with a voice, word by word"),
+        "speed": fields.speed(),
+    }
+
+    def example():
+        text = "The rain has stopped, and the sun is coming out."
+        return {"text": text, "voice": _example_file("voice"), "transcript": examples.TEXT, "speed": 1.0}
+
+    sentence = f"Speak a text in the voice of a recording; without one, in any voice. {CONSENT}"
+    return Tab(model, model.filling(), sentence, inputs, 1, work, example)
 
 
 def _edit_tab(model, limits):
-    def work(inputs, options, report):
-        path, _ = recording(inputs[0], limits)
-        wave, rate, _ = splicing.read(path)
-        old, new = _check_text(inputs[1]), _check_text(inputs[2])
-        report(0.1, "aligning the text, then speaking the new words")
-        edit = model.edit(wave, rate, old=old, new=new, speed=float(inputs[3]), **options)
-        result = _write_spliced(path, edit.wave, "edited")
-        span = f"New from {edit.span[0]:.2f} to {edit.span[1]:.2f} s."
-        return result._replace(note=" ".join([span, result.note, _unknown_note(edit.unknown)]))
+    def work(values, options, report):
+        with concerning("recording"):
+            path, info = recording(values["recording"], limits)
+            wave, rate, _ = splicing.read(path)
+        report(0.1, "aligning the text")
+        with concerning("old"):
+            mono = audio.resample(audio.read(path, frames=info.frames)[0], rate, model.spec.sample_rate)
+            line = tts.aligned(mono, model.spec, plain(values["old"]), None)
+        report(0.3, "speaking the new words")
+        with concerning("new"):
+            edit = model.edit(wave, rate, old=line, new=plain(values["new"]), speed=float(values["speed"]), **options)
+        file, notes = _write_spliced(path, edit.wave, "edited")
+        start, end = edit.span
+        replaced = end - (len(edit.wave) - len(wave)) / rate  # where the old words end
+        notes = [f"New from {start:.2f} to {end:.2f} s.", *notes, *_unknown_notes(edit.unknown)]
+        before, after = Track("Before", path, [(start, replaced)]), Track("Edited", file, [edit.span])
+        return Result([before], [after], notes)
 
-    texts = [_text_box("Text of the recording"), _text_box("Text of the result")]
-    return Tab(model, [_sound_box("Recording"), *texts, _speed_slider()], ["edited"], work)
+    inputs = {
+        "recording": fields.sound("Recording", limits, required=True),
+        "old": fields.text("Text of the recording", required=True, info="word by word"),
+        "new": fields.text("Text of the result", required=True, info="the same text with some words changed"),
+        "speed": fields.speed(),
+    }
+
+    def example():
+        new = examples.TEXT.replace("librarian", "teacher")
+        return {"recording": _example_file("voice"), "old": examples.TEXT, "new": new, "speed": 1.0}
+
+    sentence = f"Change words in a recording; the sound outside of the changed words stays the same. {CONSENT}"
+    return Tab(model, model.filling(), sentence, inputs, 1, work, example)
 
 
-def _sound_box(label):
-    return gr.Audio(label=label, type="filepath", buttons=[], render=False)
-
-
-def _text_box(label, example="", lines=1):
-    return gr.Textbox(label=label, placeholder=example, lines=lines, max_length=LETTERS, render=False)
-
-
-def _speed_slider():
-    return gr.Slider(durations.SLOWEST, durations.FASTEST, value=1.0, step=0.05, label="Speed", render=False)
-
-
-def _check_text(text):
-    """Return a text without spaces around it, "" for None; raises UserError if it is too long."""
-    text = (text or "").strip()
-    if len(text) > LETTERS:
-        raise UserError(f"expected a text of at most {LETTERS} letters, got {len(text)}; split it into parts")
-    return text
-
-
-def _unknown_note(words):
-    return f"Not in the lexicon, spelled by rule: {', '.join(words)}." if words else ""
+def _unknown_notes(words):
+    return [f"Not in the lexicon, spelled by rule: {', '.join(words)}."] if words else []
 
 
 def _write_spliced(path, wave, name):
     file = _new_wav(f"{path.stem}-{name}")
-    note = splicing.write(file, wave, path)
-    return Made([file], {"before": path, name: file}, note or "")
+    warning = splicing.write(file, wave, path)
+    return file, [warning] if warning else []
 
 
 def _new_wav(stem):
     """Return a new path for a WAV file in its own folder, which keeps `stem` as its name."""
     return Path(tempfile.mkdtemp(dir=FOLDER)) / f"{stem}.wav"
+
+
+# Examples
+
+
+def _example_file(name):
+    source = examples.path(name)
+    return str(shutil.copy(source, _new_wav(name).with_name(source.name)))
+
+
+def _example_mixture():
+    """Write two voices that speak at once: the example, and the example slowed down, lower in pitch and later."""
+    voice, rate = audio.read(examples.path("voice"))
+    slow = np.pad(audio.resample(voice, rate, rate * 4 // 3), (round(0.6 * rate), 0))  # 3/4 of the pitch
+    file = _new_wav("two-voices")
+    audio.write(file, slow + np.pad(voice, (0, len(slow) - len(voice))), rate)
+    return str(file)
+
+
+def _example_gaps():
+    """Write the example with lost packets."""
+    wave, rate = audio.read(examples.path("voice"))
+    for start, end in GAPS:
+        wave[round(start * rate) : round(end * rate)] = 0
+    file = _new_wav("lost-packets")
+    audio.write(file, wave, rate)
+    return str(file)

@@ -3,4 +3,5 @@
 Each model is an exported folder. A file with the same name holds the notes of its card: data, licences, attributions.
 """
 
-ENHANCER, SPEAKER, DURATION_MODEL = "sfjax://enhance", "sfjax://speak", "sfjax://durations"
+ENHANCER, SEPARATOR, INFILLER = "sfjax://enhance", "sfjax://separate", "sfjax://base"
+SPEAKER, DURATION_MODEL = "sfjax://speak", "sfjax://durations"
