@@ -34,10 +34,45 @@ BOX = {  # learns most in an hour on two CPU cores: tests/benchmarks/README.md, 
     "run.save": 100,
     "run.pictures": 2,
 }
+LAPTOP = {  # batches, schedules and validation for one CPU: the networks of these sizes are not the paper's
+    "tiny": {
+        "data.buckets": (4.0, 8.0),
+        "data.seconds": 32.0,
+        "optim.peak": 1e-3,
+        "optim.end": 1e-4,
+        "optim.warmup": 100,
+        "optim.updates": 2000,
+        "ema": 0.99,
+        "run.workers": 1,
+        "run.log": 20,
+        "run.validate": 250,
+        "run.valid_batches": 4,
+        "run.save": 250,
+        "run.pictures": 2,
+    },
+    "small": {
+        "data.buckets": (4.0, 8.0, 16.0),
+        "data.seconds": 64.0,
+        "optim.peak": 5e-4,
+        "optim.end": 5e-5,
+        "optim.warmup": 500,
+        "optim.updates": 20_000,
+        "ema": 0.999,
+        "run.workers": 1,
+        "run.log": 20,
+        "run.validate": 1000,
+        "run.valid_batches": 8,
+        "run.save": 500,
+    },
+    "box": BOX,
+}
 
 
 def get_config(size: str = "large") -> ConfigDict:
-    """Return the config of the paper's pre-training (SpeechFlow 4.1 and Table 5), with the network of `size`."""
+    """Return the config of the paper's pre-training (SpeechFlow 4.1 and Table 5), with the network of `size`.
+
+    Sizes in `LAPTOP` also have batches and a schedule of their own.
+    """
     if size not in SIZES:
         raise ValueError(f"unknown size {size!r}; choose from {', '.join(SIZES)}")
     width, layers, heads, ffn = SIZES[size]
@@ -232,6 +267,5 @@ def get_config(size: str = "large") -> ConfigDict:
     config.debug = ConfigDict()
     config.debug.nans = False  # stop at the first NaN; slow
     config.debug.profile = (0, 0)  # first and last step of a profiler trace, in workdir/tensorboard
-    if size == "box":
-        config.update_from_flattened_dict(BOX)
+    config.update_from_flattened_dict(LAPTOP.get(size, {}))
     return config

@@ -30,11 +30,12 @@ def get_config(size: str = "large"):
     del config.model.patch, config.model.precondition, config.model.residual
     config.model.attention_block = 0
     config.model.remat = "none"
-    config.data.seconds = 1200.0
-    config.optim.peak = 1e-4
     config.optim.end = 0.0
-    config.optim.updates = 600_000
     config.optim.muon = 0.0
+    if size not in default.LAPTOP:
+        config.data.seconds = 1200.0
+        config.optim.peak = 1e-4
+        config.optim.updates = 600_000
     if size == "box":
         config.data.seconds = 120.0
         config.data.buckets = (4.0, 8.0, 16.0)

@@ -20,17 +20,17 @@ def get_config(size: str = "large"):
     del config.task.fraction, config.task.shortest
     config.task.name = "enhance"
     config.task.drop = 0.3
-    config.data.seconds = 50.0
-    config.optim.peak = 2e-5  # from scratch: 2e-4
     config.optim.end = 0.0
-    config.optim.updates = 108_000  # 160 epochs of VoiceBank-DEMAND's 9.4 h
+    if size not in default.LAPTOP:
+        config.data.seconds = 50.0
+        config.optim.peak = 2e-5  # from scratch: 2e-4
+        config.optim.updates = 108_000  # 160 epochs of VoiceBank-DEMAND's 9.4 h
     config.sample.guidance = 0.5
     if size == "box":
         config.model.residual = True
         config.t0_fraction = 0.8
         config.amplitude = 10.0
         config.task.drop = 0.1
-        config.data.seconds = 72.0
         config.optim.peak = 1e-3
         config.optim.updates = 4000
         config.sample.solver, config.sample.steps, config.sample.guidance = "euler", 1, 0.0

@@ -33,8 +33,9 @@ def get_config(size: str = "large"):
         }
     )
     config.lora.train = "copy_table|embedding|phone_"  # embeddings of copies, bins and phones, in addition to adapters
-    config.data.seconds = 75.0
-    config.optim.peak = 2e-5
     config.optim.end = 0.0
-    config.optim.updates = 700_000
+    if size not in default.LAPTOP:
+        config.data.seconds = 75.0
+        config.optim.peak = 2e-5
+        config.optim.updates = 700_000
     return config

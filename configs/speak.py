@@ -21,9 +21,10 @@ def get_config(size: str = "large"):
     config.task.mask = "chunk"  # hide a chunk of whole phones (Voicebox 3.3); or spans, as in the paper's Table 5
     config.task.phones = ()  # (): the phones of data.train, or of the model in init_from
     config.lora.train = "phone_"  # phone embedding and its gate, in addition to adapters
-    config.optim.peak = 1e-5
     config.optim.end = 0.0
-    config.optim.updates = 150_000
+    if size not in default.LAPTOP:
+        config.optim.peak = 1e-5
+        config.optim.updates = 150_000
     if size == "box":
         config.optim.peak = 1e-3
         config.optim.updates = 4000

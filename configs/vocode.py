@@ -40,7 +40,8 @@ def get_config(size: str = "large"):
     config.optim.peak = 2e-4
     config.optim.end = 1e-5
     config.optim.warmup = 500
-    config.optim.updates = 1_000_000
+    if size not in default.LAPTOP:
+        config.optim.updates = 1_000_000
     config.optim.clip = 0.0
     config.optim.b1 = 0.8
     config.optim.b2 = 0.99

@@ -191,7 +191,7 @@ def check(*, solver: str, steps: int, sway: float, tolerance: float, guidance: f
     times(steps, sway)
 
 
-def check_finished(sampled: Shaped[np.ndarray, ...], *, solver: str, tolerance: float, **_: Any) -> None:
+def check_finished(sampled: Shaped[np.ndarray, "*_"], *, solver: str, tolerance: float, **_: Any) -> None:
     """Raise `UserError` if an adaptive solver ran out of steps, so that what was `sampled` with its options is NaN."""
     if solver in ADAPTIVE and not np.isfinite(sampled).all():
         raise UserError(

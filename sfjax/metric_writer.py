@@ -31,6 +31,7 @@ class Journal:
         self.path.write_text("".join(earlier))
         self.lines = self.path.open("a", buffering=1)
         self.board = Board(self.folder / "tensorboard", first=first)
+        self.compiled = False
         self.known = set(self.bad_path.read_text().splitlines()) if self.bad_path.exists() else set()
         self._reset()
 
@@ -49,33 +50,41 @@ class Journal:
     ) -> None:
         """Log a training step on `seconds` of audio.
 
-        `waits` are the seconds that the host waited, by cause. `clipped` says whether the gradient norm was above its
-        bound.
+        `waits` are the seconds that the host waited for data and for the device. `clipped` says whether the gradient
+        norm was above its bound.
         """
         self.steps += 1
         self.sums.update(waits | {"audio": seconds, "clipped": clipped})
         if done % self.every and done != self.last:
             self._write({"step": done, "loss": metrics["loss"]})
-            return
+        else:
+            self._log_progress(done, metrics, speed=self._speed() if self.compiled else {})
+            self._reset()
+        if not self.compiled:  # the first step compiled: it does not count in the speed
+            self.compiled = True
+            self._reset()
+
+    def _speed(self):
         elapsed = time.perf_counter() - self.since
-        speed = {
+        return {
             "steps_per_second": self.steps / elapsed,
             "audio_seconds_per_second": self.sums["audio"] / elapsed,
             "clipped_share": self.sums["clipped"] / self.steps,
-            **{f"{name}_wait_share": self.sums[name] / elapsed for name in waits},
+            **{f"{name}_wait_share": self.sums[name] / elapsed for name in ("data", "device")},
             **_device_memory(),
         }
+
+    def _log_progress(self, done, metrics, *, speed):
         self._write({"step": done, **metrics, **speed})
         self.board.add_summaries(
             done, *(summary.scalar(f"train/{name}", value) for name, value in (metrics | speed).items())
         )
-        minutes_left = (self.last - done) / speed["steps_per_second"] / 60
-        self._print(
-            f"step {done}/{self.last}  loss {metrics['loss']:.4f}  lr {metrics['learning_rate']:.2e}  "
-            f"{speed['steps_per_second']:.2f} steps/s  {speed['audio_seconds_per_second']:.0f} audio-s/s  "
-            f"{minutes_left:.0f} min left" + (f"  skipped {metrics['skipped']:.0f}" if metrics["skipped"] else "")
-        )
-        self._reset()
+        line = f"step {done}/{self.last}  loss {metrics['loss']:.4f}  lr {metrics['learning_rate']:.2e}"
+        if speed:
+            left = duration((self.last - done) / speed["steps_per_second"])
+            line += f"  {speed['steps_per_second']:.2f} steps/s  {speed['audio_seconds_per_second']:.0f} audio-s/s"
+            line += f"  {left} left"
+        self._print(line + (f"  skipped {metrics['skipped']:.0f}" if metrics["skipped"] else ""))
 
     @contextlib.contextmanager
     def pause(self):
@@ -117,7 +126,7 @@ class Journal:
 
     def close(self, done: int, spent: float) -> None:
         """Log the last saved step and the seconds spent, and close all files."""
-        self._print(f"saved step {done} in {self.folder} after {spent / 60:.1f} min")
+        self._print(f"saved step {done} in {self.folder} after {duration(spent)}")
         self.lines.close()
         self.board.close()
 
@@ -130,6 +139,18 @@ class Journal:
 
 def _scalars(prefix, metrics):
     return [summary.scalar(f"{prefix}/{name}", value) for name, value in metrics.items()]
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in its two largest units: 45 s, 12 min, 3 h 5 min, 2 d 7 h."""
+    minutes, hours = round(seconds / 60), round(seconds / 3600)
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if minutes < 60:
+        return f"{minutes} min"
+    if hours < 24:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{hours // 24} d {hours % 24} h"
 
 
 def _device_memory() -> dict[str, float]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 
 import jax
 from jax.experimental import multihost_utils
 
 from sfjax.errors import Preempted
+
+MESSAGE = b"\nfinishing this step and saving; press Ctrl-C again to stop now\n"
 
 
 class Interrupt(contextlib.AbstractContextManager):
@@ -28,6 +31,7 @@ class Interrupt(contextlib.AbstractContextManager):
 
     def _request(self, number, _):
         self.received = number
+        os.write(2, MESSAGE)  # safe in a signal handler, unlike print
         signal.signal(number, self.before[number])
 
     def asked(self, done: int) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array
 
-from sfjax import audio, checkpoint, lora, optim, sharding, train_step
+from sfjax import audio, checkpoint, lora, optim, run_overview, sharding, train_step
 from sfjax.config import Config, DataConfig, read
 from sfjax.data import inventory, loader
 from sfjax.data.examples import Simulation
@@ -181,7 +181,7 @@ def run(config: Any, workdir: str | Path, *, out: Any = None) -> State:
 
         def say(line):
             if is_first:
-                print(line, file=out)
+                print(line, file=out, flush=True)
 
         # Resume this workdir, or start from another model's parameters, or from scratch
         state = saved.newest(like, pass_damaged=config.run.pass_damaged, say=say)
@@ -192,6 +192,9 @@ def run(config: Any, workdir: str | Path, *, out: Any = None) -> State:
             else:
                 state = _with_frozen(state, like, config.lora, base, saved)
         first, last = int(state.step), config.optim.updates
+        for line in run_overview.describe(like, training.plan, config, mesh):
+            say(line)
+        say(_starting_line(first, last, config.init_from))
         across = sharding.batch(mesh)
         validate = Validation(
             program.objective,
@@ -242,6 +245,14 @@ def run(config: Any, workdir: str | Path, *, out: Any = None) -> State:
         journal.close(int(state.step), time.perf_counter() - began)
     interrupt.end()
     return state
+
+
+def _starting_line(first, last, init_from):
+    if first >= last:
+        return f"the run has finished its {last} updates; to lengthen it, set --config.optim.updates to a larger number"
+    if first:
+        return f"resumed at step {first}; compiling …"
+    return f"starting {'from ' + init_from if init_from else 'from scratch'}; compiling …"
 
 
 def _initial_state(program, like, config, base):

@@ -15,7 +15,8 @@ FLOORS = (
     "model transformer separation_loss flow diffusion lora optim precision "
     "sharding metrics errors spectrogram_plot preemption weights worker_process compilation_cache overwrite "
     "examples configs",
-    "tasks data text config objective networks train_step vocoder checkpoint export metric_writer validation",
+    "tasks data text config objective networks train_step vocoder checkpoint export metric_writer validation "
+    "run_overview",
     "train inference plan",
     "evaluation stablehlo",
     "__main__ __init__ quickstart web cli",

@@ -246,3 +246,23 @@ def test_the_loss_falls(toy_config, tmp_path):
     train.run(config, tmp_path)
     found = [value for (step, name), value in sorted(losses(tmp_path).items()) if name == "loss"]
     assert np.mean(found[-10:]) < 0.75 * np.mean(found[:10])
+
+
+def test_a_run_describes_itself_says_where_it_resumes_and_may_be_lengthened(toy_config, tmp_path):
+    lines = io.StringIO()
+    config = toy_config("pretrain", **{"optim.updates": 2})
+    train.run(config, tmp_path, out=lines)
+    count = sum(leaf.size for leaf in jax.tree.leaves(train.make_program(read(config)).objective.init(KEY)))
+    assert f"{count / 1e6:.1f} M parameters" in lines.getvalue() and "from scratch" in lines.getvalue()
+    assert re.search(r"data: .* h in \d+ utterances; an epoch is \d+ updates", lines.getvalue())
+    assert re.search(r"memory: about \d+\.\d GiB of \d+\.\d GiB", lines.getvalue())
+
+    config.optim.updates = 4
+    train.run(config, tmp_path, out=lines)
+    assert "resumed at step 2" in lines.getvalue()
+    config.optim.updates = 3
+    with pytest.raises(UserError, match="optim.updates: 4 there, 3 here"):
+        train.run(config, tmp_path, out=lines)
+    config.optim.updates = 4
+    train.run(config, tmp_path, out=lines)
+    assert "finished its 4 updates" in lines.getvalue()
