@@ -58,8 +58,8 @@ class Step(NamedTuple):
 def make_program(config: Config) -> Program:
     """Return the program of a config, for any mesh. Raises `UserError` for values that cannot work."""
     trainable = NETWORKS[config.task.network]
-    trainable.check(config)
     objective = trainable.objective(config)
+    trainable.check(config)
     rate = optim.schedule(
         peak=config.optim.peak, end=config.optim.end, warmup=config.optim.warmup, updates=config.optim.updates
     )

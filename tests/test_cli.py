@@ -307,7 +307,7 @@ REFUSED = [
     ("unknown command 'enhnce'; did you mean 'enhance'\\?", ["enhnce"]),
     ("unknown source 'foldr'; did you mean 'folder'\\?", ["prepare", "foldr"]),
     ("unrecognized arguments: --loud; see `sfjax enhance --help`", enhancing("--loud")),
-    ("only train and plan take a config", ["prepare", "files", "a", "b.parquet", "--config.mel.bands=100"]),
+    ("only train and plan take a config", ["prepare", "folder", "a", "b.parquet", "--config.mel.bands=100"]),
     ("--steps: expected an integer, got 'few'", enhancing("--steps", "few")),
     ("steps must .*, got 0", enhancing("--steps", "0")),
     ("steps must .*, got -3", enhancing("--steps", "-3")),

@@ -4,6 +4,7 @@ import functools
 import io
 import json
 import os
+import re
 import shutil
 import signal
 
@@ -14,6 +15,7 @@ import optax
 import pytest
 
 from sfjax import flow, objective, optim, precision, tasks, train, train_step
+from sfjax.config import read
 from sfjax.errors import UserError
 from sfjax.model import Estimator, EstimatorConfig
 
@@ -252,7 +254,7 @@ def test_a_run_describes_itself_says_where_it_resumes_and_may_be_lengthened(toy_
     lines = io.StringIO()
     config = toy_config("pretrain", **{"optim.updates": 2})
     train.run(config, tmp_path, out=lines)
-    count = sum(leaf.size for leaf in jax.tree.leaves(train.make_program(read(config)).objective.init(KEY)))
+    count = sum(leaf.size for leaf in jax.tree.leaves(train.make_program(read(config)).objective.init(jax.random.key(0))))
     assert f"{count / 1e6:.1f} M parameters" in lines.getvalue() and "from scratch" in lines.getvalue()
     assert re.search(r"data: .* h in \d+ utterances; an epoch is \d+ updates", lines.getvalue())
     assert re.search(r"memory: about \d+\.\d GiB of \d+\.\d GiB", lines.getvalue())
