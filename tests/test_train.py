@@ -254,7 +254,9 @@ def test_a_run_describes_itself_says_where_it_resumes_and_may_be_lengthened(toy_
     lines = io.StringIO()
     config = toy_config("pretrain", **{"optim.updates": 2})
     train.run(config, tmp_path, out=lines)
-    count = sum(leaf.size for leaf in jax.tree.leaves(train.make_program(read(config)).objective.init(jax.random.key(0))))
+    count = sum(
+        leaf.size for leaf in jax.tree.leaves(train.make_program(read(config)).objective.init(jax.random.key(0)))
+    )
     assert f"{count / 1e6:.1f} M parameters" in lines.getvalue() and "from scratch" in lines.getvalue()
     assert re.search(r"data: .* h in \d+ utterances; an epoch is \d+ updates", lines.getvalue())
     assert re.search(r"memory: about \d+\.\d GiB of \d+\.\d GiB", lines.getvalue())
