@@ -76,11 +76,9 @@ def synthesize(
     if model.duration_model is None:
         raise UserError("a list needs a duration model; give --duration-model")
     rows = _rows_by_name(found)
-    _check_files(folder, rows, force=force)
+    _check_files(folder, _missing(folder, rows), force=force)
     _sign(folder, batch.digest(model, model.filling(), seed, options), list(rows) if force else [])
-    missing = {
-        name: row for name, row in rows.items() if not all(_file(folder, kind, name).is_file() for kind in FOLDERS)
-    }
+    missing = _missing(folder, rows)
     names = sorted(missing, key=lambda name: missing[name]["frames"] / missing[name]["rate"])
     size, failed = model.chunking["batch"], []
     for first in range(0, len(names), size):
@@ -112,8 +110,13 @@ def _rows_by_name(test_list):
     return rows
 
 
+def _missing(folder, rows):
+    """Return the rows without all of their files."""
+    return {name: row for name, row in rows.items() if not all(_file(folder, kind, name).is_file() for kind in FOLDERS)}
+
+
 def _check_files(folder, names, *, force):
-    """Raise `UserError` if a file to write, or to take as finished, is one that sfjax did not write."""
+    """Raise `UserError` if a file to write exists and sfjax did not write it."""
     overwrite.check([_file(folder, kind, name) for name in names for kind in FOLDERS], force=force)
     record = folder / "made_by.txt"
     if record.is_file() and not re.fullmatch("[0-9a-f]{64}", record.read_text(encoding="utf-8", errors="replace")):
