@@ -144,7 +144,7 @@ class Writer:
             raise self._write_error(error.strerror or str(error)) from None
         try:
             self.file = soundfile.SoundFile(
-                os.fsencode(self.part), "w", like.rate, channels=1, format=like.format, subtype=like.subtype
+                audio_io.raw_name(self.part), "w", like.rate, channels=1, format=like.format, subtype=like.subtype
             )
         except soundfile.LibsndfileError as error:
             self.part.unlink(missing_ok=True)
@@ -190,15 +190,14 @@ class Writer:
 
     def _read_back(self) -> None:
         """Check that all samples are there: libsndfile ignores a full disk when it writes its buffer at the end."""
-        with soundfile.SoundFile(os.fsencode(self.part)) as file:
+        with soundfile.SoundFile(audio_io.raw_name(self.part)) as file:
             frames = sum(len(file.read(2**18, dtype="float32")) for _ in range(0, self.frames, 2**18))
             comment = file.comment  # it is at the end of an MP3
         if frames != self.frames or comment != self.comment:
             raise self._write_error("its end is missing")
 
     def _write_error(self, reason: str) -> UserError:
-        cause = reason.strip().rstrip(".")
-        return UserError(f"{self.path}: could not be written ({cause}); free space, or choose another folder or format")
+        return audio_io.write_error(self.path, reason)
 
 
 def write(path: str | os.PathLike, wav: Float[np.ndarray, " samples"], rate: int) -> int:

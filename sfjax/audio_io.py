@@ -8,11 +8,14 @@ writes it. An existing file with the name `FILE#N` takes precedence.
 from __future__ import annotations
 
 import builtins
+import contextlib
+import errno
 import functools
 import io
 import mmap
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +29,7 @@ from sfjax.errors import UserError
 
 CONTAINERS = {".wav": "WAV", ".flac": "FLAC", ".ogg": "OGG", ".opus": "OGG", ".mp3": "MP3"}  # by suffix
 SUFFIXES = (*CONTAINERS, *foreign.SUFFIXES)  # of files that are read as recordings
+SPARE = 2**16  # bytes: a disk with less free space is full
 RATES = (1000, 768_000)  # lowest and highest sample rate in Hz
 SLOPPY = 1024  # bytes that a WAV may have less than its header states before it counts as cut short
 PIPED = 2**31 - 2**16  # a header that states more bytes than this was written to a pipe, before the length was known
@@ -110,7 +114,7 @@ def open(path: str | os.PathLike) -> soundfile.SoundFile | Chain:
         raise UserError(f"{path}: expected a sound file, found {kind}; check the path")
     try:
         if inside is None:
-            file = _open_content(path, _content(path), os.fsencode(path))
+            file = _open_content(path, _content(path), raw_name(path))
         else:
             encoded = _encoded(inside[1], int(inside[2]))
             file = _open_content(path, encoded, io.BytesIO(encoded))
@@ -162,6 +166,20 @@ def _open_content(
         file.close()
         return mp3.open(content, source)
     return file
+
+
+def raw_name(path: str | os.PathLike) -> Any:
+    """Return a path as bytes: soundfile encodes a str as UTF-8, which fails for some names; its types omit bytes."""
+    return os.fsencode(path)
+
+
+def write_error(path: str | os.PathLike, reason: str) -> UserError:
+    """Return the error of a sound file that could not be written; libsndfile has no reason for a full disk."""
+    cause = reason.strip().rstrip(".")
+    with contextlib.suppress(OSError):
+        if shutil.disk_usage(os.path.dirname(os.path.abspath(path))).free < SPARE:
+            cause = os.strerror(errno.ENOSPC)
+    return UserError(f"{path}: could not be written ({cause}); free space, or choose another folder or format")
 
 
 def skip(file: soundfile.SoundFile | Chain, samples: int) -> None:

@@ -43,7 +43,7 @@ def is_ours(path: str | os.PathLike) -> bool:
     suffix = Path(path).suffix.lower()
     try:
         if suffix in audio_io.CONTAINERS:
-            with soundfile.SoundFile(os.fsencode(path)) as file:  # also one that is cut short
+            with soundfile.SoundFile(audio_io.raw_name(path)) as file:  # also one that is cut short
                 return file.comment.split(" ")[0] == MARK
         if suffix == ".parquet":
             import pyarrow.parquet as pq

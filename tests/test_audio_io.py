@@ -4,6 +4,7 @@ import concurrent.futures
 import io
 import multiprocessing
 import os
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -306,3 +307,10 @@ def test_names_that_are_not_utf_8_are_read_and_written_and_named(call, tmp_path)
     code, _, said = call("prepare", "folder", clean, tmp_path / "m.parquet", "--workers", 1)
     assert code == 0 and "1 recordings" in said and "1 rejected" in said
     assert r"b\udce9.wav" in (tmp_path / "m.rejects.jsonl").read_text()
+
+
+def test_a_full_disk_is_the_reason_of_a_write_that_failed(tmp_path, monkeypatch):
+    assert "(System error); free space" in str(audio_io.write_error(tmp_path / "a.wav", "System error."))
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=0))  # no disk of a test is full
+    assert "(No space left on device); free space" in str(audio_io.write_error(tmp_path / "a.wav", "System error."))

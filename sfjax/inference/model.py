@@ -372,8 +372,8 @@ class Model:
 
 def _prompt(model, recording, *rate_and_said):
     """Make the prompt of a path and its words, or of a recording, its rate and its words."""
-    *rate, said = rate_and_said
-    return tts.prompt(recording, *(rate or [None]), said, model=model)
+    rate, said = rate_and_said if len(rate_and_said) == 2 else (None, *rate_and_said)
+    return tts.prompt(recording, rate, said, model=model)
 
 
 def _lexicon(lexicon):

@@ -234,22 +234,21 @@ def write(path: str | os.PathLike, wav: Shaped[np.ndarray, "samples channels"], 
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with soundfile.SoundFile(os.fsencode(part), "w", info.rate, wav.shape[1], subtype, format=container) as file:
+        with soundfile.SoundFile(
+            audio_io.raw_name(part), "w", info.rate, wav.shape[1], subtype, format=container
+        ) as file:
             with contextlib.suppress(soundfile.LibsndfileError):  # a few containers hold no comment
                 file.comment = MARK
             for start in range(0, len(wav), BLOCK):
                 file.write(wav[start : start + BLOCK])
-        with soundfile.SoundFile(os.fsencode(part)) as file:  # a FLAC that was not closed states no length
+        with soundfile.SoundFile(audio_io.raw_name(part)) as file:  # a FLAC that was not closed states no length
             written = file.read(len(wav) + 1, dtype=sample_type, always_2d=True)
         if len(written) != len(wav):  # libsndfile reports no error if the disk is full when it closes the file
             raise OSError("its end is missing")
         os.replace(part, path)
     except (soundfile.LibsndfileError, OSError) as error:
         reason = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
-        reason = reason.strip().rstrip(".")
-        raise UserError(
-            f"{path}: could not be written ({reason}); free space, or choose another folder or format"
-        ) from None
+        raise audio_io.write_error(path, reason) from None
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
