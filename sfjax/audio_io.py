@@ -176,9 +176,10 @@ def raw_name(path: str | os.PathLike) -> Any:
 def write_error(path: str | os.PathLike, reason: str) -> UserError:
     """Return the error of a sound file that could not be written; libsndfile has no reason for a full disk."""
     cause = reason.strip().rstrip(".")
-    with contextlib.suppress(OSError):
-        if shutil.disk_usage(os.path.dirname(os.path.abspath(path))).free < SPARE:
-            cause = os.strerror(errno.ENOSPC)
+    if cause not in map(os.strerror, errno.errorcode):
+        with contextlib.suppress(OSError):
+            if shutil.disk_usage(os.path.dirname(os.path.abspath(path))).free < SPARE:
+                cause = os.strerror(errno.ENOSPC)
     return UserError(f"{path}: could not be written ({cause}); free space, or choose another folder or format")
 
 

@@ -314,3 +314,4 @@ def test_a_full_disk_is_the_reason_of_a_write_that_failed(tmp_path, monkeypatch)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=0))  # no disk of a test is full
     assert "(No space left on device); free space" in str(audio_io.write_error(tmp_path / "a.wav", "System error."))
+    assert "(Read-only file system)" in str(audio_io.write_error(tmp_path / "a.wav", "Read-only file system"))
