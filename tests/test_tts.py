@@ -142,8 +142,8 @@ def test_a_long_prompt_is_cut_behind_a_word(model, recording):
     [
         (np.zeros(0), "a dog", "0.5 s or more, got 0.00 s"),
         (np.zeros(16_000), "a dog", "the prompt is silent"),
-        (np.full(16_000, np.nan), "a dog", "finite one-dimensional wave"),
-        (np.ones((16_000, 2)), "a dog", "finite one-dimensional wave"),
+        (np.full(16_000, np.nan), "a dog", "16000 that are NaN"),
+        (np.ones((16_000, 2, 1)), "a dog", "got shape .16000, 2, 1."),
         (np.sin(np.arange(16_000)), "  ", "text of the recording, got none"),
     ],
 )
