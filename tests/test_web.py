@@ -23,7 +23,8 @@ from sfjax.inference import splicing
 from sfjax.web import FOLDER, app, page
 from sfjax.web.cards import card
 from sfjax.web.fields import FieldError, recording
-from sfjax.web.tabs import tabs
+from sfjax.web.player import _ticks, player
+from sfjax.web.tabs import Result, Track, tabs
 
 SEPARATION = tasks.Separate(speakers=3, drop=0.3, order="random", copies="plain", mask=0.0, cluster=0.0)
 
@@ -245,6 +246,26 @@ def test_the_example_with_gaps_has_three_gaps_and_that_of_two_speakers_both(mode
     voice = audio.read(examples.path("voice"))[0]
     other = mixture[: len(voice)] - voice
     assert np.abs(other[:9_000]).max() < 1e-3 and np.abs(other).max() > 0.1  # the other one starts later
+
+
+def test_all_tracks_share_one_time_axis_and_edits_are_framed(voice, tmp_path):
+    soundfile.write(tmp_path / "a.wav", voice(2.0, 0), 44_100)  # 0.726 s
+    soundfile.write(tmp_path / "b.wav", voice(2.0, 0), RATE)
+    before = Track("<b>", tmp_path / "a.wav", [(0.2, 0.7)])
+    shown = player(Result([before], [Track("After", tmp_path / "b.wav")], ["A <note>"], ["A <warning>"]))
+    widths = [float(width) for width in re.findall(r'(?:svg|") style="width:([\d.]+)%"', shown)]
+    np.testing.assert_allclose(widths, [36.3, 36.3, 100, 100], atol=0.6)  # wave and spectrogram of each
+    assert re.findall(r'sf-span" style="left:([\d.]+)%;width:([\d.]+)%', shown) == [("10.000", "25.000")]
+    assert "&lt;b&gt;" in shown and "A &lt;note&gt;" in shown and "A &lt;warning&gt;" in shown and "<b>" not in shown
+
+
+@pytest.mark.parametrize(
+    "seconds, ticks",
+    [(0.55, [0, 0.1, 0.2, 0.3, 0.4, 0.5]), (4.0, [0, 1, 2, 3, 4]), (61.0, [0, 20, 40, 60]), (3.6e4, 7)],
+)
+def test_the_labels_of_a_time_axis_are_few_and_at_round_times(seconds, ticks):
+    labels = _ticks(seconds)
+    assert labels == ticks or len(labels) == ticks
 
 
 # What is refused

@@ -89,10 +89,11 @@ def test_the_example_is_enhanced_and_played_at_the_same_position(player, model):
     assert player.evaluate(times)[1] == pytest.approx(2.0, abs=0.05)
     player.get_by_role("button", name="Before", exact=True).click()
     assert player.evaluate(times)[0] == pytest.approx(2.0, abs=0.05)
-    player.get_by_role("button", name="Play", exact=True).click()
-    player.get_by_role("button", name="Pause", exact=True).wait_for()
+    bar = player.locator(".sf-bar")
+    bar.get_by_role("button", name="Play").click()
+    bar.get_by_role("button", name="Pause").wait_for()
     assert player.evaluate(paused) == [False, True]
-    player.get_by_role("button", name="Enhanced", exact=True).click()
+    bar.get_by_role("button", name="Enhanced").click()
     assert player.evaluate(paused) == [True, False]  # it plays on from there
     assert player.evaluate(times)[1] >= 2.0
 

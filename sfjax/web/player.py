@@ -96,7 +96,7 @@ def _legend(seconds):
 def _ticks(seconds: float) -> list[float]:
     """Return the labels of a time axis in seconds: at most `TICKS`, at round times."""
     step = next((step for step in STEPS if seconds / step < TICKS), math.ceil(seconds / TICKS))
-    return [round(number * step, 1) for number in range(math.floor(seconds / step) + 1)]
+    return [round(float(number * step), 1) for number in range(math.floor(seconds / step) + 1)]
 
 
 def _downloads(tracks):
