@@ -142,16 +142,15 @@ def _content(path: str | os.PathLike) -> bytes | mmap.mmap:
             return file.read()
 
 
-def _open_content(
-    path: str | os.PathLike, content: bytes | mmap.mmap, source: bytes | io.BytesIO
-) -> soundfile.SoundFile | Chain:
+def _open_content(path: str | os.PathLike, content: bytes | mmap.mmap, source: Any) -> soundfile.SoundFile | Chain:
     """Open the sound in `content`, which `source` holds too, as a path in bytes or as a file."""
     start = mp3.skip_tags(content, 0)
     if wav.is_wav(content):
         if repaired := wav.repaired(content):
             fixed, note = repaired
             _note(os.fspath(path), note)
-            return soundfile.SoundFile(io.BytesIO(fixed) if isinstance(fixed, bytearray) else fixed)
+            file: Any = io.BytesIO(fixed) if isinstance(fixed, bytearray) else fixed  # an mmap is a binary file, too
+            return soundfile.SoundFile(file)
         return soundfile.SoundFile(source)
     if content[:4] == b"OggS":
         return ogg.open(content, source)

@@ -51,7 +51,7 @@ def _decoded(path: str, stamp: tuple, name: str) -> Any:
     """Return the open temporary file with a decoded recording; it is removed with the object."""
     file = tempfile.NamedTemporaryFile(prefix="sfjax-", suffix=".wav")  # noqa: SIM115 (the cache keeps it)
     try:
-        import av
+        import av  # pyright: ignore[reportMissingImports] (an extra)
     except ImportError:
         _decode_by_ffmpeg(path, file.name, name)
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -62,9 +63,10 @@ class Chain:
         self.position = frames
         return frames
 
-    def read(self, frames: int, *, dtype: str, always_2d: bool = True) -> Shaped[np.ndarray, "samples channels"]:
+    def read(self, frames: int, *, dtype: Any, always_2d: bool = True) -> Shaped[np.ndarray, "samples channels"]:
         """Read up to `frames` samples [samples, channels]."""
-        pieces, start = [np.zeros((0, self.channels), dtype)], 0
+        pieces: list[Any] = [np.zeros((0, self.channels), dtype)]
+        start = 0
         for part in self.parts:
             first, end = max(self.position - start, 0), min(self.position + frames - start, part.frames)
             if first < end:

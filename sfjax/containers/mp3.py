@@ -13,7 +13,7 @@ import dataclasses
 import functools
 import io
 import mmap
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sfjax.containers import BadSound
 from sfjax.containers.lossy import Chain, Lossy
@@ -100,7 +100,7 @@ def skip_tags(content: Content, position: int) -> int:
     return position
 
 
-def open(content: Content, source: bytes | io.BytesIO) -> Lossy | Chain:
+def open(content: Content, source: Any) -> Lossy | Chain:
     """Open an MP3 file so that it is read to its end; `source` is the name of the file or the file.
 
     Each of several joined files loses the delay that its Xing header states. Raises `BadSound` if the frames have

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import mmap
 import re
+from typing import Any
 
 import soundfile
 
@@ -15,7 +16,7 @@ FIRST = re.compile(rb"OggS\x00[\x02\x06].{8}", re.DOTALL)  # a page that begins 
 FLAG = 5  # the byte of a page header with the flag for the first page of a stream
 
 
-def open(content: bytes | mmap.mmap, source: bytes | io.BytesIO) -> Lossy | Chain:
+def open(content: bytes | mmap.mmap, source: Any) -> Lossy | Chain:
     """Open an Ogg file, with all its links as one recording; `source` is the name of the file or the file.
 
     Raises `BadSound` if the links differ in sample rate or channels, or if one of them is no sound.
