@@ -19,6 +19,7 @@ LONGEST = (
     "readme",
     "notebooks",
     "web",
+    "web_browser",
     "train",
     "stablehlo",
     "processes",

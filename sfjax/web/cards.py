@@ -1,4 +1,4 @@
-"""The card of a model on the web page: its name, what it does, how good it is, its licence and its data."""
+"""The card of a model on the web page: its name, its task, its score, its licence and its data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sfjax.inference import Model
 
 
 class Card(NamedTuple):
-    """What a user may want to know about a model; `notes` are Markdown, "" if the exporter wrote none."""
+    """Facts about a model for its users; `notes` are Markdown, "" if the exporter wrote none."""
 
     name: str
     does: str
