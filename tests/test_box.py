@@ -1,13 +1,16 @@
 """The models in the package are complete and small, name their data and licence, and work right after installation."""
 
 import configparser
+import re
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 import sfjax
-from sfjax import audio, inference, metrics
+from sfjax import audio, examples, inference, metrics
+from sfjax.__main__ import main
 from sfjax.data import noise_mixer, synthetic
 from sfjax.errors import UserError
 from sfjax.export import locate, model_card, release
@@ -46,6 +49,24 @@ def test_a_model_is_whole_and_names_its_data_and_licence(name):
     notes = (locate.OWN / f"{name}.md").read_text()  # what it was exported with
     assert bool(model_card.score(notes)) == (name in ("base", "enhance", "restore", "separate", "speak"))
     assert (locate.OWN / name / locate.CARD).read_text().endswith(f"{model_card.DATA}\n\n{notes.strip()}\n")
+
+
+def test_the_speaking_model_comes_with_its_durations_and_is_shown_in_one_line():
+    model = sfjax.load("sfjax://speak")
+    count = sum(leaf.size for leaf in jax.tree.leaves(model.params))
+    assert model.duration_model is not None and sfjax.load().duration_model is None
+    assert repr(model) == f"<Model {model.name}: speak, {count / 1e6:.1f} M parameters>"
+
+
+def test_the_words_of_a_prompt_are_heard_where_none_are_given(tmp_path, capfd):
+    pytest.importorskip("pocketsphinx")
+    out = tmp_path / "spoken.wav"
+    assert main(["speak", "Hello.", "--prompt", str(examples.path("voice")), "-o", str(out), "--steps", "1"]) == 0
+    heard = re.search(
+        r"heard ['\"](.*)['\"]; if this is wrong, give the words with --prompt-text", capfd.readouterr().err
+    )
+    words = set(examples.TEXT.lower().strip(".").replace(",", "").split())
+    assert len(words & set(heard[1].split())) > len(words) / 2 and audio.probe(out).frames > 0
 
 
 def test_a_name_of_no_model_of_the_package_is_refused():

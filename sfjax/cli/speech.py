@@ -17,7 +17,9 @@ def _add_speak(parser):
     parser.add_argument("text", help='text to speak; <break time="500ms"/> is a pause; - reads standard input')
     parser.add_argument("--prompt", type=Path, metavar="FILE", help="recording of the voice to speak in, about 3 s")
     transcript = parser.add_mutually_exclusive_group()
-    transcript.add_argument("--prompt-text", metavar="TEXT", help="words of the prompt")
+    transcript.add_argument(
+        "--prompt-text", metavar="TEXT", help="words of the prompt; default: as pocketsphinx hears them"
+    )
     transcript.add_argument(
         "--prompt-textgrid", type=Path, metavar="FILE", help="words and phones of the prompt, aligned"
     )
@@ -38,8 +40,8 @@ def _run_speak(arguments):
     from sfjax.text import durations, encoding, textgrid
 
     has_transcript = arguments.prompt_text is not None or arguments.prompt_textgrid is not None
-    if has_transcript != (arguments.prompt is not None):
-        raise UserError("--prompt goes with --prompt-text or --prompt-textgrid; give both, or neither for any voice")
+    if has_transcript and arguments.prompt is None:
+        raise UserError("--prompt-text and --prompt-textgrid describe a prompt; give its recording with --prompt, too")
     if arguments.duration_model is not None and arguments.durations is not None:
         raise UserError("--duration-model and --durations both set the lengths of phones; give one of them")
     if arguments.durations is None and _duration_model(arguments) is None:
@@ -51,7 +53,8 @@ def _run_speak(arguments):
     prompt = None
     if arguments.prompt is not None:
         wave, rate = audio.read(arguments.prompt)
-        prompt = (wave, rate, _transcript(arguments.prompt_text, arguments.prompt_textgrid, wave, rate))
+        words = _transcript(arguments.prompt_text, arguments.prompt_textgrid, wave, rate)
+        prompt = (wave, rate, words if has_transcript else _recognise(arguments.prompt, wave, rate))
     model = _model(arguments)
     lines = None if arguments.durations is None else durations.read(arguments.durations, hop_seconds=HOP)
     speech = model.speak(
@@ -256,9 +259,8 @@ def _model(arguments):
     model = load_model(arguments)
     if arguments.vocoder is not None:
         model = dataclasses.replace(model, vocoder=auxiliary.load_vocoder(arguments.vocoder, model.spec))
-    duration_model = _duration_model(arguments) if "duration_model" in arguments else None
-    if duration_model is not None:
-        model = dataclasses.replace(model, duration_model=auxiliary.load_duration_model(duration_model))
+    if getattr(arguments, "duration_model", None) is not None:
+        model = dataclasses.replace(model, duration_model=auxiliary.load_duration_model(arguments.duration_model))
     introduce(f"{arguments.verb} by {arguments.vocoder or 'Griffin-Lim'} with", model, arguments.model)
     return model
 
@@ -276,6 +278,17 @@ def _transcript(text, textgrid, wave, rate):
     from sfjax.text.textgrid import read_textgrid
 
     return text if textgrid is None else phones.line(read_textgrid(textgrid), -(-len(wave) * 100 // rate))
+
+
+def _recognise(path, wave, rate):
+    """Return the words that a recogniser hears in a prompt, and print them."""
+    from sfjax.metrics import wer
+
+    words = wer.transcriber("pocketsphinx")(wave, rate)
+    if not words:
+        raise UserError(f"{path}: the recogniser hears no words; give them with --prompt-text")
+    print(f"{path}: heard {words!r}; if this is wrong, give the words with --prompt-text", file=sys.stderr)
+    return words
 
 
 def _lexicon(arguments):

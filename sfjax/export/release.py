@@ -120,7 +120,7 @@ def trained(name: str | os.PathLike, *, ema: bool, step: int | None = None) -> T
         if step not in (None, exported["step"]):
             raise UserError(f"{name} holds only step {exported['step']}, got {step}; leave the step out")
         if exported["averaged"] and not ema:
-            raise UserError(f"{name} holds only averaged parameters; leave --no-ema out")
+            raise UserError(f"{name} holds only averaged parameters; leave ema=False (--no-ema) out")
         return Trained(_read_tensors(folder / TENSORS), config, exported["frozen"], exported["step"], str(name))
     params, digests, step = checkpoint.params(folder, ema=ema, step=step)
     frozen = {path: value for path, value in digests.items() if path.startswith("frozen/")}
@@ -156,7 +156,7 @@ def weights(folder: str | os.PathLike, *, ema: bool, step: int | None = None) ->
     base = loaded.config["init_from"]
     # an exported folder holds only the name of its base folder, which is no path on this machine
     if not locate.is_address(base) and ("exported" in loaded.config or not os.path.isdir(base)):
-        raise UserError(f"{folder} adapts {base}, which is not here; give that model as --model and this as --adapter")
+        raise UserError(f"{folder} adapts {base}, which is not here; load that model with this adapter (--adapter)")
     return adapted(weights(base, ema=True)[0], loaded), loaded
 
 
@@ -164,7 +164,7 @@ def adapted(base: Any, adapters: Trained) -> Any:
     """Merge adapters into the parameters of their base model. Raises `UserError` for another base."""
     adapter = lora.make(**adapters.config["lora"])
     if adapter is None:
-        raise UserError(f"{adapters.name} holds no adapters but a whole network; give it as --model")
+        raise UserError(f"{adapters.name} holds no adapters but a whole network; load it as a model (--model)")
     frozen = lora.split(base, adapter)[1]
     checkpoint.check_frozen(frozen, adapters.frozen, adapters.name)
     try:

@@ -119,7 +119,7 @@ def spliced(
 def _predict_lengths(model, line, hidden, speed):
     """Replace the lengths of the `hidden` phones by those that the duration model predicts from the others."""
     if model.duration_model is None:
-        raise UserError("editing needs a duration model; give --duration-model")
+        raise UserError("editing needs a duration model; give duration_model (--duration-model)")
     lengths = np.where(hidden, 0, line.lengths).astype(np.int32)
     hidden_phones = [phone for phone, is_hidden in zip(line.phones, hidden, strict=True) if is_hidden]
     predicted = model.duration_model(line._replace(lengths=tuple(lengths.tolist())), hidden)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -32,7 +33,7 @@ from sfjax.text import g2p
 from sfjax.text.phones import Line
 from sfjax.vocoder.hifigan import Vocoder
 from sfjax.vocoder.phase_net import PhaseNet, spectra_to_waves
-from sfjax.weights import ENHANCER
+from sfjax.weights import DURATION_MODEL, ENHANCER, SPEAKER
 
 
 def load(
@@ -54,13 +55,16 @@ def load(
 
     `reconstruct` is a key of `sfjax.audio.RECONSTRUCTIONS` and replaces the setting of the run. The other arguments are
     folders too: `adapter` with LoRA adapters for the model, `phase` with a phase net, `vocoder` with a vocoder or a
-    published HiFi-GAN, `duration_model` with a duration model. Raises `UserError` if a folder does not hold its model.
+    published HiFi-GAN, `duration_model` with a duration model (default for sfjax://speak: sfjax://durations). Raises
+    `UserError` if a folder does not hold its model.
 
     ```python
     model = sfjax.load()  # the enhancer of this package
     model.enhance(np.random.default_rng(0).normal(0.0, 0.1, 16_000).astype(np.float32), 16_000)
     ```
     """
+    if duration_model is None and str(folder) == SPEAKER:
+        duration_model = DURATION_MODEL
     params, trained = release.weights(folder, ema=ema, step=step)
     model = _model(params, trained)
     model = model if adapter is None else model.adapted(adapter)
@@ -95,7 +99,7 @@ def _model(params, trained):
     )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Model:
     """A network with its parameters and its settings.
 
@@ -116,6 +120,10 @@ class Model:
     vocoder: Vocoder | None = None
     duration_model: Callable | None = None  # a `sfjax.inference.tts.DurationPredictor`
     folder: str = ""  # the run, exported folder or address that it was loaded from
+
+    def __repr__(self) -> str:
+        count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(self.params))
+        return f"<Model {self.name}: {self.task.description}, {count / 1e6:.1f} M parameters>"
 
     def adapted(self, folder: str | Path) -> Model:
         """Return this network with the adapters of a run or an exported folder, and with the task of the adapters."""

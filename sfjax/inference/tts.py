@@ -205,7 +205,9 @@ def with_durations(model: SpeechModel, line: Line, prompt: Prompt | None, *, spe
     Raises `UserError` if the model has no duration model.
     """
     if model.duration_model is None:
-        raise UserError("speaking needs a duration model or a file of durations; give --duration-model or --durations")
+        raise UserError(
+            "speaking needs a duration model or durations; give duration_model or lines (--duration-model, --durations)"
+        )
     whole = line._replace(lengths=(0,) * len(line.phones))
     if prompt is None:
         frames = model.duration_model(whole, np.ones(len(whole.phones), bool))

@@ -74,7 +74,7 @@ def synthesize(
     tts.plain_phones(model)
     model.sampling(options)
     if model.duration_model is None:
-        raise UserError("a list needs a duration model; give --duration-model")
+        raise UserError("a list needs a duration model; give duration_model (--duration-model)")
     rows = _rows_by_name(found)
     _check_files(folder, _missing(folder, rows), force=force)
     _sign(folder, batch.digest(model, model.filling(), seed, options), list(rows) if force else [])
