@@ -103,7 +103,7 @@ class Estimator(nn.Module):
             scales = jax.tree.map(lambda scale: scale[:, None, None], PRECONDITIONS[config.precondition](t))
         scaled = x if scales is None else scales.input * x
         h = patches(jnp.concatenate([scaled, condition], axis=-1), lengths, config.patch)
-        shown = masks.valid(-(-lengths // config.patch), h.shape[1])
+        valid = masks.valid(-(-lengths // config.patch), h.shape[1])
         h = nn.Dense(config.width, kernel_init=INIT, dtype=self.dtype, name="input")(h)
         positions = None
         if self.copies and copy is not None:
@@ -114,18 +114,18 @@ class Estimator(nn.Module):
             positions = jnp.pad(positions, ((0, 0), (1, 0)))
         h = h + ConvPos(
             config.width, config.conv_kernel, config.conv_groups, config.conv_depth, self.dtype, name="position"
-        )(h, shown)
+        )(h, valid)
         scale = self.param("time_scale", nn.initializers.ones, ())
         token = (scale * time_features(t, config.width)).astype(h.dtype)
         h = jnp.concatenate([token[:, None], h], axis=1)
-        shown = jnp.pad(shown, ((0, 0), (1, 0)), constant_values=True)
+        valid = jnp.pad(valid, ((0, 0), (1, 0)), constant_values=True)
         h, last_input = Transformer(
             config,
             lead=1,
             adapter=self.adapter,
             dtype=self.dtype,
             name="transformer",
-        )(h, shown, positions, train=train)
+        )(h, valid, positions, train=train)
         if self.embedding:
             size = config.patch * self.mels * self.embedding
             bins = nn.Dense(size, kernel_init=INIT, dtype=self.dtype, name="embedding")(last_input[:, 1:])

@@ -28,7 +28,8 @@ from sfjax.tasks import Task
 from sfjax.train_step import State, UpdateRule
 from sfjax.validation import Validation
 
-OWN = (*optim.PHONES, "copy_table", "embedding")  # parameters that only some tasks have
+TASK_PARAMETERS = (*optim.PHONES, "copy_table", "embedding")  # only some tasks have them
+FEW = 1000  # files; so many are taken as seen at the start, where one bad file would be a large share
 
 
 class Program(NamedTuple):
@@ -226,7 +227,7 @@ def run(config: Any, workdir: str | Path, *, out: Any = None) -> State:
 
             bad, seen = bad + len(batch["bad"]), seen + len(batch["names"])
             journal.log_bad_files(batch["bad"])
-            if bad > max(config.run.max_bad * seen, config.run.max_bad * 1000):
+            if bad > config.run.max_bad * max(seen, FEW):
                 raise UserError(
                     f"{bad} of {seen} files were bad, more than run.max_bad={config.run.max_bad}; they are listed "
                     f"in {journal.bad_path}; run `sfjax prepare` again or raise the limit"
@@ -264,8 +265,10 @@ def _initial_state(program, like, config, base):
         weights, trained = base
         _check_same_function(config, trained.config)
         # parameters that only some tasks have start afresh, and are dropped where the task does not have them
-        weights = {name: leaf for name, leaf in weights.items() if name in params or name not in OWN}
-        needed = {name: leaf for name, leaf in lora.base(params).items() if name in weights or name not in OWN}
+        weights = {name: leaf for name, leaf in weights.items() if name in params or name not in TASK_PARAMETERS}
+        needed = {
+            name: leaf for name, leaf in lora.base(params).items() if name in weights or name not in TASK_PARAMETERS
+        }
         if jax.tree.map(jnp.shape, needed) != jax.tree.map(jnp.shape, weights):
             raise UserError(f"{config.init_from} holds another network than --config.model describes; use its size")
         weights_places = lora.base(params_places)

@@ -196,7 +196,7 @@ def _assign_targets(inputs, out, results):
 
 
 def _process(arguments, task_of, files, refused):
-    """Run the model over all files; return the report that `--json` prints, with `Treated` objects as files."""
+    """Run the model over all files; return the report that `--json` prints, with `FileResult` objects as files."""
     from tqdm import tqdm
 
     from sfjax.inference.batch import process_files

@@ -85,16 +85,17 @@ def _model(params, trained):
         raise UserError(f"{trained.name} is a {trainable.title}, which helps a model; give it as --{flag}")
     network, params = trainable.load(release.inference_params(params), config)
     chunking = dict(config.infer)
+    reconstruct = audio.reconstruction(chunking.pop("reconstruct"))
     return Model(
-        network,
-        params,
-        task,
-        process(config.process),
-        config.mel,
-        dict(config.sample),
-        chunking,
-        audio.reconstruction(chunking.pop("reconstruct")),
-        f"{trained.name}, step {trained.step}",
+        network=network,
+        params=params,
+        task=task,
+        process=process(config.process),
+        spec=config.mel,
+        options=dict(config.sample),
+        chunking=chunking,
+        reconstruct=reconstruct,
+        name=f"{trained.name}, step {trained.step}",
         folder=trained.name,
     )
 
@@ -423,13 +424,16 @@ def sample_waves(
     batch: ChunkBatch,
     key: Key[Array, ""],
     *,
+    network: Estimator,
+    sampler: Callable,
+    task: Any,
     spec: audio.MelSpec,
+    options: tuple,
     reconstruct: str,
     phase: PhaseNet | None,
-    **how: Any,
 ) -> Float[Array, "batch sources samples"]:
     """Compute the waveforms that the task makes of recordings, by a phase net or one of `audio.RECONSTRUCTIONS`."""
-    mels, spectrum = _mels(params, batch, key, spec=spec, **how)
+    mels, spectrum = _mels(params, batch, key, network=network, sampler=sampler, task=task, spec=spec, options=options)
     if phase is None:
         return audio.RECONSTRUCTIONS[reconstruct](mels, spectrum, spec, batch.lengths)
     spectra: Any = phase.apply({"params": phase_params}, mels, spectrum, spec.num_frames(batch.lengths))
