@@ -293,6 +293,7 @@ def test_json_reports_hold_everything_and_replace_older_ones_whole(tmp_path):
     path.write_text("older and longer" * 1000)
     TWO.write(path)
     assert json.loads(path.read_text()) == {
+        "made_by": "sfjax",
         "n": 2,
         "failed": [{"name": "d", "reason": "the scorer crashed"}],
         "mean": {"pesq_wb": 2.0, "si_sdr": 10.0},
