@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from sfjax import audio
 from sfjax.data import synthetic
 from sfjax.errors import UserError
+from sfjax.evaluation import speech
 from sfjax.metrics import Unscorable, wer
 from sfjax.metrics.wer import Words
 
@@ -227,3 +229,17 @@ def test_a_recording_that_cannot_be_heard_has_no_score(wav, line):
 
 def test_a_recogniser_is_loaded_once():
     assert wer.transcriber("command:cat {}") is wer.transcriber("command:cat {}")
+
+
+def test_a_report_of_words_holds_texts_what_was_heard_the_rate_and_the_recogniser(tmp_path):
+    soundfile.write(tmp_path / "a.wav", WAV, 16_000)
+    recogniser = "command:" + python("print('one to three')", "{}")
+    report = speech.words(tmp_path, {"a": "one two three"}, transcriber=recogniser, workers=1, progress=False)
+    report.write(tmp_path / "report.json")
+    written = json.loads((tmp_path / "report.json").read_text())
+    assert written["rows"] == [
+        {"name": "a.wav", "errors": 1, "words": 3, "text": "one two three", "heard": "one to three"}
+    ]
+    assert written["word_error_rate"] == pytest.approx(1 / 3) and "print" in written["recogniser"]
+    report.write(tmp_path / "report.csv")
+    assert (tmp_path / "report.csv").read_text().splitlines()[1] == "a.wav,1.0,3.0,one two three,one to three,"

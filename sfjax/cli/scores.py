@@ -127,7 +127,6 @@ def _add_wer(parser):
 
 def _run_wer(arguments):
     from sfjax.evaluation import speech
-    from sfjax.metrics import wer
 
     _check_output(arguments)
     report = speech.words(
@@ -138,9 +137,9 @@ def _run_wer(arguments):
         progress=sys.stderr.isatty(),
     )
     if report.rows:
-        rate, low, high = speech.word_error_rate(report)
-        name = wer.transcriber(arguments.transcriber).name
-        print(f"WER {100 * rate:.1f} % ({100 * low:.1f} to {100 * high:.1f}) by {name}")
+        rate, (low, high) = report.facts["word_error_rate"], report.facts["word_error_rate_interval"]
+        interval = f" ({100 * low:.1f} to {100 * high:.1f})" if len(report.rows) > 1 else ""
+        print(f"WER {100 * rate:.1f} %{interval} by {report.facts['recogniser']}")
     return _finish(report, arguments)
 
 

@@ -20,7 +20,8 @@ from sfjax.errors import UserError
 
 RESAMPLES = 1000  # bootstrap draws behind an interval
 
-NOT_SCORES = ("name", "condition")  # the fields of a row beside its scores
+TEXTS = ("text", "heard")  # fields of a row of spoken words: what was said, and what a recogniser heard
+NOT_SCORES = ("name", "condition", *TEXTS)  # the fields of a row beside its scores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,11 +29,13 @@ class Report:
     """The scores of a set of items.
 
     `rows` holds the name and the scores of every scored item, `failed` the name and the reason for every other one.
-    If conditions are distinguished, each item of both also has `condition`, values by column; None is unknown.
+    If conditions are distinguished, each item of both also has `condition`, values by column; None is unknown. `facts`
+    are facts about all items, for example the recogniser; they are written with the report.
     """
 
     rows: list[dict[str, Any]]
     failed: list[dict[str, Any]]
+    facts: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def mean(self) -> dict[str, float]:
@@ -95,7 +98,7 @@ class Report:
     def to_json(self) -> dict:
         """Return plain values: n, failed, mean and interval; `conditions`, each with the same; and rows."""
         groups = [{"condition": condition, **group._summary} for condition, group in self.groups]
-        return {**self._summary, **({"conditions": groups} if groups else {}), "rows": self.rows}
+        return {**self._summary, **self.facts, **({"conditions": groups} if groups else {}), "rows": self.rows}
 
     @property
     def _summary(self) -> dict[str, Any]:
@@ -124,6 +127,8 @@ class Report:
     @property
     def _cells(self) -> dict[str, str]:
         mean = self.mean
+        if len(self.rows) == 1:  # has no interval
+            return {name: f"{value:.3f}" for name, value in mean.items()}
         return {name: f"{mean[name]:.3f} ± {(high - low) / 2:.3f}" for name, (low, high) in self.interval.items()}
 
     def write(self, path: Path) -> None:
@@ -158,9 +163,10 @@ class Report:
     def _csv(self) -> str:
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")  # not by keys: a condition may be called like a score
-        writer.writerow(["name", *self._columns, *self._metrics, "reason"])
+        fields = [*self._metrics, *(name for name in TEXTS if any(name in row for row in self.rows)), "reason"]
+        writer.writerow(["name", *self._columns, *fields])
         for item in (*self.rows, *self.failed):
-            scores_and_reason = [item.get(name) for name in (*self._metrics, "reason")]
+            scores_and_reason = [item.get(name) for name in fields]
             writer.writerow([item["name"], *item.get("condition", {}).values(), *scores_and_reason])
         return buffer.getvalue()
 

@@ -137,7 +137,7 @@ def _score_mixture(references: list[Path], estimates: list[Path], mixture: Path)
     return metrics.improvement(np.stack(waveforms[:count]), np.stack(waveforms[count:-1]), waveforms[-1], RATE)
 
 
-def score_all(jobs: Iterable[tuple], work: Callable[..., dict[str, float]], *, workers: int, progress: bool) -> Report:
+def score_all(jobs: Iterable[tuple], work: Callable[..., dict[str, Any]], *, workers: int, progress: bool) -> Report:
     """Score jobs (name, *arguments) by `work(*arguments)` in `workers` processes, which import `work` by its name.
 
     Instead of a name, a job may have a dict of all fields that its row holds beside the scores.
@@ -151,7 +151,7 @@ def score_all(jobs: Iterable[tuple], work: Callable[..., dict[str, float]], *, w
             labels.append({"name": label} if isinstance(label, str) else label)
             yield tuple(rest)
 
-    scored: dict[int, dict[str, float] | str] = {}
+    scored: dict[int, dict[str, Any] | str] = {}
     with contextlib.closing(outcomes(arguments(), work, workers)) as arriving:
         for number, outcome in arriving:
             scored[number] = outcome

@@ -5,10 +5,12 @@ The processes that score import this module, so it does not import JAX.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -50,7 +52,10 @@ def texts(path: Path) -> dict[str, str]:
 
 
 def words(folder: Path, said: dict[str, str], *, transcriber: str, workers: int, progress: bool) -> Report:
-    """Count errors and words of every recording below a folder whose text is in `said`; see `word_error_rate`."""
+    """Count errors and words of every recording below a folder whose text is in `said`; see `word_error_rate`.
+
+    Rows also have the text and what was heard; the facts of the report name the recogniser and hold the rate.
+    """
     wer.transcriber(transcriber)  # raise its errors here, once, rather than in every worker
     recordings = audio_io.recordings(folder)
     items = [
@@ -61,14 +66,20 @@ def words(folder: Path, said: dict[str, str], *, transcriber: str, workers: int,
             f"{folder}: none of its {len(recordings)} recordings is named like one of the {len(said)} texts"
         )
     work = functools.partial(_count_words, transcriber)
-    return evaluation.score_all(items, work, workers=workers, progress=progress)
+    report = evaluation.score_all(items, work, workers=workers, progress=progress)
+    facts: dict[str, Any] = {"recogniser": wer.transcriber(transcriber).name}
+    if report.rows:
+        rate, low, high = word_error_rate(report)
+        facts |= {"word_error_rate": rate, "word_error_rate_interval": [low, high]}
+    return dataclasses.replace(report, facts=facts)
 
 
-def _count_words(transcriber: str, text: str, path: Path) -> dict[str, float]:
+def _count_words(transcriber: str, text: str, path: Path) -> dict[str, Any]:
     from sfjax import audio
 
-    counts = wer.word_errors(text, wer.transcriber(transcriber)(*audio.read(path, rate=RATE)))
-    return {"errors": counts.errors, "words": counts.words}
+    heard = wer.transcriber(transcriber)(*audio.read(path, rate=RATE))
+    counts = wer.word_errors(text, heard)
+    return {"errors": counts.errors, "words": counts.words, "text": text, "heard": heard}
 
 
 def word_error_rate(report: Report) -> tuple[float, float, float]:

@@ -19,8 +19,8 @@ from sfjax.metrics import Unscorable
 
 
 def outcomes(
-    jobs: Iterable[tuple], work: Callable[..., dict[str, float]], workers: int
-) -> Generator[tuple[int, dict[str, float] | str], None, None]:
+    jobs: Iterable[tuple], work: Callable[..., dict[str, Any]], workers: int
+) -> Generator[tuple[int, dict[str, Any] | str], None, None]:
     """Yield the number of each job with its scores, or with the reason of its failure, in the order of arrival."""
     waiting = enumerate(jobs)
     busy: dict[Any, _Worker] = {}  # by pipe
@@ -55,7 +55,7 @@ def outcomes(
 class _Worker:
     """A process with at most one job, so that its crash costs that job only."""
 
-    def __init__(self, work: Callable[..., dict[str, float]], number: int, job: tuple):
+    def __init__(self, work: Callable[..., dict[str, Any]], number: int, job: tuple):
         context = multiprocessing.get_context("spawn")
         self.pipe, child_pipe = context.Pipe()
         self.process = context.Process(target=_serve, args=(child_pipe, work), daemon=True)
@@ -84,7 +84,7 @@ def _crash_reason(worker: _Worker) -> str:
     return f"the scorer crashed ({signal.Signals(-code).name if code < 0 else f'exit code {code}'})"
 
 
-def _serve(pipe: multiprocessing.connection.Connection, work: Callable[..., dict[str, float]]) -> None:
+def _serve(pipe: multiprocessing.connection.Connection, work: Callable[..., dict[str, Any]]) -> None:
     """Run a worker: report that it has started, then answer each job until the pipe is closed."""
     worker_process.initialize()
     with contextlib.suppress(EOFError, OSError):
@@ -93,12 +93,14 @@ def _serve(pipe: multiprocessing.connection.Connection, work: Callable[..., dict
             pipe.send(_attempt(work, pipe.recv()))
 
 
-def _attempt(work: Callable[..., dict[str, float]], job: tuple) -> dict[str, float] | str:
+def _attempt(work: Callable[..., dict[str, Any]], job: tuple) -> dict[str, Any] | str:
     try:
         scores = work(*job)
     except (Unscorable, UserError) as error:
         return " ".join(str(error).split())
     except Exception as error:  # an error in one recording must not cost the scores of the others
         return " ".join(f"{type(error).__name__}: {error}".split())
-    not_finite = [f"{name} is {value}" for name, value in scores.items() if not math.isfinite(value)]
-    return ", ".join(not_finite) or {name: float(value) for name, value in scores.items()}
+    texts = {name: value for name, value in scores.items() if isinstance(value, str)}
+    numbers = {name: float(value) for name, value in scores.items() if name not in texts}
+    not_finite = [f"{name} is {value}" for name, value in numbers.items() if not math.isfinite(value)]
+    return ", ".join(not_finite) or numbers | texts
