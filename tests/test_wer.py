@@ -237,9 +237,7 @@ def test_a_report_of_words_holds_texts_what_was_heard_the_rate_and_the_recognise
     report = speech.words(tmp_path, {"a": "one two three"}, transcriber=recogniser, workers=1, progress=False)
     report.write(tmp_path / "report.json")
     written = json.loads((tmp_path / "report.json").read_text())
-    assert written["rows"] == [
-        {"name": "a.wav", "errors": 1, "words": 3, "text": "one two three", "heard": "one to three"}
-    ]
+    assert written["rows"] == [{"name": "a", "errors": 1, "words": 3, "text": "one two three", "heard": "one to three"}]
     assert written["word_error_rate"] == pytest.approx(1 / 3) and "print" in written["recogniser"]
     report.write(tmp_path / "report.csv")
-    assert (tmp_path / "report.csv").read_text().splitlines()[1] == "a.wav,1.0,3.0,one two three,one to three,"
+    assert (tmp_path / "report.csv").read_text().splitlines()[1] == "a,1.0,3.0,one two three,one to three,"
