@@ -10,6 +10,7 @@ import soundfile
 
 from sfjax import audio, inference
 from sfjax.data import manifest
+from sfjax.data.noise_mixer import active_level
 from sfjax.errors import UserError
 from sfjax.inference import editing, infill, splicing, tts
 from sfjax.text import durations, espeak, g2p, phones, textgrid
@@ -60,6 +61,19 @@ def test_a_prompt_is_not_heard_but_changes_what_is_said(model, recording):
     np.testing.assert_array_equal(again.wave, prompted.wave)
     other = model.speak("big dog", lines=lines, prompt=(wave, 16_000, line), seed=1, **STEPS)
     assert np.abs(other.wave - prompted.wave).max() > 1e-3
+
+
+def test_speech_has_the_level_of_its_prompt_and_is_never_clipped(model, recording):
+    wave, line = recording
+    limited = []
+    for gain in (0.01, 30.0):
+        prompt = np.clip(gain * wave, -1.0, 1.0)
+        speech = model.speak("big dog", prompt=(prompt, 16_000, line), **STEPS).wave
+        peak, level, wanted = np.abs(speech).max(), active_level(speech, 16_000), active_level(prompt, 16_000)
+        limited.append(peak == pytest.approx(tts.PEAK, abs=1e-4))
+        assert level < wanted + 1.0 if limited[-1] else level == pytest.approx(wanted, abs=1.0)  # dB
+        assert peak <= tts.PEAK + 1e-6
+    assert limited == [False, True]
 
 
 def test_the_frames_of_a_prompt_are_kept_and_the_others_found(model, recording):

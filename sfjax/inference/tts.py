@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int32
 
 from sfjax import audio
+from sfjax.data.noise_mixer import active_level
 from sfjax.errors import UserError
 from sfjax.inference import waveform
 from sfjax.inference.chunking import padded
@@ -27,6 +28,7 @@ LEAST = 0.5  # seconds: the shortest prompt
 QUIET = 1e-3  # a prompt with a lower peak counts as silent
 EDGE = 10  # frames of silence to leave at both ends of a sentence, at most (Voicebox A.2)
 SHARE = 0.5  # of a chunk: the longest prompt; longer ones are cut after a word
+PEAK = 0.99  # of full scale: the highest sample of generated speech
 JOIN = 2  # frames of silence over which sentences are cross-faded
 
 
@@ -279,7 +281,10 @@ def _with_silence_to_join(line):
 def joined(
     model: SpeechModel, asked: Questions, waves: Sequence[Float[np.ndarray, " _"]]
 ) -> tuple[Float[np.ndarray, " samples"], Line]:
-    """Join the generated `waves` of all parts with cross-fades, without the prompt; also return them as one line."""
+    """Join the generated `waves` of all parts with cross-fades, without the prompt; also return them as one line.
+
+    The speech has the level of the prompt, and no sample is clipped.
+    """
     fade = JOIN * model.spec.hop
     rise = (np.arange(fade, dtype=np.float32) + 0.5) / fade
     wave, *next_waves = (wave[asked.before * model.spec.hop :] for wave in waves)
@@ -289,7 +294,14 @@ def joined(
         wave = np.concatenate([wave[:-fade], mixed, next_wave[fade:]])
         lengths = next_line.lengths[0] - JOIN, *next_line.lengths[1:]
         line = durations.joined(line, next_line._replace(lengths=lengths))
-    return wave, line
+    return _at_level(wave, asked.gaps[0].wave, model.spec.sample_rate), line
+
+
+def _at_level(wave, prompt, rate):
+    """Scale speech to the level of the prompt, if there is one, and so that its peak is at most `PEAK`."""
+    levels = [active_level(samples, rate) if len(samples) else -np.inf for samples in (prompt, wave)]
+    gain = 10 ** ((levels[0] - levels[1]) / 20) if np.isfinite(levels).all() else 1.0
+    return wave * np.float32(min(gain, PEAK / max(float(np.abs(wave).max(initial=0.0)), 1e-9)))
 
 
 def by_frame(model: SpeechModel, line: Line) -> Int32[np.ndarray, " frames"]:
