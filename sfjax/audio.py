@@ -375,7 +375,7 @@ def equalise(
 
 
 def _log_gains(mels, recording, spec, most):
-    """Return the logarithm of the gain of each band from `recording` to `mels`, at most that of `most`."""
+    """Return the logarithm of the gain of each band from `recording` to `mels`; no gain is above `most`."""
     return jnp.minimum((mels - _log_mel(recording, spec)[:, None]) * spec.std, math.log(most))
 
 

@@ -211,7 +211,7 @@ def _wrong_header(file: soundfile.SoundFile | Chain) -> str:
 
 
 def check_single(path: str | os.PathLike) -> None:
-    """Raise `UserError` if a file joins several FLAC recordings, of which libsndfile reads the first.
+    """Raise `UserError` if a file joins several FLAC recordings: libsndfile reads only the first.
 
     Searches the whole file, so a reader of crops does not call it.
     """

@@ -76,7 +76,7 @@ def test_reading_a_crop_equals_cutting_the_whole(tmp_path, voice):
         np.testing.assert_allclose(crop, whole[5000:8000], atol=tolerance)
 
 
-@pytest.mark.parametrize("suffix", audio_io.SUFFIXES)
+@pytest.mark.parametrize("suffix", audio_io.CONTAINERS)
 def test_every_container_is_written_and_read(tmp_path, voice, suffix):
     wav = voice(1.0, 4)
     audio.write(tmp_path / f"a{suffix}", wav, 16_000)

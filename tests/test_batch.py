@@ -382,7 +382,7 @@ def test_a_picture_shows_a_tone_at_its_time_pitch_and_level(tmp_path, rate, seco
     time = np.arange(round(rate * seconds)) / rate
     tone = np.where((time > seconds / 3) & (time < 2 * seconds / 3), 0.5 * np.sin(2 * np.pi * 1000 * time), 0)
     soundfile.write(tmp_path / "a.wav", tone, rate, subtype="FLOAT")
-    level, (length, height) = spectrogram_plot._levels(tmp_path / "a.wav")
+    level, (length, height) = spectrogram_plot.levels(tmp_path / "a.wav")
     assert (
         height == rate / 2000 and length == pytest.approx(seconds, abs=0.1) and len(level) <= spectrogram_plot.COLUMNS
     )

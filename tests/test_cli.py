@@ -380,8 +380,8 @@ REFUSED = [
     ("s3://bucket/run: .*gs://, got s3://", training("--config.run.checkpoints=s3://bucket/run")),
     ("mesh data 7 × fsdp 1 × tensor 1 does not divide", training("--config.mesh.data=7")),
     (
-        "a batch of 6 examples of 8.0 s does not divide .*accumulate 4; set --config.data.multiple=4",
-        training("--config.accumulate=4"),
+        "a batch of 8 examples of 4.0 s does not divide .*accumulate 3; set --config.data.multiple=3",
+        training("--config.accumulate=3"),
     ),
     ("accumulate must be .*1 or more, got 0", training("--config.accumulate=0")),
     ("mesh data -1 × fsdp 0 × tensor 1 does not divide", training("--config.mesh.fsdp=0")),

@@ -109,6 +109,8 @@ def test_a_config_with_missing_or_unknown_fields_is_refused(section, change, tol
 def test_every_field_that_a_program_reads_by_name_is_read_and_there(section):
     source = "".join(path.read_text() for path in Path(sfjax.__file__).parent.rglob("*.py"))
     read = set(re.findall(rf"config\.{section}\.(\w+)", source))
+    if section == "data":  # readers and shapes get this section as `data`
+        read |= set(re.findall(r"\bdata\.(\w+)", source)) & set(default.get_config("tiny")[section])
     if section == "infer":  # held by the model as `chunking`
         read = set(re.findall(r'(?:chunking\[|chunking\.pop\()"(\w+)"', source)) | {"overlap"}
     assert read == set(default.get_config("tiny")[section])

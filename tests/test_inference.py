@@ -104,7 +104,7 @@ def test_a_pretrained_model_does_not_enhance(toy_config, tmp_path, voice):
         sfjax.load(tmp_path).enhance(voice(1.0, 0), 16_000)
 
 
-@pytest.mark.parametrize("wav", [np.zeros(16_000), np.zeros(100), np.full(16_000, np.nan), np.ones((2, 16_000))])
+@pytest.mark.parametrize("wav", [np.zeros(16_000), np.zeros(100), np.full(16_000, np.nan), np.ones((2, 2, 16_000))])
 def test_waves_that_hold_no_speech_are_refused(model, wav):
     with pytest.raises(UserError):
         model.enhance(wav, 16_000)

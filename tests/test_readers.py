@@ -157,8 +157,9 @@ def test_rows_and_files_without_sound_are_rejected_with_their_reason(checks, tmp
 def test_forgetting_the_manifest_name_overwrites_no_data(refused, content, tmp_path):
     one, two = (put(tmp_path / f"{name}.parquet", audio=[sound(8000)]) for name in ("one", "two"))
     before = content(tmp_path)
-    refused("two.parquet: holds recordings, which the manifest would overwrite", "prepare", "parquet", one, two)
-    refused("one.parquet: holds recordings", "prepare", "parquet", one, one)
+    refused("two.parquet exists, and no mark in it", "prepare", "parquet", one, two)
+    refused("two.parquet: holds recordings, which the manifest would", "prepare", "parquet", one, two, "--force")
+    refused("one.parquet: holds recordings", "prepare", "parquet", one, one, "--force")
     refused("nowhere: expected a Parquet file or a folder", "prepare", "parquet", tmp_path / "nowhere", "m.parquet")
     (tmp_path / "empty").mkdir()
     refused(r"expected \*.parquet files", "prepare", "parquet", tmp_path / "empty", tmp_path / "m.parquet")

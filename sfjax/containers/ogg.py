@@ -34,7 +34,7 @@ def open(content: bytes | mmap.mmap, source: Any) -> Lossy | Chain:
                 part.close()
             reason = error.error_string.strip().rstrip(".")
             raise BadSound(
-                f"chains {len(starts)} Ogg recordings, of which number {len(parts) + 1} is not readable ({reason}); "
+                f"chains {len(starts)} Ogg recordings; number {len(parts) + 1} is not readable ({reason}); "
                 "convert each part to WAV"
             ) from None
     return Chain(parts)

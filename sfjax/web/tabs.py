@@ -42,6 +42,7 @@ class Result(NamedTuple):
 
     @property
     def files(self) -> list[Path]:
+        """The files to offer for download."""
         return [track.file for track in self.after]
 
 
