@@ -18,10 +18,10 @@ from sfjax.errors import UserError
 
 PAIRS = 6  # recordings to mix, enhance and score
 SNR = 5.0  # dB
-SHORT = (  # a schedule of two minutes for configs/enhance.py:box
+SHORT = (  # a schedule of one or two minutes for configs/enhance.py:box
     "--config.data.buckets=(2.55,)",
     "--config.data.seconds=20.4",
-    "--config.optim.updates=120",
+    "--config.optim.updates=90",
     "--config.optim.warmup=10",
     "--config.ema=0.95",
     "--config.run.valid_batches=2",
@@ -112,7 +112,7 @@ def summary(folder: Path) -> str:
     lines = [f"{'':12}{'noisy':>8}{'enhanced':>10}"]
     lines += [f"{title:12}{noisy[name]:8.2f}{enhanced[name]:10.2f}" for name, title in names.items()]
     better = [title.split()[0] for name, title in names.items() if enhanced[name] > noisy[name]]
-    lines.append(f"better after two minutes of fine-tuning: {', '.join(better) or 'none of the scores'}")
+    lines.append(f"better after this short fine-tuning: {', '.join(better) or 'none of the scores'}")
     return "\n".join(lines)
 
 

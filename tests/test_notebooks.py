@@ -9,6 +9,7 @@ import pytest
 
 NOTEBOOKS = sorted(Path(__file__).parents[1].joinpath("notebooks").glob("*.ipynb"))
 LONGEST = 180  # seconds on two cores
+TWO_MINUTES = ("02", "03")  # the notebooks that take so long
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -18,8 +19,15 @@ def test_a_notebook_is_stored_without_output(path):
     assert not any(cell.outputs or cell.execution_count for cell in cells)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(
+            path, id=path.stem, marks=pytest.mark.nightly if path.stem[:2] in TWO_MINUTES else pytest.mark.slow
+        )
+        for path in NOTEBOOKS
+    ],
+)
 def test_a_notebook_runs_to_its_end_in_three_minutes_and_draws(path, tmp_path):
     notebook = nbformat.read(path, as_version=4)
     began = time.monotonic()

@@ -95,7 +95,7 @@ def trained(config, tmp_path_factory):
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_it_learns_to_pass_the_borrowed_phase(config, corpus, spec, tmp_path):
     """The mixtures are generated voices, whose phases are easy: what is proved is that training works."""
     more = {"optim.updates": 60, "run.validate": 60, "run.valid_batches": 2, "run.pictures": 1}

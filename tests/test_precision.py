@@ -80,7 +80,7 @@ def test_the_scale_does_not_change_the_gradient(run):
     assert float(one["gradient_norm"]) == float(other["gradient_norm"])  # powers of two round nothing
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_policies_learn_alike(run):
     ends = {}
     for name in precision.POLICIES:

@@ -131,7 +131,7 @@ def test_two_processes_learn_what_one_does(config, words, tmp_path):
         assert np.abs(theirs).max() > 100 * 2**-14
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_all_processes_leave_after_the_same_step_and_go_on_together(words, tmp_path):
     more = "--config.optim.updates=100000"
     running = start(*[words(tmp_path, more)] * 2, devices=2)
@@ -145,7 +145,7 @@ def test_all_processes_leave_after_the_same_step_and_go_on_together(words, tmp_p
     assert [step for step, _ in losses(tmp_path)][-2:] == [saved + 1, saved + 2]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_dead_process_ends_the_others(words, tmp_path):
     running = start(*[words(tmp_path, "--config.optim.updates=100000")] * 2, devices=2)
     wait(tmp_path, 3)

@@ -125,7 +125,7 @@ PROGRAMS = {  # adapters in a model of several tasks stand for the rest in the s
     "phase": ("phase", {"phase.width": 64, "precision": "fp32"}, ["all"]),
 }
 MANY = [
-    pytest.param(program, mesh, marks=[] if program == "adapters" else [pytest.mark.slow])
+    pytest.param(program, mesh, marks=[] if program == "adapters" else [pytest.mark.nightly])
     for program, (_, _, meshes) in PROGRAMS.items()
     for mesh in meshes
 ]
