@@ -202,7 +202,7 @@ REPORT = Verb(
 )
 QUICKSTART = Verb(
     "quickstart",
-    "Prepare data, fine-tune the base model, enhance and score, in five minutes on two cores.",
+    "Prepare data, fine-tune the base model, enhance and score, in two minutes on two cores.",
     "sfjax quickstart -o quickstart",
     _add_quickstart,
     _run_quickstart,
