@@ -184,14 +184,7 @@ def run(config: Any, workdir: str | Path, *, out: Any = None) -> State:
             if is_first:
                 print(line, file=out, flush=True)
 
-        # Resume this workdir, or start from another model's parameters, or from scratch
-        state = saved.newest(like, pass_damaged=config.run.pass_damaged, say=say)
-        if state is None or config.lora is not None:
-            base = release.weights(config.init_from, ema=True) if config.init_from else None
-            if state is None:
-                state = _initial_state(program, like, config, base)
-            else:
-                state = _with_frozen(state, like, config.lora, base, saved)
+        state = _restored_or_new(program, like, config, saved, say)
         first, last = int(state.step), config.optim.updates
         for line in run_overview.describe(like, training.plan, config, mesh):
             say(line)
@@ -254,6 +247,17 @@ def _starting_line(first, last, init_from):
     if first:
         return f"resumed at step {first}; compiling …"
     return f"starting {'from ' + init_from if init_from else 'from scratch'}; compiling …"
+
+
+def _restored_or_new(program, like, config, saved, say):
+    """Return the newest state of a run, or its first one: with the parameters of `init_from`, or from scratch."""
+    state = saved.newest(like, pass_damaged=config.run.pass_damaged, say=say)
+    if state is not None and config.lora is None:
+        return state
+    base = release.weights(config.init_from, ema=True) if config.init_from else None
+    if state is None:
+        return _initial_state(program, like, config, base)
+    return _with_frozen(state, like, config.lora, base, saved)
 
 
 def _initial_state(program, like, config, base):

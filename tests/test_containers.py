@@ -123,7 +123,7 @@ def test_chained_ogg_is_read_one_link_after_the_other(tmp_path, subtype):
     assert len(splicing.read(chained)[0]) == 37_000
     with pytest.raises(UserError, match="16000 Hz .* 48000 Hz"):
         audio.read(put(tmp_path / "rates.ogg", one + encoded(noise(9_000), 48_000, "OGG", subtype)))
-    with pytest.raises(UserError, match="chains 2 Ogg recordings, of which number 2 is not readable"):
+    with pytest.raises(UserError, match="chains 2 Ogg recordings; number 2 is not readable"):
         audio.read(put(tmp_path / "lost.ogg", one + two[:60]))
 
 

@@ -126,7 +126,7 @@ def test_a_base_that_changed_is_refused(toy_config, base, other, tmp_path):
     config.run.stop = 2
     train.run(config, run)
     shutil.rmtree(copy)
-    with pytest.raises(UserError, match="adapts .*base, which is not here; give that model as --model"):
+    with pytest.raises(UserError, match="adapts .*base, which is not here; .*--adapter"):
         inference.load(run)
     shutil.copytree(other, copy)
     config.run.stop = 0

@@ -164,7 +164,7 @@ def test_an_exported_folder_says_nothing_of_the_machine_that_it_is_from(kind, ru
 def test_an_exported_adapter_asks_for_its_base_wherever_it_is_loaded(runs, tmp_path, monkeypatch):
     release.export(runs["adapter"], tmp_path / "adapter", ema=True, step=None, dtype="float32")
     monkeypatch.chdir(runs["enhance"].parent)  # a folder called as its base lies here; that is not for it to know
-    with pytest.raises(UserError, match=f"adapts {runs['enhance'].name}, which is not here; give that model as --mod"):
+    with pytest.raises(UserError, match=f"adapts {runs['enhance'].name}, which is not here; .*--adapter"):
         inference.load(tmp_path / "adapter")
 
 

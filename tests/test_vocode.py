@@ -17,7 +17,7 @@ from sfjax.export import release
 from sfjax.inference import auxiliary, infill
 from sfjax.vocoder import gan_step, hifigan
 
-pytestmark = pytest.mark.slow  # its programs take long to compile
+pytestmark = pytest.mark.nightly  # its programs take long to compile
 
 TOY = {
     "vocoder.channels": 16,

@@ -1,10 +1,10 @@
 """Open MP3 files whose header does not state their length, and files that were joined.
 
-mpg123, which libsndfile reads MP3 with, takes the number of frames from a Xing header. Without one it guesses it from
-the first frame: the end of a file of variable bit rate is then lost, or samples are expected that do not exist. Of
-joined files it reads the first. So this module counts the frames itself, by their four-byte headers (ISO 11172-3 and
-13818-3), and gives libsndfile the same frames after a Xing header with their number. No other library in PyPI that
-decodes MP3 counts frames of joined files without ffmpeg.
+libsndfile reads MP3 with mpg123, which takes the number of frames from a Xing header. Without one it guesses from the
+first frame: the end of a file of variable bit rate is then lost, or samples are expected that do not exist. It reads
+only the first of joined files. So this module counts the frames by their four-byte headers (ISO 11172-3 and 13818-3),
+and gives libsndfile the same frames behind a Xing header with their number. Python libraries that count the frames of
+joined files need ffmpeg.
 """
 
 from __future__ import annotations
