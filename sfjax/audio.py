@@ -463,7 +463,7 @@ def _hann(spec: MelSpec) -> np.ndarray:
 def filterbank(spec: MelSpec) -> Float[np.ndarray, "mels bins"]:
     """Return triangular filters of unit area, evenly spaced on Slaney's Mel scale.
 
-    They are those of `librosa.filters.mel`; its import alone would take a second.
+    They equal `librosa.filters.mel`, whose import takes a second.
     """
     frequencies = np.linspace(0.0, spec.sample_rate / 2, spec.n_fft // 2 + 1)
     edges = _hz(np.linspace(_mel(spec.low), _mel(spec.high), spec.bands + 2))

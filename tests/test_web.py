@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 from gradio_client import handle_file
-from web_pages import BITS, KNOBS, LIMITS, OPTIONS, RATE, enhancer, no_progress, program, served, web
+from web_pages import BITS, KNOBS, LIMITS, OPTIONS, RATE, enhancer, no_progress, program, served, web, write_noisy
 
 from sfjax import audio, examples, flow, inference, tasks
 from sfjax.data import synthetic
@@ -31,7 +31,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def speaking():
-    return inference.load("sfjax://speak", duration_model="sfjax://durations")
+    return inference.load("sfjax://speak")
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +42,7 @@ def url(model):
 
 @pytest.fixture(scope="module")
 def noisy(tmp_path_factory, voice):
-    """A recording of less than a second at 16 kHz, exact in 16 bits."""
-    path = tmp_path_factory.mktemp("noisy") / "noisy.wav"
-    soundfile.write(path, voice(0.8, 0), RATE)
-    return path
+    return write_noisy(tmp_path_factory.mktemp("noisy"), voice)
 
 
 def parts(*models):

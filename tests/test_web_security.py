@@ -7,9 +7,8 @@ import time
 import httpx
 import numpy as np
 import pytest
-import soundfile
 from gradio_client import handle_file
-from web_pages import BITS, KNOBS, LIMITS, OPTIONS, RATE, Counted, enhancer, joining, program, served, web
+from web_pages import BITS, KNOBS, LIMITS, OPTIONS, RATE, Counted, enhancer, joining, program, served, web, write_noisy
 
 from sfjax import audio
 from sfjax.web import FOLDER, security
@@ -29,10 +28,7 @@ def url(model):
 
 @pytest.fixture(scope="module")
 def noisy(tmp_path_factory, voice):
-    """A recording of less than a second at 16 kHz, exact in 16 bits."""
-    path = tmp_path_factory.mktemp("noisy") / "noisy.wav"
-    soundfile.write(path, voice(0.8, 0), RATE)
-    return path
+    return write_noisy(tmp_path_factory.mktemp("noisy"), voice)
 
 
 @pytest.mark.parametrize(

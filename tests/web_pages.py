@@ -5,6 +5,7 @@ import dataclasses
 import threading
 
 import httpx
+import soundfile
 from gradio_client import Client
 
 from sfjax import inference
@@ -66,3 +67,10 @@ def joining(path):
 
 def no_progress(share, text):
     """Ignore reports of progress."""
+
+
+def write_noisy(folder, voice):
+    """Write a recording of less than a second at 16 kHz, exact in 16 bits; return its path."""
+    path = folder / "noisy.wav"
+    soundfile.write(path, voice(0.8, 0), RATE)
+    return path

@@ -49,12 +49,10 @@ def _run_serve(arguments):
     from sfjax.web import app
     from sfjax.web.fields import Limits
 
-    if arguments.duration_model is None and SPEAKER in arguments.model:
-        arguments.duration_model = DURATION_MODEL
     auxiliary = {name: getattr(arguments, name) for name in ("adapter", "phase", "vocoder", "duration_model")}
     with app.listen(arguments.host, arguments.port) as bound:
         models = [inference.load(folder, **auxiliary) for folder in arguments.model]
-        if arguments.duration_model is None and any(model.phones for model in models):
+        if any(model.phones and model.duration_model is None for model in models):
             print("no --duration-model: the tabs Speak and Edit are missing", file=sys.stderr)
         if not app.is_local(bound):
             print(

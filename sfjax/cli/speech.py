@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sfjax.cli.verb import Verb, check_outputs, force_flag, introduce, load_model, model_flags, sampling, sampling_flags
 from sfjax.errors import UserError, complain
-from sfjax.weights import DURATION_MODEL, SPEAKER
+from sfjax.weights import DURATION_MODEL, DURATION_MODELS, SPEAKER
 
 HOP = 0.01  # seconds of a frame, the unit of durations
 
@@ -267,9 +267,7 @@ def _model(arguments):
 
 def _duration_model(arguments):
     """Return the duration model of the flags, or the package's own for the package's own speaking model."""
-    if arguments.duration_model is None and arguments.model == SPEAKER:
-        return DURATION_MODEL
-    return arguments.duration_model
+    return arguments.duration_model or DURATION_MODELS.get(arguments.model)
 
 
 def _transcript(text, textgrid, wave, rate):

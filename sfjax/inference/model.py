@@ -33,7 +33,7 @@ from sfjax.text import g2p
 from sfjax.text.phones import Line
 from sfjax.vocoder.hifigan import Vocoder
 from sfjax.vocoder.phase_net import PhaseNet, spectra_to_waves
-from sfjax.weights import DURATION_MODEL, ENHANCER, SPEAKER
+from sfjax.weights import DURATION_MODELS, ENHANCER
 
 
 def load(
@@ -63,8 +63,7 @@ def load(
     model.enhance(np.random.default_rng(0).normal(0.0, 0.1, 16_000).astype(np.float32), 16_000)
     ```
     """
-    if duration_model is None and str(folder) == SPEAKER:
-        duration_model = DURATION_MODEL
+    duration_model = duration_model or DURATION_MODELS.get(str(folder))
     params, trained = release.weights(folder, ema=ema, step=step)
     model = _model(params, trained)
     model = model if adapter is None else model.adapted(adapter)
