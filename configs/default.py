@@ -167,8 +167,14 @@ def get_config(size: str = "large") -> ConfigDict:
     # sfjax.data.examples.Talk, for tasks with a mixture that the manifest lacks: by the rules of LibriMix
     config.mixture = ConfigDict()
     config.mixture.noise = ""  # manifest of noise; "": none
+    config.mixture.probability = 1.0  # probability of noise, if there is a manifest
     config.mixture.loudness = (-33.0, -25.0)  # LUFS of a speaker
     config.mixture.noise_loudness = (-38.0, -30.0)  # LUFS
+
+    # sfjax.data.examples.Enrolled, for task extract: the recording of the voice that stands before a mixture
+    config.enrolment = ConfigDict()
+    config.enrolment.seconds = (1.0, 5.0)  # its length
+    config.enrolment.absent = 0.1  # probability that its speaker is not in the mixture, so that the target is silence
 
     # sfjax.lora.Adapter: low-rank adapters beside a frozen network
     config.lora = ConfigDict()

@@ -40,3 +40,20 @@ def error(
     bins = emphasis(x1, weight, std)
     distance = jnp.expm1(jnp.minimum(scale * (estimate - x1), MOST)) / scale
     return jnp.where(weight[..., None] > 0, bins * jnp.square(distance), 0.0).sum(axis=-1)
+
+
+def share_error(
+    estimate: Float[Array, "batch frames mels"],
+    x1: Float[Array, "batch frames mels"],
+    recording: Float[Array, "batch frames mels"],
+    weight: Float[Array, "batch frames"],
+    std: float,
+) -> Float[Array, "batch frames"]:
+    """Compute the squared error of the share of `x1` in the power of each bin of `recording`, summed over bins.
+
+    Each bin counts with its `emphasis` in the recording. It is the error of a Wiener mask (mask inference, Luo et al.,
+    arXiv 1611.06265), for one source.
+    """
+    bins = emphasis(recording, weight, std)
+    share, estimated_share = (jnp.exp(jnp.minimum(2.0 * std * (mels - recording), 0.0)) for mels in (x1, estimate))
+    return jnp.where(weight[..., None] > 0, bins * jnp.square(estimated_share - share), 0.0).sum(axis=-1)

@@ -86,8 +86,17 @@ class MixtureConfig(Section):
     """Mixtures of speakers that are made while reading (`sfjax.data.examples.Talk`)."""
 
     noise: str
+    probability: float
     loudness: tuple[float, float]
     noise_loudness: tuple[float, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class EnrolmentConfig(Section):
+    """Recordings of the voice to extract, before mixtures (`sfjax.data.examples.Enrolled`)."""
+
+    seconds: tuple[float, float]
+    absent: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,6 +242,7 @@ class Config(ModelConfig):
     mix: MixConfig
     degrade: DegradeConfig
     mixture: MixtureConfig
+    enrolment: EnrolmentConfig
     optim: OptimConfig
     amplitude: float
     t0_fraction: float
@@ -255,6 +265,7 @@ RUN_SECTIONS = {
     "mix": MixConfig,
     "degrade": DegradeConfig,
     "mixture": MixtureConfig,
+    "enrolment": EnrolmentConfig,
     "optim": OptimConfig,
     "mesh": MeshConfig,
     "run": RunConfig,

@@ -167,7 +167,7 @@ def _error(network, loss, spec, amplitudes, task):
         keys = jax.vmap(functools.partial(jax.random.split, num=2))(keys)
         example = jax.vmap(task.example)(features, spec.num_frames(lengths), keys[:, 0])
         target, weight, count = example.pop("target"), example.pop("weight"), example.pop("length")
-        compared = example.pop("sources", None)
+        compared, recording = example.pop("sources", None), example.pop("recording", None)
         x0 = jax.vmap(lambda key: flow.noise(key, target.shape[1], target.shape[2]))(keys[:, 1])
         rngs = {} if dropout is None else {"dropout": dropout}
 
@@ -181,9 +181,17 @@ def _error(network, loss, spec, amplitudes, task):
 
         def with_amplitudes(squared, estimate):
             """Return the error of each frame as a function of x1."""
-            if not amplitudes:
-                return squared
-            return lambda x1: squared(x1) + amplitudes * amplitude_loss.error(estimate, x1, weight, spec.std)
+
+            def frame_error(x1):
+                total = squared(x1)
+                if amplitudes:
+                    total = total + amplitudes * amplitude_loss.error(estimate, x1, weight, spec.std)
+                if recording is not None:
+                    share = amplitude_loss.share_error(estimate, x1, recording["mels"], weight, spec.std)
+                    total = total + recording["mask"][:, None] * share
+                return total
+
+            return frame_error
 
         if compared is None:
             return loss(
@@ -215,7 +223,8 @@ def _draw(network, sampler, spec, task, options):
         frames = spec.num_frames(lengths)
         example = jax.vmap(task.example)(features, frames, keys)
         target, weight, count = example.pop("target"), example.pop("weight"), example.pop("length")
-        example.pop("sources", None)
+        for only_error in ("sources", "recording"):
+            example.pop(only_error, None)
         x0 = jax.vmap(lambda key: flow.noise(key, target.shape[1], target.shape[2]))(keys)
         x1 = sample_mels(network, params, sampler, x0, example, count, **options)
         x1 = jnp.where(weight[..., None] > 0, x1, target)  # shown frames keep their values

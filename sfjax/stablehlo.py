@@ -148,7 +148,7 @@ def _functions(model, params, options) -> dict[str, tuple[Callable, dict[str, ja
         return sample_waves(
             float32_params(),
             model.phase and model.phase.params,
-            ChunkBatch(waves, lengths, jnp.zeros_like(lengths)),
+            ChunkBatch(waves, lengths, first=jnp.zeros_like(lengths), enrolled=jnp.zeros_like(lengths)),
             jax.random.key(seed),
             network=network,
             sampler=model.process.sample,

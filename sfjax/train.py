@@ -100,7 +100,7 @@ def readers(config: Config) -> tuple[loader.Reader, dict[str, loader.Reader]]:
     options: dict[str, Any] = dict(
         spec=config.mel,
         data=config.data,
-        simulation=Simulation(config.mix, config.degrade, config.mixture),
+        simulation=Simulation(config.mix, config.degrade, config.mixture, config.enrolment),
         seed=config.seed,
         share=(jax.process_index(), jax.process_count()),
     )

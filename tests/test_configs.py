@@ -51,6 +51,7 @@ def test_every_section_binds_to_its_consumer(name, size):
     assert set(config.mix) == keywords(noise_mixer.Mixer) and set(config.mixture) == keywords(examples.Talk) - {
         "speakers"
     }
+    assert set(config.enrolment) == keywords(examples.Enrolled) - {"mixed", "unit"}
     assert set(config.degrade) == keywords(degrade.Chain) - {"mixer", "rate"}
     degrade.Chain(None, 16_000, **dict(config.degrade) | {"room": 0.0, "rooms": None})
     assert set(config.lora) == {field.name for field in dataclasses.fields(lora.Adapter)}
@@ -81,7 +82,8 @@ def test_every_section_binds_to_its_consumer(name, size):
 def test_a_typed_config_has_the_values_of_the_file(name, size):
     config = build(name, size)
     typed = read(config)
-    for section in ("data", "mix", "degrade", "mixture", "optim", "mesh", "sample", "infer", "run", "debug", "model"):
+    making = ("data", "mix", "degrade", "mixture", "enrolment")
+    for section in (*making, "optim", "mesh", "sample", "infer", "run", "debug", "model"):
         assert vars(getattr(typed, section)) == config[section].to_dict()
     assert vars(typed.mel) == config.mel.to_dict()
 

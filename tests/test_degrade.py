@@ -279,7 +279,7 @@ def reader(corpus, responses):
     config.mix.update(noise=f"{corpus}/noise.parquet", talkers=2)
     config.degrade.rooms = str(responses)
     task, spec = tasks.make(**config.task), audio.MelSpec(**config.mel)
-    simulation = examples.Simulation(config.mix, config.degrade, config.mixture)
+    simulation = examples.Simulation(config.mix, config.degrade, config.mixture, config.enrolment)
     found = loader.sources(f"{corpus}/speech.parquet", task, spec=spec, simulation=simulation, split="train")
     assert isinstance(found[0].make, examples.Degraded)
     order = loader.Plan((found[0].manifest.seconds,), (1.0,), (1.0, 2.0), 4.0, 2, 0)

@@ -47,8 +47,8 @@ def task(columns, **fields):
 def sources(manifests, task, *, split="train", noise="", degrade=MappingProxyType({})):
     """The sources of a list of manifests, by toy mixing rules."""
     mix = dict(noise=noise, probability=1.0, snr=(0.0, 5.0), gain=(-3.0, 3.0), babble=0.0, talkers=2, reach=2.0)
-    mixture = dict(noise=noise, loudness=(-33.0, -25.0), noise_loudness=(-38.0, -30.0))
-    simulation = Simulation(mix, dict(default.get_config("tiny").degrade) | degrade, mixture)
+    mixture = dict(noise=noise, probability=1.0, loudness=(-33.0, -25.0), noise_loudness=(-38.0, -30.0))
+    simulation = Simulation(mix, dict(default.get_config("tiny").degrade) | degrade, mixture, {})
     return loader.sources(manifests, task, spec=SPEC, simulation=simulation, split=split)
 
 
@@ -211,7 +211,8 @@ def test_a_source_reads_only_the_columns_that_its_batches_need(wide, name, waves
     simulation = Simulation(
         mix=dict(noise=noise, probability=1.0, snr=(0.0, 5.0), gain=(-3.0, 3.0), babble=0.5, talkers=2, reach=2.0),
         degrade=default.get_config("tiny").degrade,
-        mixture=dict(noise=noise, loudness=(-33.0, -25.0), noise_loudness=(-38.0, -30.0)),
+        mixture=dict(noise=noise, probability=1.0, loudness=(-33.0, -25.0), noise_loudness=(-38.0, -30.0)),
+        enrolment={},
     )
     reads = task(columns, predicted=predicted, labels=labels, phones=known)
     (few,) = loader.sources(str(path), reads, spec=SPEC, simulation=simulation, split="train")

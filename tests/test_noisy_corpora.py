@@ -244,7 +244,7 @@ def made(dest, columns, number):
     task = Task()
     task.columns = dict.fromkeys(columns, 1.0)
     spec = audio.MelSpec(**default.get_config("tiny").mel)
-    make = examples.maker(task, found, spec=spec, simulation=examples.Simulation({}, {}, {}), split="valid")
+    make = examples.maker(task, found, spec=spec, simulation=examples.Simulation({}, {}, {}, {}), split="valid")
     return make(found, found.row(number), 2 * SAMPLES, 16000, np.random.default_rng(0))
 
 

@@ -92,7 +92,7 @@ def test_the_condition_is_the_mixture_once_for_each_speaker_and_their_order_is_r
 
 
 def talk(speakers=2, noise=None):
-    return examples.Talk(speakers, noise, (-33.0, -25.0), (-38.0, -30.0))
+    return examples.Talk(speakers, noise, 1.0, (-33.0, -25.0), (-38.0, -30.0))
 
 
 def test_a_row_without_a_speaker_is_refused_by_name(corpus):
@@ -130,7 +130,7 @@ def test_never_is_one_speaker_mixed_with_himself(corpus, monkeypatch):
 
 
 def test_a_loud_mixture_does_not_clip(voice):
-    mixer = examples.Talk(2, None, (-6.0, -6.0), (0.0, 0.0))
+    mixer = examples.Talk(2, None, 1.0, (-6.0, -6.0), (0.0, 0.0))
     waves = [voice(1.0, seed) for seed in (0, 1)]
     gains = mixer.gains(waves, RATE, np.random.default_rng(0))
     mixed = sum(wave * gain for wave, gain in zip(waves, gains, strict=True))
@@ -160,7 +160,7 @@ def test_a_manifest_with_one_speaker_is_refused(tmp_path, voice):
 
 GIVEN = dict(
     spec=audio.MelSpec(**default.get_config("tiny").mel),
-    simulation=examples.Simulation({}, {}, {"noise": ""}),
+    simulation=examples.Simulation({}, {}, {"noise": ""}, {}),
     split=None,
 )
 RANGES = dict(loudness=(-33.0, -25.0), noise_loudness=(-38.0, -30.0))

@@ -128,6 +128,7 @@ def batches(path, workers):
         ),
         degrade=config.degrade,
         mixture=None,
+        enrolment=None,
     )
     found = loader.sources(f"{path}/speech.parquet", task, spec=spec, simulation=simulation, split="train")
     order = loader.Plan((found[0].manifest.seconds,), (1.0,), (1.0, 2.0), 4.0, 2, 0)

@@ -140,6 +140,9 @@ def _add_mixtures(parser):
     parser.add_argument("--count", type=int, required=True, help="number of mixtures")
     parser.add_argument("--speakers", type=int, default=2, help="speakers in each mixture")
     parser.add_argument("--split", help="split to draw from")
+    parser.add_argument(
+        "--enrolment", action="store_true", help="add another recording of the first speaker, to extract this speaker"
+    )
     parser.add_argument("dest", type=Path, metavar="DEST.parquet")
     parser.add_argument("--seed", type=natural, default=0)
 
@@ -158,6 +161,7 @@ def _run_mixtures(arguments):
         seed=arguments.seed,
         loudness=ranges.loudness,
         noise_loudness=ranges.noise_loudness,
+        enrolment=arguments.enrolment,
     )
     return _print_summary(prepare.generated(rows, arguments.dest, **_measures(arguments)))
 

@@ -20,9 +20,10 @@ from jaxtyping import Float
 from sfjax import audio
 from sfjax.data.degrade import Chain
 from sfjax.data.manifest import Manifest, read
-from sfjax.data.noise_mixer import Mixer, section_fields
+from sfjax.data.noise_mixer import Mixer, check_probability, check_range, section_fields
 from sfjax.errors import UserError
 from sfjax.tasks import Task
+from sfjax.tasks.separate import ALIGNMENT
 from sfjax.text import phones
 
 Waves = dict[str, np.ndarray]
@@ -32,6 +33,7 @@ DRAWS = 8  # utterances to draw until one is as long as the example
 MADE_OF = {  # optional manifest columns that a wave, Mels or labels are made from
     "noisy": ("noisy", "speaker"),
     "mixture": ("sources", "gains", "noise", "noise_gain", "speaker"),
+    "enrolled": ("enrolment",),
     "estimate": ("estimate",),
     "phones": ("phones", "lengths"),
     "tokens": ("phones", "lengths"),
@@ -40,11 +42,12 @@ CLIPPED, PEAK = 1.0, 0.9  # LibriMix scales a wave whose peak reaches CLIPPED do
 
 
 class Simulation(NamedTuple):
-    """The config sections that describe how to make waves that a manifest lacks: noisy, degraded and mixed speech."""
+    """The config sections that describe how to make waves that a manifest lacks."""
 
     mix: Any
     degrade: Any
     mixture: Any
+    enrolment: Any
 
 
 def maker(task: Task, manifest: Manifest, *, spec: audio.MelSpec, simulation: Simulation, split: str | None) -> Maker:
@@ -55,6 +58,8 @@ def maker(task: Task, manifest: Manifest, *, spec: audio.MelSpec, simulation: Si
     something that the examples need.
     """
     names, columns = set(task.columns), set(manifest.columns)
+    if "enrolled" in task.labels:
+        return _enrolled(manifest, spec, simulation, split=split)
     if task.labels:
         if not {"phones", "lengths"} <= columns:
             raise UserError("the manifest has no columns 'phones' and 'lengths'; make one with `sfjax prepare align`")
@@ -70,6 +75,14 @@ def maker(task: Task, manifest: Manifest, *, spec: audio.MelSpec, simulation: Si
     if "noisy" in names and "noisy" not in columns:
         return degraded(split=split, mix=simulation.mix, degrade=simulation.degrade, rate=spec.sample_rate)
     return Recorded("noisy" in names)
+
+
+def _enrolled(manifest, spec, simulation, *, split):
+    """Return the maker of mixtures of two speakers behind an enrolment."""
+    mixed = _mixed(2, manifest, simulation.mixture, split=split)
+    if isinstance(mixed, Listed) and "enrolment" not in manifest.columns:
+        raise UserError("the manifest has no column 'enrolment'; make it with `sfjax prepare mixtures --enrolment`")
+    return Enrolled(mixed, ALIGNMENT * spec.hop, **dict(simulation.enrolment))
 
 
 def _mixed(speakers, manifest, mixture, *, split):
@@ -250,28 +263,98 @@ def _frame_crop(row, samples, rate, hop, rng):
 
 
 @dataclasses.dataclass(frozen=True)
-class Talk:
-    """Mixtures of different speakers, with noise if given, by the rules of LibriMix (arXiv 2005.11262).
+class Enrolled:
+    """Mixtures behind a recording of one voice, the enrolment; the target is the enrolment and this speaker's part.
 
-    The loudness of sources is uniform in `loudness`, of noise in `noise_loudness` (LUFS, ITU-R BS.1770). The
-    mixture is as long as the shortest source; neither the mixture nor a source clips. The row's utterance is the first
-    source. For every other source, a few utterances of other speakers are drawn until one is as long as the example; if
-    none is, the longest is used.
+    `mixed` lists or draws the mixtures; their first source is the target. The enrolment has a random length in
+    `seconds`, a multiple of `unit` samples. For a listed mixture it is the beginning of the row's `enrolment`. For a
+    drawn one it is a crop of another row of the speaker; of a speaker with one row, it is the row's beginning, and the
+    mixture gets the rest. With probability `absent` the speaker of the enrolment is not in a drawn mixture, and the
+    target is silence. `enrolled` is 1 on the frames of the enrolment, else 0; a frame has `unit` / `ALIGNMENT` samples.
+    """
+
+    mixed: Talk | Listed
+    unit: int
+    seconds: tuple[float, float]
+    absent: float
+
+    def __post_init__(self):
+        check_probability("enrolment.absent", self.absent)
+        check_range("enrolment.seconds", self.seconds, 0.5, 60.0)
+
+    def __call__(self, manifest: Manifest, row: dict, samples: int, rate: int, rng: np.random.Generator) -> Waves:
+        size = min(int(rng.uniform(*self.seconds) * rate), samples // 2) // self.unit * self.unit
+        if isinstance(self.mixed, Talk):
+            enrolment, waves = self._drawn(self.mixed, manifest, row, size, samples - size, rate, rng)
+        else:
+            enrolment = audio.read(row["enrolment"], rate=rate)[0][:size]
+            waves = self.mixed(manifest, row, samples - size, rate, rng)
+        enrolment = enrolment[: len(enrolment) // self.unit * self.unit]
+        if not len(enrolment):
+            raise UserError(f"{row['path']}: no recording of its speaker is long enough for an enrolment; leave it out")
+        hop = self.unit // ALIGNMENT
+        enrolled = np.zeros(-(-(len(enrolment) + len(waves["mixture"])) // hop), np.int32)
+        enrolled[: len(enrolment) // hop] = 1
+        joined = {name: np.concatenate([enrolment, waves[name]]) for name in ("source_1", "mixture")}
+        return {"speech": joined["source_1"], "mixture": joined["mixture"], "enrolled": enrolled}
+
+    def _drawn(self, talk, manifest, row, size, samples, rate, rng):
+        """Return an enrolment of `size` samples and the waves of a mixture of at most `samples` samples."""
+        absent = bool(rng.random() < self.absent)
+        voice, row = (row, row) if absent else self._voice(manifest, row, -(-size * row["rate"] // rate), rng)
+        rows = talk.rows(manifest, row, talk.speakers + absent, samples / rate, rng)
+        waves = talk.mixed(rows[absent:], samples, rate, rng)
+        enrolment = crop(voice, size, rate, rng)(voice["path"])
+        enrolment = enrolment * _gain_to_loudness(enrolment, rate, rng.uniform(*talk.loudness))
+        return enrolment, waves | ({"source_1": np.zeros_like(waves["source_1"])} if absent else {})
+
+    def _voice(self, manifest, row, frames, rng):
+        """Return another row of the speaker of `row`, and `row`; or the first `frames` of `row`, and its rest."""
+        if row["speaker"] is not None:
+            same = np.flatnonzero(manifest.speaker_codes == manifest.speakers.index(row["speaker"]))
+            for index in rng.permutation(same)[:2]:
+                other = manifest.row(int(index))
+                if (other["path"], other["start"]) != (row["path"], row["start"]):
+                    return other, row
+        frames = min(frames, row["frames"] // 2)
+        return row | {"frames": frames}, row | {"start": row["start"] + frames, "frames": row["frames"] - frames}
+
+
+@dataclasses.dataclass(frozen=True)
+class Talk:
+    """Mixtures of different speakers, by the rules of LibriMix (arXiv 2005.11262), with noise if it is given.
+
+    Noise is added with `probability`. The loudness of sources is uniform in `loudness`, of noise in `noise_loudness`
+    (LUFS, ITU-R BS.1770). The mixture is as long as the shortest source; neither the mixture nor a source clips. The
+    row's utterance is the first source. For every other source, a few utterances of other speakers are drawn until one
+    is as long as the example; if none is, the longest is used.
     """
 
     speakers: int
     noise: Manifest | None
+    probability: float
     loudness: tuple[float, float]
     noise_loudness: tuple[float, float]
 
+    def __post_init__(self):
+        check_probability("mixture.probability", self.probability)
+
     def __call__(self, manifest: Manifest, row: dict, samples: int, rate: int, rng: np.random.Generator) -> Waves:
+        return self.mixed(self.rows(manifest, row, self.speakers, samples / rate, rng), samples, rate, rng)
+
+    def rows(self, manifest: Manifest, row: dict, count: int, seconds: float, rng: np.random.Generator) -> list[dict]:
+        """Return `row` and rows of other speakers, `count` in all, each `seconds` long if a few draws find one."""
         rows = [row]
-        while len(rows) < self.speakers:
-            rows.append(self.other(manifest, rows, samples / rate, rng))
+        while len(rows) < count:
+            rows.append(self.other(manifest, rows, seconds, rng))
+        return rows
+
+    def mixed(self, rows: list[dict], samples: int, rate: int, rng: np.random.Generator) -> Waves:
+        """Return a mixture of one crop of each row, with noise if given."""
         waves = [crop(source, samples, rate, rng)(source["path"]) for source in rows]
         length = min(map(len, waves))
         waves = [wave[:length] for wave in waves]
-        if self.noise is not None:
+        if self.noise is not None and (self.probability >= 1 or rng.random() < self.probability):
             noise = self.noise.row(int(rng.integers(len(self.noise))))
             waves.append(np.resize(crop(noise, length, rate, rng)(noise["path"]), length))
         waves = [wave * gain for wave, gain in zip(waves, self.gains(waves, rate, rng), strict=True)]

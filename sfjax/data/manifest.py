@@ -9,6 +9,7 @@
 | noisy | string or null, optional | noisy recording of the same utterance, same start and frames |
 | sources, gains | lists of strings and of numbers, optional | speakers' files whose scaled sum is a mixture |
 | noise, noise_gain | string or null and number, optional | noise file that is added to this sum |
+| enrolment | string, optional | another recording of the first of the `sources`' speakers |
 | name | string, optional | name of the recording, where the path does not tell it |
 | speakers | list of strings, optional | speakers of a mixture |
 | estimate | string, optional | Mels that a model predicted for the recording, written by `sfjax cache-mels` |
@@ -51,6 +52,7 @@ OPTIONAL = {
     "gains": pa.list_(pa.float64()),
     "noise": pa.string(),
     "noise_gain": pa.float64(),
+    "enrolment": pa.string(),
     "name": pa.string(),
     "speakers": pa.list_(pa.string()),
     "estimate": pa.string(),
@@ -66,7 +68,7 @@ OPTIONAL = {
     "prompt_words": pa.list_(pa.string()),
     "anew": pa.list_(pa.int32()),
 }
-FILES = {"path", "noisy", "noise", "estimate", "prompt"}  # columns with one path per row
+FILES = {"path", "noisy", "noise", "enrolment", "estimate", "prompt"}  # columns with one path per row
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,6 +24,7 @@ def draw(
     seed: int,
     loudness: tuple[float, float],
     noise_loudness: tuple[float, float],
+    enrolment: bool = False,
 ) -> list[dict[str, Any]]:
     """Draw the manifest rows of `count` mixtures of different speakers, with noise if given, by LibriMix's rules.
 
@@ -38,10 +39,27 @@ def draw(
             "prepare more speech"
         )
     noise_rows = manifest.read(Path(noise), split=split) if noise is not None else None
-    talk = Talk(speakers, noise_rows, loudness, noise_loudness)
+    talk = Talk(speakers, noise_rows, 1.0, loudness, noise_loudness)
     order = np.resize(np.random.default_rng(seed).permutation(np.flatnonzero(rows.speaker_codes >= 0)), count)
     draws = [(int(first), np.random.default_rng([seed, number])) for number, first in enumerate(order)]
-    return [_mixture_row(rows, talk, first, rng, split) for first, rng in draws]
+    mixture_rows = [_mixture_row(rows, talk, first, rng, split) for first, rng in draws]
+    if not enrolment:
+        return mixture_rows
+    return [
+        row | {"enrolment": _enrolment(rows, first, rng)} for row, (first, rng) in zip(mixture_rows, draws, strict=True)
+    ]
+
+
+def _enrolment(rows, first, rng):
+    """Draw the path of another recording of the speaker of row number `first`."""
+    same = np.flatnonzero(rows.speaker_codes == rows.speaker_codes[first])
+    own = rows.row(first)
+    paths = [path for index in same if (path := rows.row(int(index))["path"]) != own["path"]]
+    if not paths:
+        raise UserError(
+            f"{own['path']}: an enrolment needs a second recording of {own['speaker']}, found none; add one"
+        )
+    return paths[int(rng.integers(len(paths)))]
 
 
 def _mixture_row(rows, talk, first, rng, split):

@@ -182,7 +182,8 @@ def evaluate(
 ) -> Report:
     """Score a system on a manifest of clean and noisy recordings, or of mixtures.
 
-    System `model` enhances or separates them with a `sfjax.inference.Model`; `noisy` leaves them unchanged; `bound`
+    System `model` enhances or separates them with a `sfjax.inference.Model`, or extracts the first speaker of mixtures
+    that have an enrolment if the model was trained for it; `noisy` leaves them unchanged; `bound`
     makes waveforms from the clean log-Mel spectrogram and the recording, by `reconstruct` of
     `sfjax.audio.RECONSTRUCTIONS` or by a `sfjax.inference.auxiliary.Phase`: what a perfect model would reach.
     `options` are sampling options. The columns `by` are the conditions of the report; its groups are the combinations
@@ -204,16 +205,22 @@ def evaluate(
     if system not in systems:
         raise UserError(f"unknown system {system!r}; choose from {', '.join(systems)}")
     process = systems[system]
-    if "sources" in rows.columns:
+    if "enrolment" in rows.columns and (model is None or "extract" in _kinds(model)):
         jobs = (
-            (label, sources, process(sources, mixture), mixture, RATE)
-            for label, sources, mixture in _read_mixtures(rows, conditions, unreadable)
+            (label, sources, process(sources[:1], mixture, row)[0], mixture, RATE)
+            for label, row, sources, mixture in _read_mixtures(rows, conditions, unreadable)
+        )
+        report = score_all(jobs, metrics.extraction, workers=workers, progress=progress)
+    elif "sources" in rows.columns:
+        jobs = (
+            (label, sources, process(sources, mixture, row), mixture, RATE)
+            for label, row, sources, mixture in _read_mixtures(rows, conditions, unreadable)
         )
         report = score_all(jobs, metrics.improvement, workers=workers, progress=progress)
     elif "noisy" in rows.columns:
         jobs = (
-            (label, clean, process(clean[None], noisy)[0], RATE)
-            for label, clean, noisy in _read_pairs(rows, conditions, unreadable)
+            (label, clean, process(clean[None], noisy, row)[0], RATE)
+            for label, row, clean, noisy in _read_pairs(rows, conditions, unreadable)
         )
         report = score_all(jobs, metrics.score, workers=workers, progress=progress)
     else:
@@ -249,8 +256,8 @@ def _json_value(value: Any) -> str | int | float | None:
 
 def _read_pairs(
     rows: Any, conditions: list[dict[str, Any]], unreadable: list[dict[str, Any]]
-) -> Iterator[tuple[dict[str, Any], np.ndarray, np.ndarray]]:
-    """Yield label, clean and noisy waveform of each row; rows that cannot be read are added to `unreadable`."""
+) -> Iterator[tuple[dict[str, Any], dict[str, Any], np.ndarray, np.ndarray]]:
+    """Yield label, row, clean and noisy waveform; rows that cannot be read are added to `unreadable`."""
     from sfjax import audio
 
     for number, row in enumerate(map(rows.row, range(len(rows)))):
@@ -261,13 +268,13 @@ def _read_pairs(
         except UserError as error:
             unreadable.append({**label, "reason": str(error)})
             continue
-        yield label, clean, noisy
+        yield label, row, clean, noisy
 
 
 def _read_mixtures(
     rows: Any, conditions: list[dict[str, Any]], unreadable: list[dict[str, Any]]
-) -> Iterator[tuple[dict[str, Any], np.ndarray, np.ndarray]]:
-    """Yield label, sources and mixture of each row; rows that cannot be read are added to `unreadable`."""
+) -> Iterator[tuple[dict[str, Any], dict[str, Any], np.ndarray, np.ndarray]]:
+    """Yield label, row, sources and mixture; rows that cannot be read are added to `unreadable`."""
     from sfjax.data.examples import Listed
 
     for number, row in enumerate(map(rows.row, range(len(rows)))):
@@ -280,24 +287,33 @@ def _read_mixtures(
             unreadable.append({**label, "reason": str(error)})
             continue
         mixture = waveforms.pop("mixture")
-        yield label, np.stack(list(waveforms.values())), mixture
+        yield label, row, np.stack(list(waveforms.values())), mixture
 
 
-def _model_system(model: Any, seed: int, options: dict[str, Any]) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    def enhance_or_separate(clean: np.ndarray, recording: np.ndarray) -> np.ndarray:
-        if len(clean) == 1:
-            return model.enhance(recording, RATE, seed=seed, **options)[None]
-        return model.separate(recording, RATE, speakers=len(clean), seed=seed, **options)
-
-    return enhance_or_separate
+System = Callable[[np.ndarray, np.ndarray, dict[str, Any]], np.ndarray]  # clean sources, recording, row → sources
 
 
-def _unprocessed(clean: np.ndarray, recording: np.ndarray) -> np.ndarray:
+def _kinds(model: Any) -> set[str]:
+    return {part.kind for part in model.task.parts.values()}
+
+
+def _model_system(model: Any, seed: int, options: dict[str, Any]) -> System:
+    def treat(clean: np.ndarray, recording: np.ndarray, row: dict[str, Any]) -> np.ndarray:
+        if len(clean) > 1:
+            return model.separate(recording, RATE, speakers=len(clean), seed=seed, **options)
+        if "sources" in row:
+            return model.extract(recording, RATE, voice=row["enrolment"], seed=seed, **options)[None]
+        return model.enhance(recording, RATE, seed=seed, **options)[None]
+
+    return treat
+
+
+def _unprocessed(clean: np.ndarray, recording: np.ndarray, row: dict[str, Any]) -> np.ndarray:
     return np.stack([recording] * len(clean))
 
 
-def _upper_bound(model: Any, phase: Any, reconstruct: str | None) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    def bound(clean: np.ndarray, recording: np.ndarray) -> np.ndarray:
+def _upper_bound(model: Any, phase: Any, reconstruct: str | None) -> System:
+    def bound(clean: np.ndarray, recording: np.ndarray, row: dict[str, Any]) -> np.ndarray:
         from sfjax import audio, inference
         from sfjax.configs import default  # pyright: ignore[reportMissingImports] (setup.cfg maps it to configs/)
 

@@ -66,6 +66,13 @@ KINDS = {
         "It separates only as many speakers as it was trained on, and may swap them within a recording. "
         f"{GENERATED} The speakers have to consent to being heard separately.",
     ),
+    "extract": Kind(
+        "extracts one speaker from a recording of several, by a recording of the voice",
+        "extract talk.wav --voice voice.wav",
+        'speaker = model.extract("talk.wav", voice="voice.wav")',
+        "It may extract another speaker with a similar voice. "
+        f"{GENERATED} The speakers have to consent to being heard separately.",
+    ),
     "speak": Kind(
         "says a text in the voice of a recording, and changes words in recordings",
         SPEAK_COMMAND,

@@ -14,23 +14,32 @@ from sfjax.errors import UserError
 STAGE = 2**0.5  # ratio of neighbouring lengths that programs are compiled for; padding is at most this factor
 
 
+NO_VOICE = np.zeros(0, np.float32)
+
+
 class Chunk(NamedTuple):
-    """A piece of a recording: its samples at the model's rate, from sample `first` on; `last` marks the last piece."""
+    """A piece of a recording: its samples at the model's rate, from sample `first` on; `last` marks the last piece.
+
+    The model sees it behind the samples of `voice`, whose speaker it extracts.
+    """
 
     first: int
     wave: Float[np.ndarray, " samples"]
     last: bool
+    voice: Float[np.ndarray, " _"] = NO_VOICE
 
 
 class ChunkBatch(NamedTuple):
     """Chunks as one padded batch, with their true lengths in samples and the number of the first frame of each.
 
-    With the number, a frame's noise does not depend on the chunk that it lies in.
+    With the number, a frame's noise does not depend on the chunk that it lies in. `enrolled` is the number of frames of
+    a voice before each chunk; `waves` and `lengths` include them.
     """
 
     waves: Float[Array, "batch samples"]
     lengths: Int[Array, " batch"]
     first: Int[Array, " batch"]
+    enrolled: Int[Array, " batch"]
 
 
 def cut(blocks: Iterable[np.ndarray], size: int, overlap: int, least: int) -> Iterator[Chunk]:
@@ -68,11 +77,18 @@ def padded(frames: int, most: int) -> int:
 class Job:
     """A recording in work: `blocks` reads its samples, and `sink` gets the samples of its sources, cross-faded.
 
-    Each source keeps its position in the output from chunk to chunk.
+    Each source keeps its position in the output from chunk to chunk. `voice` is the enrolment of the speaker to
+    extract (`sfjax.inference.enrolment`).
     """
 
-    def __init__(self, name: str, blocks: Callable[[], Iterator[np.ndarray]], sink: Callable[[np.ndarray], Any]):
-        self.name, self.blocks, self.sink = name, blocks, sink
+    def __init__(
+        self,
+        name: str,
+        blocks: Callable[[], Iterator[np.ndarray]],
+        sink: Callable[[np.ndarray], Any],
+        voice: Float[np.ndarray, " samples"] = NO_VOICE,
+    ):
+        self.name, self.blocks, self.sink, self.voice = name, blocks, sink, voice
         self.failure, self.overlap, self.tail = "", 0, np.zeros((1, 0), np.float32)
 
     def take(self, chunk: Chunk, wave: Float[np.ndarray, "sources samples"]) -> None:

@@ -16,13 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float, Int, Key, Shaped
 
-from sfjax import audio, flow, tasks
+from sfjax import audio, flow, masks, tasks
 from sfjax.config import read_model
 from sfjax.errors import UserError
 from sfjax.export import release
-from sfjax.inference import auxiliary, editing, tts, waveform
+from sfjax.inference import auxiliary, editing, enrolment, tts, waveform
 from sfjax.inference.auxiliary import Phase
-from sfjax.inference.chunking import Chunk, ChunkBatch, Job, cut, padded
+from sfjax.inference.chunking import NO_VOICE, Chunk, ChunkBatch, Job, cut, padded
 from sfjax.inference.editing import Edit
 from sfjax.inference.tts import Speech
 from sfjax.inference.waveform import Recording
@@ -160,6 +160,24 @@ class Model:
         """
         return self.treat(self.separating(speakers), mixture, sample_rate, seed=seed, **options)
 
+    def extract(
+        self,
+        mixture: Recording,
+        sample_rate: Any = None,
+        *,
+        voice: Recording,
+        voice_rate: Any = None,
+        seed: int = 0,
+        **options: Any,
+    ) -> Float[np.ndarray, " samples"]:
+        """Extract one speaker from a mixture; everything else is as in `enhance`.
+
+        `voice` is a recording of the speaker, with its rate `voice_rate`, or a path. Its loudest five seconds are used.
+        Raises `UserError` also if it is shorter than half a second, or silent.
+        """
+        enrolled = enrolment.enrolment(voice, voice_rate, self.spec)
+        return self.treat(self.extracting(), mixture, sample_rate, voice=enrolled, seed=seed, **options)[0]
+
     def speak(
         self,
         text: str,
@@ -250,6 +268,10 @@ class Model:
         """Return the task of separating so many speakers. Raises `UserError` if the model was not trained for it."""
         return self._part("separate", speakers=speakers)
 
+    def extracting(self) -> Any:
+        """Return the task of extracting a speaker. Raises `UserError` if the model was not trained for it."""
+        return self._part("extract")
+
     def _part(self, *kinds: str, **fields: Any) -> Any:
         for kind in kinds:
             if (part := tasks.choose(self.task, kind, **fields)) is not None:
@@ -259,10 +281,18 @@ class Model:
         raise UserError(f"{self.name} was trained to {self.task.description}, not to {verbs}{numbers}")
 
     def treat(
-        self, task: Any, recording: Recording, sample_rate: Any = None, *, seed: int = 0, **options: Any
+        self,
+        task: Any,
+        recording: Recording,
+        sample_rate: Any = None,
+        *,
+        voice: Float[np.ndarray, " _"] = NO_VOICE,
+        seed: int = 0,
+        **options: Any,
     ) -> Float[np.ndarray, "sources samples"]:
         """Apply `task`, which may be your own, to a recording; everything else is as in `enhance`.
 
+        `voice` is the result of `sfjax.inference.enrolment.enrolment`, for a task that extracts a speaker.
         Samples far beyond [-1, 1] are scaled for the model, with a warning, and the result is scaled back.
         """
         wave, sample_rate = waveform.mono(recording, sample_rate)
@@ -273,7 +303,9 @@ class Model:
             )
             wave = wave / np.float32(level)
         pieces: list[np.ndarray] = []
-        job = Job("wave", lambda: iter([audio.resample(wave, sample_rate, self.spec.sample_rate)]), pieces.append)
+        job = Job(
+            "wave", lambda: iter([audio.resample(wave, sample_rate, self.spec.sample_rate)]), pieces.append, voice
+        )
         self.run([job], task, seed=seed, **options)
         if job.failure:
             raise UserError(job.failure)
@@ -320,21 +352,23 @@ class Model:
                     if job.failure:
                         break
                     job.overlap = overlap
-                    yield job, chunk
+                    yield job, chunk._replace(voice=job.voice)
             except UserError as error:
                 job.fail(str(error))
 
     def _batch(self, chunks) -> ChunkBatch:
         """Return chunks as one batch, padded to a few sizes, so that few programs are compiled."""
-        longest = max(len(chunk.wave) for chunk in chunks)
+        longest = max(len(chunk.voice) + len(chunk.wave) for chunk in chunks)
         frames = padded(self.spec.num_frames(longest), self.chunk_frames)
         count = 1 << (len(chunks) - 1).bit_length()
         waves = np.zeros((count, frames * self.spec.hop), np.float32)
-        lengths, first = np.full(count, self.spec.window, np.int32), np.zeros(count, np.int32)
+        lengths = np.full(count, self.spec.window, np.int32)
+        first, enrolled = np.zeros(count, np.int32), np.zeros(count, np.int32)
         for i, chunk in enumerate(chunks):
-            waves[i, : len(chunk.wave)] = chunk.wave
-            lengths[i], first[i] = len(chunk.wave), chunk.first // self.spec.hop
-        return ChunkBatch(*map(jnp.asarray, (waves, lengths, first)))
+            lengths[i] = len(chunk.voice) + len(chunk.wave)
+            waves[i, : lengths[i]] = np.concatenate([chunk.voice, chunk.wave])
+            first[i], enrolled[i] = chunk.first // self.spec.hop, len(chunk.voice) // self.spec.hop
+        return ChunkBatch(*map(jnp.asarray, (waves, lengths, first, enrolled)))
 
     def _sample(self, task, chunks, seed, options) -> list[np.ndarray]:
         out = sample_waves(
@@ -350,7 +384,10 @@ class Model:
             reconstruct=self.reconstruct,
             phase=self.phase and self.phase.network,
         )
-        waves = [wave[:, : len(chunk.wave)] for wave, chunk in zip(np.asarray(out), chunks, strict=False)]
+        waves = [
+            wave[:, len(chunk.voice) : len(chunk.voice) + len(chunk.wave)]
+            for wave, chunk in zip(np.asarray(out), chunks, strict=False)
+        ]
         for wave in waves:
             flow.check_finished(wave, **options)
         return waves
@@ -401,10 +438,14 @@ def _mels(
     options: tuple,
 ) -> tuple[Float[Array, "batch sources frames mels"], Complex[Array, "batch frames bins"]]:
     """Sample the Mels that the task makes of recordings; return them and the spectra of the recordings."""
-    waves, lengths, first = batch
+    waves, lengths, first, enrolled = batch
     spectrum = audio.stft(waves, spec, lengths)
     count = spec.num_frames(lengths)
-    inputs = jax.vmap(task.condition)({task.phase: audio.log_mel(waves, spec, lengths)}, count)
+    features = {
+        task.phase: audio.log_mel(waves, spec, lengths),
+        "enrolled": masks.valid(enrolled, spectrum.shape[1]).astype(jnp.int32),
+    }
+    inputs = jax.vmap(task.condition)(features, count)
     keys = jax.vmap(lambda source: jax.random.fold_in(key, source))(jnp.arange(task.count))
 
     def joined_noise(first, count):

@@ -5,13 +5,14 @@ from jaxtyping import Float
 
 from sfjax.metrics.composite import composite
 from sfjax.metrics.perceptual import Unscorable, estoi, pesq_nb, pesq_wb, scorable
-from sfjax.metrics.separation import best_order, improvement, si_sdr
+from sfjax.metrics.separation import best_order, extraction, improvement, si_sdr
 
 __all__ = [
     "Unscorable",
     "best_order",
     "composite",
     "estoi",
+    "extraction",
     "improvement",
     "pesq_nb",
     "pesq_wb",

@@ -71,6 +71,30 @@ def improvement(
     return dict(zip(("si_sdr", "si_sdri", "estoi", "estoii", "silent"), means, strict=True))
 
 
+def extraction(
+    reference: Float[np.ndarray, "sources samples"],
+    estimate: Float[np.ndarray, " _"],
+    mixture: Float[np.ndarray, " samples"],
+    rate: int,
+) -> dict[str, float]:
+    """Compute si_sdr and si_sdri (dB), estoi and estoii of the extracted first source, and whether it is another one.
+
+    `wrong` is 1 if the estimate has a higher SI-SDR to another source than to the first, else 0. A silent estimate
+    counts as -100 dB and an ESTOI of 0. Raises `Unscorable`, for example if a reference is silent.
+    """
+    target, silent = reference[0], np.ptp(estimate) == 0
+    ratio, ratio_before = _si_sdr_or_limit(target, estimate), float(si_sdr(target, mixture))
+    estoi_before, estoi_after = estoi(target, mixture, rate), 0.0 if silent else estoi(target, estimate, rate)
+    others = max(_si_sdr_or_limit(other, estimate) for other in reference[1:])
+    return {
+        "si_sdr": ratio,
+        "si_sdri": ratio - ratio_before,
+        "estoi": estoi_after,
+        "estoii": estoi_after - estoi_before,
+        "wrong": float(others > ratio),
+    }
+
+
 def _si_sdr_or_limit(reference, estimate):
     """Return the SI-SDR in dB, or -100 for a silent estimate."""
     if estimate.shape[-1] and np.ptp(estimate) == 0:

@@ -14,6 +14,7 @@ from typing import Any
 from sfjax.errors import UserError
 from sfjax.tasks.durations import Durations
 from sfjax.tasks.enhance import Enhance
+from sfjax.tasks.extract import Extract
 from sfjax.tasks.phase import Phase
 from sfjax.tasks.pretrain import Pretrain
 from sfjax.tasks.separate import Separate
@@ -26,6 +27,7 @@ __all__ = [
     "TASKS",
     "Durations",
     "Enhance",
+    "Extract",
     "GenerativeTask",
     "Phase",
     "Pretrain",
@@ -39,7 +41,7 @@ __all__ = [
     "with_phones",
 ]
 
-TASKS = {task.kind: task for task in (Pretrain, Enhance, Separate, Speak, Durations, Phase, Vocode)}
+TASKS = {task.kind: task for task in (Pretrain, Enhance, Separate, Extract, Speak, Durations, Phase, Vocode)}
 
 
 def make(*, name: str, **hyperparameters: Any) -> Any:

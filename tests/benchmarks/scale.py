@@ -104,7 +104,7 @@ def load(folder: Path, given: argparse.Namespace, rows: int) -> dict[str, float]
     began = time.perf_counter()
     config = default.get_config("tiny")
     task, spec = tasks.make(**config.task), audio.MelSpec(**config.mel)
-    simulation = Simulation(config.mix, config.degrade, config.mixture)
+    simulation = Simulation(config.mix, config.degrade, config.mixture, config.enrolment)
     found = loader.sources(str(folder / f"{rows}.parquet"), task, spec=spec, simulation=simulation, split=None)
     order = loader.Plan((found[0].manifest.seconds,), (1.0,), (1.0,), 10.0, 1, 0)
     reader = loader.Reader(found, order, task, spec, (0, 1))

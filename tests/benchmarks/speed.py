@@ -205,7 +205,10 @@ def loader_cases(folder: Path, *, batches: int, files: int, longest: float) -> I
         ("crops with noise", longest / 4, enhance),
         ("whole files", longest, default),
     )
-    spec, simulation = audio.MelSpec(**config.mel), Simulation(config.mix, config.degrade, config.mixture)
+    spec, simulation = (
+        audio.MelSpec(**config.mel),
+        Simulation(config.mix, config.degrade, config.mixture, config.enrolment),
+    )
     for name, bucket, module in kinds:
         task = tasks.make(**module.get_config("tiny").task)
         found = loader.sources(str(speech), task, spec=spec, simulation=simulation, split=None)
