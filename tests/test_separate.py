@@ -155,7 +155,9 @@ def test_a_manifest_with_one_speaker_is_refused(tmp_path, voice):
     with pytest.raises(UserError, match="a mixture needs 2 speakers, .* has 1"):
         examples.maker(separate(), rows, **GIVEN)
     with pytest.raises(UserError, match="speech.parquet: a mixture needs 2 speakers, .* has 1"):
-        mixtures.draw(tmp_path / "speech.parquet", None, split=None, speakers=2, count=3, seed=0, **RANGES)
+        mixtures.draw(
+            tmp_path / "speech.parquet", None, split=None, speakers=2, count=3, seed=0, enrolment=False, **RANGES
+        )
 
 
 GIVEN = dict(

@@ -33,7 +33,7 @@ DRAWS = 8  # utterances to draw until one is as long as the example
 MADE_OF = {  # optional manifest columns that a wave, Mels or labels are made from
     "noisy": ("noisy", "speaker"),
     "mixture": ("sources", "gains", "noise", "noise_gain", "speaker"),
-    "enrolled": ("enrolment",),
+    "enrolled": ("enrolment", "enrolment_start", "enrolment_frames"),
     "estimate": ("estimate",),
     "phones": ("phones", "lengths"),
     "tokens": ("phones", "lengths"),
@@ -287,7 +287,7 @@ class Enrolled:
         if isinstance(self.mixed, Talk):
             enrolment, waves = self._drawn(self.mixed, manifest, row, size, samples - size, rate, rng)
         else:
-            enrolment = audio.read(row["enrolment"], rate=rate)[0][:size]
+            enrolment = enrolment_of(row, rate)[:size]
             waves = self.mixed(manifest, row, samples - size, rate, rng)
         enrolment = enrolment[: len(enrolment) // self.unit * self.unit]
         if not len(enrolment):
@@ -318,6 +318,11 @@ class Enrolled:
                     return other, row
         frames = min(frames, row["frames"] // 2)
         return row | {"frames": frames}, row | {"start": row["start"] + frames, "frames": row["frames"] - frames}
+
+
+def enrolment_of(row: dict[str, Any], rate: int) -> Float[np.ndarray, " samples"]:
+    """Read the enrolment of a listed mixture, at `rate` Hz."""
+    return audio.read(row["enrolment"], start=row["enrolment_start"], frames=row["enrolment_frames"], rate=rate)[0]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@
 | noisy | string or null, optional | noisy recording of the same utterance, same start and frames |
 | sources, gains | lists of strings and of numbers, optional | speakers' files whose scaled sum is a mixture |
 | noise, noise_gain | string or null and number, optional | noise file that is added to this sum |
-| enrolment | string, optional | another recording of the first of the `sources`' speakers |
+| enrolment, enrolment_start, enrolment_frames | string and int64, optional | recording of the first source's speaker |
 | name | string, optional | name of the recording, where the path does not tell it |
 | speakers | list of strings, optional | speakers of a mixture |
 | estimate | string, optional | Mels that a model predicted for the recording, written by `sfjax cache-mels` |
@@ -53,6 +53,8 @@ OPTIONAL = {
     "noise": pa.string(),
     "noise_gain": pa.float64(),
     "enrolment": pa.string(),
+    "enrolment_start": pa.int64(),
+    "enrolment_frames": pa.int64(),
     "name": pa.string(),
     "speakers": pa.list_(pa.string()),
     "estimate": pa.string(),

@@ -13,6 +13,9 @@ from sfjax.data import manifest
 from sfjax.data.examples import Talk
 from sfjax.errors import UserError
 
+ENROLMENT = 5.0  # seconds that are enough
+PARTS = {"": "path", "_start": "start", "_frames": "frames"}  # of the columns of an enrolment
+
 
 def draw(
     speech: str | os.PathLike,
@@ -24,13 +27,14 @@ def draw(
     seed: int,
     loudness: tuple[float, float],
     noise_loudness: tuple[float, float],
-    enrolment: bool = False,
+    enrolment: bool,
 ) -> list[dict[str, Any]]:
     """Draw the manifest rows of `count` mixtures of different speakers, with noise if given, by LibriMix's rules.
 
     Each row of `split` is the first speaker once, in a random order, before any row is it again; a mixture is as long
-    as its shortest source. The mixtures get the split `split` (None: speakers of all splits, and no split). Raises
-    `UserError` if there are too few speakers.
+    as its shortest source. The mixtures get the split `split` (None: speakers of all splits, and no split). With
+    `enrolment`, a row also names a recording of its first speaker, to extract this speaker. Raises `UserError` if there
+    are too few speakers.
     """
     rows = manifest.read(Path(speech), split=split)
     if len(rows.speakers) < speakers:
@@ -42,27 +46,10 @@ def draw(
     talk = Talk(speakers, noise_rows, 1.0, loudness, noise_loudness)
     order = np.resize(np.random.default_rng(seed).permutation(np.flatnonzero(rows.speaker_codes >= 0)), count)
     draws = [(int(first), np.random.default_rng([seed, number])) for number, first in enumerate(order)]
-    mixture_rows = [_mixture_row(rows, talk, first, rng, split) for first, rng in draws]
-    if not enrolment:
-        return mixture_rows
-    return [
-        row | {"enrolment": _enrolment(rows, first, rng)} for row, (first, rng) in zip(mixture_rows, draws, strict=True)
-    ]
+    return [_mixture_row(rows, talk, first, rng, split, enrolment) for first, rng in draws]
 
 
-def _enrolment(rows, first, rng):
-    """Draw the path of another recording of the speaker of row number `first`."""
-    same = np.flatnonzero(rows.speaker_codes == rows.speaker_codes[first])
-    own = rows.row(first)
-    paths = [path for index in same if (path := rows.row(int(index))["path"]) != own["path"]]
-    if not paths:
-        raise UserError(
-            f"{own['path']}: an enrolment needs a second recording of {own['speaker']}, found none; add one"
-        )
-    return paths[int(rng.integers(len(paths)))]
-
-
-def _mixture_row(rows, talk, first, rng, split):
+def _mixture_row(rows, talk, first, rng, split, enrolment):
     """Draw the row of a mixture whose first speaker is row number `first`."""
     sources = [rows.row(first)]
     while len(sources) < talk.speakers:
@@ -76,14 +63,32 @@ def _mixture_row(rows, talk, first, rng, split):
     if noise is not None:
         waves.append(np.resize(audio.read(noise, rate=rate)[0], frames))
     gains = talk.gains(waves, rate, rng)
+    voice, start = _enrolment(rows, first, frames, rng) if enrolment else ({}, 0)
     return {
         "path": sources[0]["path"],
-        "start": 0,
-        "frames": frames,
+        "start": start,
+        "frames": frames - start,
         "rate": rate,
         "speakers": [row["speaker"] for row in sources],
         "split": split,
         "sources": [row["path"] for row in sources],
         "gains": [float(gain) for gain in gains[: talk.speakers]],
         **({} if noise is None else {"noise": noise, "noise_gain": float(gains[-1])}),
+        **voice,
     }
+
+
+def _enrolment(rows, first, frames, rng):
+    """Return the columns of an enrolment for the speaker of row number `first`, and where the mixture starts.
+
+    The enrolment is another recording of the speaker. If there is none, it is the beginning of the mixture, at most
+    `ENROLMENT` seconds or half of it; the mixture starts behind it.
+    """
+    same = np.flatnonzero(rows.speaker_codes == rows.speaker_codes[first])
+    own = rows.row(first)
+    others = [row for index in same if (row := rows.row(int(index)))["path"] != own["path"]]
+    if others:
+        other = others[int(rng.integers(len(others)))]
+        return {f"enrolment{part}": other[name] for part, name in PARTS.items()}, 0
+    start = min(round(ENROLMENT * own["rate"]), frames // 2)
+    return dict(zip((f"enrolment{part}" for part in PARTS), (own["path"], 0, start), strict=True)), start

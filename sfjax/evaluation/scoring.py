@@ -302,7 +302,10 @@ def _model_system(model: Any, seed: int, options: dict[str, Any]) -> System:
         if len(clean) > 1:
             return model.separate(recording, RATE, speakers=len(clean), seed=seed, **options)
         if "sources" in row:
-            return model.extract(recording, RATE, voice=row["enrolment"], seed=seed, **options)[None]
+            from sfjax.data.examples import enrolment_of
+
+            voice = enrolment_of(row, RATE)
+            return model.extract(recording, RATE, voice=voice, voice_rate=RATE, seed=seed, **options)[None]
         return model.enhance(recording, RATE, seed=seed, **options)[None]
 
     return treat
