@@ -38,8 +38,9 @@ def error(
     """
     scale = POWER * std
     bins = emphasis(x1, weight, std)
-    distance = jnp.expm1(jnp.minimum(scale * (estimate - x1), MOST)) / scale
-    return jnp.where(weight[..., None] > 0, bins * jnp.square(distance), 0.0).sum(axis=-1)
+    difference = jnp.where(weight[..., None] > 0, estimate - x1, 0.0)
+    distance = jnp.expm1(jnp.minimum(scale * difference, MOST)) / scale
+    return (bins * jnp.square(distance)).sum(axis=-1)
 
 
 def share_error(
@@ -54,6 +55,9 @@ def share_error(
     Each bin counts with its `emphasis` in the recording. It is the error of a Wiener mask (mask inference, Luo et al.,
     arXiv 1611.06265), for one source.
     """
-    bins = emphasis(recording, weight, std)
-    share, estimated_share = (jnp.exp(jnp.minimum(2.0 * std * (mels - recording), 0.0)) for mels in (x1, estimate))
-    return jnp.where(weight[..., None] > 0, bins * jnp.square(estimated_share - share), 0.0).sum(axis=-1)
+    bins, counted = emphasis(recording, weight, std), weight[..., None] > 0
+
+    def share(mels):
+        return jnp.exp(jnp.minimum(2.0 * std * jnp.where(counted, mels - recording, 0.0), 0.0))
+
+    return (bins * jnp.square(share(estimate) - share(x1))).sum(axis=-1)

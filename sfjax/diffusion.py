@@ -45,7 +45,7 @@ def loss(
     v = field(xt, t)
 
     def squared(x1):
-        return flow.weighted(jnp.square(v - (alpha * x0 - sigma * x1)), weight)
+        return flow.squared_error(v - (alpha * x0 - sigma * x1), weight)
 
     error = squared(x1) if compare is None else compare(squared, alpha * xt - sigma * v)
     return flow.Error(error.sum(), weight.sum() * x1.shape[-1])

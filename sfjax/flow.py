@@ -86,18 +86,20 @@ def loss(
     v = field(xt, t)
 
     def squared(x1):
-        return weighted(jnp.square(v - path(x0, x1, t)[1]), weight)
+        return squared_error(v - path(x0, x1, t)[1], weight)
 
     error = squared(x1) if compare is None else compare(squared, xt + (1 - t[:, None, None]) * v)
     return Error(error.sum(), weight.sum() * x1.shape[-1])
 
 
-def weighted(
-    squared: Float[Array, "batch frames mels"], weight: Float[Array, "batch frames"]
+def squared_error(
+    difference: Float[Array, "batch frames mels"], weight: Float[Array, "batch frames"]
 ) -> Float[Array, "batch frames"]:
-    """Sum the squared error of each frame over its bins, times the frame's weight; 0 for frames of weight 0."""
-    # frames of weight 0 may hold any values, and 0 · inf is not 0
-    return jnp.where(weight > 0, squared.sum(axis=-1) * weight, 0.0)
+    """Sum the squared `difference` of each frame over its bins, times the frame's weight; 0 for frames of weight 0.
+
+    Frames of weight 0 may hold any values. They are masked before the square, so that gradients are finite, too.
+    """
+    return jnp.square(jnp.where(weight[..., None] > 0, difference, 0.0)).sum(axis=-1) * weight
 
 
 def noise(key: Key[Array, ""], frames: int, mels: int, first: Int[Array, ""] | int = 0) -> Float[Array, "frames mels"]:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from sfjax import amplitude_loss, audio, diffusion, flow, separation_loss, sharding
+from sfjax import amplitude_loss, audio, diffusion, flow, masks, separation_loss, sharding
 from sfjax.config import Config, ModelConfig
 from sfjax.errors import UserError
 from sfjax.model import PRECONDITIONS, Estimator, EstimatorConfig
@@ -167,6 +167,7 @@ def _error(network, loss, spec, amplitudes, task):
         keys = jax.vmap(functools.partial(jax.random.split, num=2))(keys)
         example = jax.vmap(task.example)(features, spec.num_frames(lengths), keys[:, 0])
         target, weight, count = example.pop("target"), example.pop("weight"), example.pop("length")
+        target = jnp.where(masks.valid(count, target.shape[1])[..., None], target, 0.0)  # padding may hold any values
         compared, recording = example.pop("sources", None), example.pop("recording", None)
         x0 = jax.vmap(lambda key: flow.noise(key, target.shape[1], target.shape[2]))(keys[:, 1])
         rngs = {} if dropout is None else {"dropout": dropout}

@@ -33,6 +33,17 @@ def test_the_velocity_is_the_derivative_of_the_path():
     np.testing.assert_allclose(flow.path(x0, x1, jnp.ones(3))[0], x1 + 1e-5 * x0, atol=1e-6)
 
 
+def test_a_frame_that_does_not_count_may_be_infinite():
+    x0, x1 = jax.random.normal(jax.random.key(0), (2, 2, 3, 4))
+    weight = jnp.ones((2, 3)).at[:, 2].set(0.0)
+
+    def total(scale, x1):
+        return flow.loss(lambda x, t: scale * x0, x1, weight, x0, jnp.full(2, 0.5)).total
+
+    infinite = jax.value_and_grad(total)(2.0, x1.at[:, 2].set(jnp.inf))
+    np.testing.assert_allclose(infinite, jax.value_and_grad(total)(2.0, x1), rtol=1e-6)
+
+
 def test_the_loss_equals_a_direct_computation():
     rng = np.random.default_rng(0)
     x0, x1 = rng.standard_normal((2, 3, 7, 4)).astype(np.float32)

@@ -145,6 +145,32 @@ def given(speech, lengths):
     return {"waves": {"speech": speech}, "mels": {}, "labels": {}, "lengths": lengths, "task": 0 * lengths}
 
 
+class PaddedWith:
+    """A task whose targets have `value` in their padding."""
+
+    def __init__(self, task, value):
+        self.task, self.value = task, value
+
+    def example(self, features, length, key):
+        example = self.task.example(features, length, key)
+        valid = jnp.arange(len(example["target"])) < length
+        return example | {"target": jnp.where(valid[:, None], example["target"], self.value)}
+
+
+def test_the_padding_of_a_target_changes_no_gradient(parts, batch, toy_config, spec):
+    state, config = parts[0], toy_config("pretrain")
+    network = Estimator(EstimatorConfig(**config.model), mels=80, dtype=jnp.float32)
+    keys, t = jax.random.split(jax.random.key(1), 4), jnp.linspace(0.1, 0.9, 4)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def gradient(value):
+        error = objective.estimation(network, flow, spec).error(PaddedWith(tasks.make(**config.task), value))
+        return jax.grad(lambda params: error(params, batch, keys, t, None).total)(state.params)
+
+    usual, infinite = gradient(0.0), gradient(float("inf"))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), usual, infinite)
+
+
 def test_accumulating_pieces_equals_the_whole_batch(parts, batch):
     state, step, _ = parts
     one, metrics = step(1)(state, batch)
