@@ -63,6 +63,27 @@ def test_a_prompt_is_not_heard_but_changes_what_is_said(model, recording):
     assert np.abs(other.wave - prompted.wave).max() > 1e-3
 
 
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+def test_a_converted_recording_keeps_its_timing_and_takes_the_voice(model, recording, spoken, rate):
+    wave, line = recording
+    row = manifest.read(spoken, split=None).row(1)
+    voice = Line(tuple(row["phones"]), tuple(row["lengths"]), tuple(row["words"]))
+    prompt = (audio.read(row["path"])[0], 16_000, voice)
+    source = audio.resample(wave, 16_000, rate)
+    made = model.convert(source, rate, said=line, prompt=prompt, **STEPS)
+    assert made.rate == 16_000 and abs(len(made.wave) - len(wave)) <= 1
+    assert (made.line.phones, made.line.lengths) == (line.phones, line.lengths)
+    own = model.convert(source, rate, said=line, prompt=(wave, 16_000, line), **STEPS)
+    assert np.abs(own.wave - made.wave).max() > 1e-3
+
+
+@pytest.mark.parametrize("source", [np.zeros(16_000, np.float32), np.ones(100, np.float32)])
+def test_a_recording_without_speech_is_not_converted(model, recording, source):
+    wave, line = recording
+    with pytest.raises(UserError, match="silent or too short"):
+        model.convert(source, 16_000, said=line, prompt=(wave, 16_000, line), **STEPS)
+
+
 def test_speech_has_the_level_of_its_prompt_and_is_never_clipped(model, recording):
     wave, line = recording
     limited = []
@@ -427,6 +448,16 @@ def test_edit_and_infill_write_what_they_left_alone_bit_for_bit(call, words, tmp
         (
             "one of the arguments --from --textgrid-in",
             "edit {d}/a.wav --to b -o {d}/b.wav --model {m} --duration-model {t}",
+        ),
+        ("both the recording and the voice", "convert {d}/a.wav --voice {d}/a.wav -o {d}/b.wav --model {m}"),
+        ("expected a sound file, found nothing", "convert {d}/a.wav --voice {d}/x.wav -o {d}/b.wav --model {m}"),
+        (
+            "the prompt is silent",
+            "convert {d}/a.wav --voice {d}/s.wav --text a --voice-text b -o {d}/b.wav --model {m}",
+        ),
+        (
+            "trained without phones",
+            "convert {d}/a.wav --voice {d}/s.wav --text a --voice-text b -o {d}/b.wav --model {e}",
         ),
         ("exactly 0 .*give the gaps with --gaps", "infill {d}/a.wav -o {d}/b.wav --model {m}"),
         ("expected gaps in seconds", "infill {d}/a.wav -o {d}/b.wav --model {m} --gaps 1..2"),

@@ -13,6 +13,7 @@ VERBS = (
     recordings.SEPARATE,
     speech.SPEAK,
     speech.SPEAK_LIST,
+    speech.CONVERT,
     speech.EDIT,
     speech.INFILL,
     serving.SERVE,

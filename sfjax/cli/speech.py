@@ -54,7 +54,7 @@ def _run_speak(arguments):
     if arguments.prompt is not None:
         wave, rate = audio.read(arguments.prompt)
         words = _transcript(arguments.prompt_text, arguments.prompt_textgrid, wave, rate)
-        prompt = (wave, rate, words if has_transcript else _recognise(arguments.prompt, wave, rate))
+        prompt = (wave, rate, words if has_transcript else _recognise(arguments.prompt, wave, rate, "--prompt-text"))
     model = _model(arguments)
     lines = None if arguments.durations is None else durations.read(arguments.durations, hop_seconds=HOP)
     speech = model.speak(
@@ -94,7 +94,8 @@ def _add_speak_list(parser):
         metavar="FOLDER",
         help="folder for the results, in full, generated, prompt and vocoded",
     )
-    _speech_model_flags(parser, words=True)
+    _speech_model_flags(parser, default=SPEAKER)
+    _duration_flag(parser)
     sampling_flags(parser)
     force_flag(parser, "synthesize finished utterances again, and replace files that sfjax did not write")
 
@@ -146,6 +147,37 @@ def _scoring_commands(arguments, protocol):
     yield f"sfjax wer {folder('full')} --text {shlex.quote(str(arguments.list))} -o {report('')}"
     for kind, reference in (("_sim_o", "prompt"), ("_sim_r", "vocoded")):
         yield f"sfjax similarity --reference {folder(reference)} --estimate {folder('generated')} -o {report(kind)}"
+
+
+def _add_convert(parser):
+    parser.add_argument("file", type=Path, metavar="FILE", help="recording whose words and timing to keep")
+    parser.add_argument("--text", metavar="TEXT", help="words of the recording; default: as pocketsphinx hears them")
+    parser.add_argument(
+        "--voice", required=True, type=Path, metavar="FILE", help="recording of the voice to speak in, about 3 s"
+    )
+    parser.add_argument(
+        "--voice-text", metavar="TEXT", help="words of this recording; default: as pocketsphinx hears them"
+    )
+    _output_flags(parser)
+    _speech_model_flags(parser, default=SPEAKER)
+    sampling_flags(parser)
+
+
+def _run_convert(arguments):
+    from sfjax import audio
+
+    _check_output(arguments)
+    if arguments.voice.exists() and arguments.file.exists() and arguments.voice.samefile(arguments.file):
+        raise UserError(f"{arguments.file} is both the recording and the voice; give another voice with --voice")
+    wave, rate = audio.read(arguments.file)
+    voice, voice_rate = audio.read(arguments.voice)
+    model = _model(arguments)
+    text = arguments.text or _recognise(arguments.file, wave, rate, "--text")
+    voice_text = arguments.voice_text or _recognise(arguments.voice, voice, voice_rate, "--voice-text")
+    prompt = (voice, voice_rate, voice_text)
+    speech = model.convert(wave, rate, said=text, prompt=prompt, seed=arguments.seed, **sampling(arguments))
+    audio.write(arguments.output, speech.wave, speech.rate)
+    print(f"{arguments.output}: {len(speech.wave) / speech.rate:.2f} s of converted speech", file=sys.stderr)
 
 
 def _add_edit(parser):
@@ -218,11 +250,16 @@ def _run_infill(arguments):
     print(f"{arguments.output}: {len(gaps)} gaps filled, {seconds:.2f} s in all", file=sys.stderr)
 
 
-def _voice_flags(parser, *, words):
+def _output_flags(parser):
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="OUT.wav", help="file for the result")
     force_flag(parser)
-    _speech_model_flags(parser, words=words)
+
+
+def _voice_flags(parser, *, words):
+    _output_flags(parser)
+    _speech_model_flags(parser, default=SPEAKER if words else None)
     if words:
+        _duration_flag(parser)
         parser.add_argument(
             "--lexicon",
             type=Path,
@@ -236,19 +273,21 @@ def _voice_flags(parser, *, words):
     sampling_flags(parser)
 
 
-def _speech_model_flags(parser, *, words):
-    model_flags(parser, required=not words, default=SPEAKER if words else None)
+def _speech_model_flags(parser, *, default):
+    model_flags(parser, required=default is None, default=default)
     parser.add_argument(
         "--vocoder",
         metavar="MODEL",
         help="vocoder, named in the same way, or a published HiFi-GAN; default: Griffin-Lim",
     )
-    if words:
-        parser.add_argument(
-            "--duration-model",
-            metavar="MODEL",
-            help=f"duration model, named in the same way; default for {SPEAKER}: {DURATION_MODEL}",
-        )
+
+
+def _duration_flag(parser):
+    parser.add_argument(
+        "--duration-model",
+        metavar="MODEL",
+        help=f"duration model, named in the same way; default for {SPEAKER}: {DURATION_MODEL}",
+    )
 
 
 def _model(arguments):
@@ -278,14 +317,14 @@ def _transcript(text, textgrid, wave, rate):
     return text if textgrid is None else phones.line(read_textgrid(textgrid), -(-len(wave) * 100 // rate))
 
 
-def _recognise(path, wave, rate):
-    """Return the words that a recogniser hears in a prompt, and print them."""
+def _recognise(path, wave, rate, flag):
+    """Return the words that a recogniser hears in a recording, and print them; `flag` takes them instead."""
     from sfjax.metrics import wer
 
     words = wer.transcriber("pocketsphinx")(wave, rate)
     if not words:
-        raise UserError(f"{path}: the recogniser hears no words; give them with --prompt-text")
-    print(f"{path}: heard {words!r}; if this is wrong, give the words with --prompt-text", file=sys.stderr)
+        raise UserError(f"{path}: the recogniser hears no words; give them with {flag}")
+    print(f"{path}: heard {words!r}; if this is wrong, give the words with {flag}", file=sys.stderr)
     return words
 
 
@@ -330,6 +369,13 @@ SPEAK_LIST = Verb(
     "sfjax speak-list cross.parquet -o runs/speak/cross --model runs/speak --duration-model runs/durations",
     _add_speak_list,
     _run_speak_list,
+)
+CONVERT = Verb(
+    "convert",
+    "Say the words of a recording in another voice, with the same timing.",
+    "sfjax convert source.wav --voice target.wav -o converted.wav",
+    _add_convert,
+    _run_convert,
 )
 EDIT = Verb(
     "edit",

@@ -207,6 +207,24 @@ class Model:
             options=options,
         )
 
+    def convert(
+        self,
+        recording: Recording,
+        sample_rate: Any = None,
+        *,
+        said: str | Line,
+        prompt: tuple[Recording, Any, str | Line] | tuple[str | Path, str | Line],
+        seed: int = 0,
+        **options: Any,
+    ) -> Speech:
+        """Say the words of a recording in the voice of a prompt, with the timing of the recording.
+
+        `said` is the text of the recording or its alignment as a `Line`. Everything else is as in `speak`.
+        """
+        return tts.convert(
+            self, recording, sample_rate, said, prompt=_prompt(self, *prompt), seed=seed, options=options
+        )
+
     def edit(
         self,
         recording: Recording,

@@ -166,16 +166,48 @@ def speak(
             f"the durations must be written for this text with {sum(map(len, spelled))} phones, got "
             f"{sum(len(line.phones) for line in lines)} other phones; give the text that they were written for"
         )
-    asked = questions(model, lines, prompt)
     timer.end("durations")
+    return _speech(model, lines, prompt, seed, options, timer)._replace(unknown=g2p.unknown(sentences))
+
+
+def convert(
+    model: SpeechModel,
+    recording: Recording,
+    rate: Any,
+    said: str | Line,
+    *,
+    prompt: Prompt,
+    seed: int,
+    options: dict[str, Any],
+) -> Speech:
+    """Say the words of a recording in the voice of a prompt, with the recording's timing; `said` is as in `prompt`.
+
+    The result is as long as the recording, at the model's rate. Raises `UserError` as `prompt` and `speak` do.
+    """
+    timer, spec = _StageTimer(), model.spec
+    plain_phones(model)  # checks that there are phones
+    samples, rate = waveform.mono(recording, rate)
+    if len(samples) < spec.window * rate / spec.sample_rate or np.abs(samples).max() < QUIET:
+        raise UserError("the recording to convert is silent or too short; give a recording of speech")
+    wave = audio.resample(samples, rate, spec.sample_rate)
+    line = said if isinstance(said, Line) else aligned(wave, spec, said, None)
+    timer.end("text")
+    speech = _speech(model, [line], prompt, seed, options, timer)
+    length = min(len(wave), len(speech.wave))
+    return speech._replace(wave=np.pad(speech.wave[:length], (0, len(wave) - length)))
+
+
+def _speech(model, lines, prompt, seed, options, timer):
+    """Generate lines of known lengths."""
+    asked = questions(model, lines, prompt)
     mels = regenerate(model, asked.gaps, seed, options)
     timer.end("mel")
     waves = to_waves(model, mels)
     timer.end("wave")
     wave, whole = joined(model, asked, waves)
-    words = durations.times(whole, hop_seconds=hop)
+    words = durations.times(whole, hop_seconds=model.spec.hop / model.spec.sample_rate)
     timer.end("join")
-    return Speech(wave, model.spec.sample_rate, words, whole, list(lines), g2p.unknown(sentences), timer.seconds)
+    return Speech(wave, model.spec.sample_rate, words, whole, list(lines), [], timer.seconds)
 
 
 class _StageTimer:
