@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,8 +26,9 @@ from sfjax import audio_io
 from sfjax.errors import UserError
 from sfjax.overwrite import MARK
 
-BOOST = 1000.0  # the highest gain that `equalise` considers for a band: 60 dB
-UNCERTAIN = 1.0  # nepers (8.7 dB); `equalise` adds this much less than the model predicts
+BOOST = 1000.0  # the highest gain that `equalisation` considers for a band: 60 dB
+TOP_BANDS = 8  # the mean gain of so many of the highest bands applies above them
+UNCERTAIN = 1.0  # nepers (8.7 dB); `equalisation` adds this much less than the model predicts
 FLOATS = ("FLOAT", "DOUBLE")  # soundfile's names of the encodings that hold samples beyond [-1, 1]
 TINY = 1e-14  # inside the square root of a magnitude, so that its gradient is finite at silence
 
@@ -66,6 +67,15 @@ def read(
     `start` and `frames` count samples of the file, and only these are read; with `rate` the crop is resampled.
     Raises `UserError` if the file cannot be read, ends before the crop does, or holds NaN.
     """
+    wav, file_rate = read_channels(path, start=start, frames=frames)
+    mono = wav.mean(axis=1)
+    return (mono, file_rate) if rate in (None, file_rate) else (resample(mono, file_rate, rate), rate)
+
+
+def read_channels(
+    path: str | os.PathLike, *, start: int = 0, frames: int | None = None
+) -> tuple[Float[np.ndarray, "samples channels"], int]:
+    """Read a crop of a sound file with all its channels, and its sample rate in Hz; everything else is as in `read`."""
     with audio_io.open(path) as file:
         try:
             audio_io.skip(file, start)
@@ -79,9 +89,8 @@ def read(
         if len(wav) == 0 or (frames is not None and len(wav) < frames):
             expected = "at least one sample" if frames is None else f"{frames} samples from {start}"
             raise UserError(f"{path}: expected {expected}, found {len(wav)}; the file is empty or cut short")
-    mono = wav.mean(axis=1)
-    _check_finite(path, mono)
-    return (mono, file_rate) if rate in (None, file_rate) else (resample(mono, file_rate, rate), rate)
+    _check_finite(path, wav)
+    return wav, file_rate
 
 
 def blocks(path: str | os.PathLike, *, rate: int, seconds: float) -> Iterator[Float[np.ndarray, " samples"]]:
@@ -91,27 +100,47 @@ def blocks(path: str | os.PathLike, *, rate: int, seconds: float) -> Iterator[Fl
     """
     audio_io.check_single(path)
     with audio_io.open(path) as file:
-        if not file.frames:
-            raise UserError(f"{path}: expected at least one sample, found 0; the file is empty or cut short")
         file_rate = file.samplerate
         stream = None if file_rate == rate else soxr.ResampleStream(file_rate, rate, 1, dtype="float32")
         left = -(-file.frames * rate // file_rate)  # samples at `rate` that are still to come
-        step = max(1, int(seconds * file_rate))
-        for done in range(0, file.frames, step):
-            try:
-                piece = file.read(step, dtype="float32", always_2d=True).mean(axis=1)
-            except soundfile.LibsndfileError as error:
-                raise UserError(f"{path}: broken near sample {done} ({error.error_string}); re-encode it") from None
-            if len(piece) < min(step, file.frames - done):
-                raise UserError(f"{path}: expected {file.frames} samples, found {done + len(piece)}; it is cut short")
-            _check_finite(path, piece)
+        for piece, last in _pieces(file, path, seconds):
+            mono = piece.mean(axis=1)
             if stream is not None:
-                piece = stream.resample_chunk(piece, last=done + step >= file.frames)
-            piece = piece[:left]
-            left -= len(piece)
-            yield piece
+                mono = stream.resample_chunk(mono, last=last)
+            mono = mono[:left]
+            left -= len(mono)
+            yield mono
         if left:
             yield np.zeros(left, np.float32)
+
+
+def channel_blocks(
+    path: str | os.PathLike, *, seconds: float
+) -> Generator[Float[np.ndarray, "samples channels"], None, None]:
+    """Read a whole sound file as consecutive float32 pieces of `seconds`, at its own rate and with all its channels.
+
+    One piece is in memory. Raises `UserError` as `read` does.
+    """
+    audio_io.check_single(path)
+    with audio_io.open(path) as file:
+        for piece, _ in _pieces(file, path, seconds):
+            yield piece
+
+
+def _pieces(file, path, seconds):
+    """Yield pieces of an open file, and whether each is the last one."""
+    if not file.frames:
+        raise UserError(f"{path}: expected at least one sample, found 0; the file is empty or cut short")
+    step = max(1, int(seconds * file.samplerate))
+    for done in range(0, file.frames, step):
+        try:
+            piece = file.read(step, dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError as error:
+            raise UserError(f"{path}: broken near sample {done} ({error.error_string}); re-encode it") from None
+        if len(piece) < min(step, file.frames - done):
+            raise UserError(f"{path}: expected {file.frames} samples, found {done + len(piece)}; it is cut short")
+        _check_finite(path, piece)
+        yield piece, done + step >= file.frames
 
 
 def peak(path: str | os.PathLike) -> float:
@@ -124,8 +153,9 @@ def peak(path: str | os.PathLike) -> float:
 
 
 class Writer:
-    """Write mono pieces at `rate` Hz into a sound file with the rate, length, container and encoding of `like`.
+    """Write pieces at `rate` Hz into a sound file with the rate, length, channels, container and encoding of `like`.
 
+    Pieces of several channels must have the rate of `like`.
     The file appears under its own name only when everything is written; until then it is a hidden file, which is
     removed if writing fails. `clipped` counts the samples beyond [-1, 1] that were cut to it; files of floats keep
     theirs. The file holds `comment` if its container can: WAV, FLAC, Ogg, Opus and MP3 do. Raises `UserError` if the
@@ -133,7 +163,7 @@ class Writer:
     """
 
     def __init__(self, path: str | os.PathLike, *, rate: int, like: Info, comment: str = ""):
-        self.path, self.left, self.frames = Path(path), like.frames, like.frames
+        self.path, self.left, self.frames, self.channels = Path(path), like.frames, like.frames, like.channels
         self.holds_floats, self.clipped = like.subtype in FLOATS, 0
         self.part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
         self.stream = None if rate == like.rate else soxr.ResampleStream(rate, like.rate, 1, dtype="float32")
@@ -144,7 +174,7 @@ class Writer:
             raise self._write_error(error.strerror or str(error)) from None
         try:
             self.file = soundfile.SoundFile(
-                audio_io.raw_name(self.part), "w", like.rate, channels=1, format=like.format, subtype=like.subtype
+                audio_io.raw_name(self.part), "w", like.rate, like.channels, like.subtype, format=like.format
             )
         except soundfile.LibsndfileError as error:
             self.part.unlink(missing_ok=True)
@@ -155,7 +185,7 @@ class Writer:
                 self.file.comment = comment
                 self.comment = comment
 
-    def write(self, piece: Float[np.ndarray, " samples"], *, last: bool = False) -> None:
+    def write(self, piece: Float[np.ndarray, "samples ..."], *, last: bool = False) -> None:
         """Append a piece; with `last`, cut or zero-pad the end to the length of `like`."""
         if self.stream is not None:
             piece = self.stream.resample_chunk(np.ascontiguousarray(piece, np.float32), last=last)
@@ -164,7 +194,7 @@ class Writer:
             self.clipped += int(np.count_nonzero(np.abs(piece) > 1.0))
             piece = np.clip(piece, -1.0, 1.0)
         if last and len(piece) < self.left:
-            piece = np.concatenate([piece, np.zeros(self.left - len(piece), np.float32)])
+            piece = np.concatenate([piece, np.zeros((self.left - len(piece), *piece.shape[1:]), np.float32)])
         self.left -= len(piece)
         try:
             self.file.write(piece)
@@ -252,6 +282,13 @@ class MelSpec:
     def num_frames(self, samples: Any) -> Any:
         """Return the frames of a waveform of `samples`, a number or an array: one for each started hop."""
         return (samples + self.hop - 1) // self.hop
+
+
+def at_rate(spec: MelSpec, rate: int) -> MelSpec:
+    """Return the windows and bands of `spec` for recordings of `rate` Hz: about the same in seconds, the same in Hz."""
+    hop = 2 * max(1, round(spec.hop * rate / spec.sample_rate / 2))  # even, so that windows are centred on hops
+    n_fft = math.ceil(spec.n_fft * rate / spec.sample_rate / 64) * 64  # without large prime factors, for a fast FFT
+    return dataclasses.replace(spec, sample_rate=rate, n_fft=n_fft, window=spec.window // spec.hop * hop, hop=hop)
 
 
 def differences(there: MelSpec, here: MelSpec) -> str:
@@ -343,35 +380,27 @@ def borrow_phase(
     return _istft_sources(magnitude(mels, spec) * unit(recording)[:, None], spec, lengths)
 
 
-def attenuate(
-    mels: Float[Array, "batch sources frames mels"],
-    recording: Complex[Array, "batch frames bins"],
-    spec: MelSpec,
-    lengths: Int[Array, " batch"] | None = None,
-) -> Float[Array, "batch sources samples"]:
-    """Compute each source by turning each band of `recording` down to the source's log-Mel spectrogram.
+def attenuation(
+    mels: Float[Array, "batch sources frames mels"], recording: Complex[Array, "batch frames bins"], spec: MelSpec
+) -> Float[Array, "batch sources frames mels"]:
+    """Compute the gains that turn each band of `recording` down to the log-Mel spectrogram of each source.
 
     A band that is already below it is unchanged. Detail that the bands do not resolve is kept from the recording, and
-    nothing is added. The gain of a bin is the mean of the gains of its bands, weighted by the filterbank.
+    nothing is added.
     """
-    return _apply_masks(jnp.exp(_log_gains(mels, recording, spec, most=1.0)), recording, spec, lengths)
+    return jnp.exp(_log_gains(mels, recording, spec, most=1.0))
 
 
-def equalise(
-    mels: Float[Array, "batch sources frames mels"],
-    recording: Complex[Array, "batch frames bins"],
-    spec: MelSpec,
-    lengths: Int[Array, " batch"] | None = None,
-) -> Float[Array, "batch sources samples"]:
-    """Like `attenuate`, but also turn bands up, to restore what the recording has lost.
+def equalisation(
+    mels: Float[Array, "batch sources frames mels"], recording: Complex[Array, "batch frames bins"], spec: MelSpec
+) -> Float[Array, "batch sources frames mels"]:
+    """Like `attenuation`, but also turn bands up, to restore what the recording has lost.
 
     A gain above 1 is reduced by `UNCERTAIN`, so that small predicted gains change nothing: they are errors more often
     than losses. Large ones, up to `BOOST`, restore bands that a channel or a codec has removed.
     """
     gain = _log_gains(mels, recording, spec, most=BOOST)
-    return _apply_masks(
-        jnp.exp(jnp.where(gain > 0, jnp.maximum(gain - UNCERTAIN, 0.0), gain)), recording, spec, lengths
-    )
+    return jnp.exp(jnp.where(gain > 0, jnp.maximum(gain - UNCERTAIN, 0.0), gain))
 
 
 def _log_gains(mels, recording, spec, most):
@@ -380,38 +409,66 @@ def _log_gains(mels, recording, spec, most):
 
 
 def ratio_mask(
-    mels: Float[Array, "batch sources frames mels"],
-    recording: Complex[Array, "batch frames bins"],
-    spec: MelSpec,
-    lengths: Int[Array, " batch"] | None = None,
-) -> Float[Array, "batch sources samples"]:
-    """Compute the waveform of each source by the ratio mask M_i² / Σ_j M_j² on `recording`; M are Mel amplitudes.
+    mels: Float[Array, "batch sources frames mels"], recording: Complex[Array, "batch frames bins"], spec: MelSpec
+) -> Float[Array, "batch sources frames mels"]:
+    """Compute the ratio mask M_i² / Σ_j M_j² of each source; M are Mel amplitudes.
 
-    The masks of all sources add up to 1 in each bin, so the waveforms add up to the recording. Use it if the recording
+    The masks of all sources add up to 1 in each band, so the waveforms add up to the recording. Use it if the recording
     contains only the sources.
     """
-    return _apply_masks(jax.nn.softmax(2.0 * spec.std * mels, axis=1), recording, spec, lengths)
+    return jax.nn.softmax(2.0 * spec.std * mels, axis=1)
 
 
 def wiener_mask(
-    mels: Float[Array, "batch sources frames mels"],
-    recording: Complex[Array, "batch frames bins"],
-    spec: MelSpec,
-    lengths: Int[Array, " batch"] | None = None,
-) -> Float[Array, "batch sources samples"]:
-    """Compute the waveform of each source by the Wiener mask M_i² / (Σ_j M_j² + R²), R² = max(X² − Σ_j M_j², 0).
+    mels: Float[Array, "batch sources frames mels"], recording: Complex[Array, "batch frames bins"], spec: MelSpec
+) -> Float[Array, "batch sources frames mels"]:
+    """Compute the Wiener mask M_i² / (Σ_j M_j² + R²) of each source, R² = max(X² − Σ_j M_j², 0).
 
     X is the Mel amplitude of `recording`. The rest R² is the part of its power that no source explains: use it if the
     recording contains noise in addition to the sources.
     """
     power = 2.0 * (spec.std * mels + spec.mean)
     total = jnp.maximum(jax.nn.logsumexp(power, axis=1), 2.0 * (spec.std * _log_mel(recording, spec) + spec.mean))
-    return _apply_masks(jnp.exp(power - total[:, None]), recording, spec, lengths)
+    return jnp.exp(power - total[:, None])
 
 
-def _apply_masks(masks, recording, spec, lengths):
-    """Return the waveforms of `recording` under masks [batch, sources, frames, mels] in the filterbank's bands."""
-    return _istft_sources(jnp.einsum("bsfm,mk->bsfk", masks, _shares(spec)) * recording[:, None], spec, lengths)
+GAINS = {"mask": attenuation, "boost": equalisation, "ratio": ratio_mask, "wiener": wiener_mask}  # of Mel bands
+
+
+def apply_gains(
+    gains: Float[Array, "batch sources frames mels"],
+    recording: Complex[Array, "batch frames bins"],
+    spec: MelSpec,
+    lengths: Int[Array, " batch"] | None = None,
+) -> Float[Array, "batch sources samples"]:
+    """Compute the waveform of each source: `recording` with a gain for each band.
+
+    The gain of a bin is the mean of the gains of its bands, weighted by the filterbank.
+    """
+    return _istft_sources(jnp.einsum("bsfm,mk->bsfk", gains, _shares(spec)) * recording[:, None], spec, lengths)
+
+
+def change_bands(
+    gains: Float[Array, "batch sources frames mels"],
+    recording: Float[Array, "batch samples"],
+    spec: MelSpec,
+    lengths: Int[Array, " batch"] | None = None,
+) -> Float[Array, "batch sources samples"]:
+    """Apply gains of Mel bands to recordings of any sample rate; `spec` is from `at_rate`, with a frame for each gain.
+
+    Above the bands, the gain is the mean of the `TOP_BANDS` highest ones, and at most 1. Gains of 1 change no sample.
+    """
+    top = jnp.minimum(jnp.mean(gains[..., -TOP_BANDS:], axis=-1, keepdims=True), 1.0)
+    changes = jnp.concatenate([gains, top], axis=-1) - 1.0
+    spectra = jnp.einsum("bsfm,mk->bsfk", changes, _shares_and_top(spec)) * stft(recording, spec, lengths)[:, None]
+    return recording[:, None] + _istft_sources(spectra, spec, lengths)[..., : recording.shape[1]]
+
+
+def _reconstruct_by(band_gains):
+    def reconstruct(mels, recording, spec, lengths=None):
+        return apply_gains(band_gains(mels, recording, spec), recording, spec, lengths)
+
+    return reconstruct
 
 
 def _istft_sources(spectra, spec, lengths):
@@ -420,10 +477,7 @@ def _istft_sources(spectra, spec, lengths):
 
 RECONSTRUCTIONS = {  # of waveforms, from the log-Mel spectrograms of sources and a recording
     "phase": borrow_phase,
-    "mask": attenuate,
-    "boost": equalise,
-    "ratio": ratio_mask,
-    "wiener": wiener_mask,
+    **{name: _reconstruct_by(band_gains) for name, band_gains in GAINS.items()},
 }
 
 
@@ -489,6 +543,13 @@ def _shares(spec: MelSpec) -> np.ndarray:
     covered = bins[weights.any(axis=0)]
     nearest = covered[np.abs(bins[:, None] - covered).argmin(axis=1)]
     return (weights / np.maximum(weights.sum(axis=0), TINY))[:, nearest]
+
+
+@functools.lru_cache
+def _shares_and_top(spec: MelSpec) -> np.ndarray:
+    """Return the share of each band in each bin, with one more band for all bins above `spec.high`."""
+    above = np.linspace(0.0, spec.sample_rate / 2, spec.n_fft // 2 + 1) > spec.high
+    return np.vstack([np.where(above, 0.0, _shares(spec)), above]).astype(np.float32)
 
 
 @functools.lru_cache

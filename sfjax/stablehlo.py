@@ -157,7 +157,7 @@ def _functions(model, params, options) -> dict[str, tuple[Callable, dict[str, ja
             options=tuple(sorted(options.items())),
             reconstruct=model.reconstruct,
             phase=model.phase and model.phase.network,
-        )[:, 0]
+        ).waves[:, 0]
 
     constraint = f"frames >= {spec.window // spec.hop}"
     batch, frames = jax.export.symbolic_shape("batch, frames", constraints=[constraint])

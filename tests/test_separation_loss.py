@@ -104,7 +104,7 @@ def test_shares_are_the_masks_by_which_waves_are_made():
     np.testing.assert_allclose(one + two, 1, atol=1e-6)
     bins = jnp.einsum("sbfm,mk->bsfk", jnp.stack([one, two]), audio._shares(spec)) * spectrum[:, None]
     wanted = jax.vmap(lambda each: audio.istft(each, spec), in_axes=1, out_axes=1)(bins)
-    np.testing.assert_allclose(audio.ratio_mask(mels[None], spectrum, spec), wanted, atol=1e-6)
+    np.testing.assert_allclose(audio.RECONSTRUCTIONS["ratio"](mels[None], spectrum, spec), wanted, atol=1e-6)
 
 
 @pytest.mark.parametrize("count", [2, 3])

@@ -20,6 +20,8 @@ from sfjax.inference import Model, waveform
 from sfjax.inference.chunking import Job
 from sfjax.inference.speech_model import SpeechModel
 
+SECONDS = 10.0  # of a file that are read together
+
 
 class FileResult(NamedTuple):
     """The outcome for one file: its `status` is "written", "there already", or "failed" for a `reason`.
@@ -49,23 +51,24 @@ def process_files(
     """Run `task` on each file; each of its sources becomes a file with the rate, length and encoding of the original.
 
     Complete results that the same model and options made from the same file are skipped, and files of other programs
-    are not replaced, except with `force`. Memory holds one batch of chunks. Several channels are averaged, with a note
-    on standard error. Calls `progress(seconds, total)` for each finished piece with its seconds and the seconds of all
-    files to run.
+    are not replaced, except with `force`. Memory holds one batch of chunks. If the model has no gains to apply to
+    several channels (`Model.band_filter`), their average is used, with a note on standard error. Calls
+    `progress(seconds, total)` for each finished piece with its seconds and the seconds of all files to run.
     """
     made_by = digest(model, task, seed, options)
     entries: list[FileJob | FileResult] = []
     for source, targets in files:
         try:
-            entries.append(FileJob(source, targets, model.spec.sample_rate, made_by))
+            entries.append(FileJob(source, targets, model, made_by))
         except UserError as error:
             entries.append(FileResult(source, targets, None, "failed", str(error)))
     entries = [_refused(entry) or entry if isinstance(entry, FileJob) and not force else entry for entry in entries]
     jobs = [job for job in entries if isinstance(job, FileJob) and (force or not job.is_there())]
-    if mixed := [job for job in jobs if job.info.channels > 1]:
+    if mixed := [job for job in jobs if job.info.channels > job.like.channels]:
         example = f"as {mixed[0].source}, which has {mixed[0].info.channels}"
         print(
-            f"{len(mixed)} of {len(files)} files have several channels, {example}: their average is used",
+            f"{len(mixed)} of {len(files)} files have several channels, {example}: their average is used, because "
+            "this model generates a phase",
             file=sys.stderr,
         )
     jobs.sort(key=lambda job: job.seconds)  # files of similar length share a batch
@@ -113,19 +116,28 @@ def digest(model: SpeechModel, task: Any, seed: int, options: dict[str, Any]) ->
 class FileJob(Job):
     """A job that reads a file and writes one file for each source; they appear only when they are complete.
 
+    They have the rate of the file, and all its channels if the model has gains (`Model.band_filter`), else one.
     The comment of the outputs is a digest of the input file and of `made_by`, the digest of model and options.
     """
 
-    def __init__(self, source: Path, targets: list[Path], rate: int, made_by: str):
+    def __init__(self, source: Path, targets: list[Path], model: Model, made_by: str):
         self.info = audio.probe(source)
-        self.source, self.targets, self.rate, self.made_by = source, targets, rate, made_by
+        self.source, self.targets, self.made_by = source, targets, made_by
+        self.rate = model.spec.sample_rate
         self.seconds, self.writers = self.info.frames / self.info.rate, list[audio.Writer]()
-        super().__init__(str(source), self._scaled_blocks, lambda wave: None)
+        self.channel_blocks = audio.channel_blocks(source, seconds=SECONDS)
+        band_filter = model.band_filter(self.channel_blocks, self.info.rate, self.info.channels)
+        super().__init__(str(source), self._scaled_blocks, lambda wave: None, band_filter)
 
     def _scaled_blocks(self) -> Iterator[np.ndarray]:
         """Read the file at the scale of the model; a file of floats need not be in [-1, 1]."""
-        for block in audio.blocks(self.source, rate=self.rate, seconds=10.0):
+        for block in audio.blocks(self.source, rate=self.rate, seconds=SECONDS):
             yield block if self.level == 1.0 else block / np.float32(self.level)
+
+    @property
+    def like(self) -> audio.Info:
+        """The header of the results."""
+        return self.info if self.band_filter else self.info._replace(channels=1)
 
     @functools.cached_property
     def level(self) -> float:
@@ -163,22 +175,25 @@ class FileJob(Job):
     def _is_current(self, target):
         try:
             info = audio.probe(target)
-            return info[:2] == self.info[:2] and audio.comment(target) == self.comment
+            return info[:3] == self.like[:3] and audio.comment(target) == self.comment
         except UserError:
             return False
 
     def put(self, wave: np.ndarray, last: bool) -> None:
         """Write the next samples of each source to its file; close the files after the `last` ones."""
+        rate = self.info.rate if self.band_filter else self.rate
+        level = 1.0 if self.band_filter else self.level  # a filter has the samples of the file
         if not self.writers:
             for target in self.targets:
-                self.writers.append(audio.Writer(target, rate=self.rate, like=self.info, comment=self.comment))
+                self.writers.append(audio.Writer(target, rate=rate, like=self.like, comment=self.comment))
         for writer, source in zip(self.writers, wave, strict=True):
-            writer.write(source if self.level == 1.0 else source * np.float32(self.level), last=last)
+            writer.write(source if level == 1.0 else source * np.float32(level), last=last)
         if last:
             for writer in self.writers:
                 writer.__exit__(None, None, None)
 
     def abandon(self) -> None:
-        """Remove incomplete outputs."""
+        """Close the file, and remove incomplete outputs."""
+        self.channel_blocks.close()
         for writer in self.writers:  # a finished writer has nothing to remove
             writer.__exit__(KeyboardInterrupt, None, None)

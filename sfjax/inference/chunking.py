@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
@@ -43,24 +44,34 @@ class ChunkBatch(NamedTuple):
 
 
 def cut(blocks: Iterable[np.ndarray], size: int, overlap: int, least: int) -> Iterator[Chunk]:
-    """Cut a recording into chunks of `size` samples that overlap by `overlap`; the last one may be shorter.
+    """Cut a recording into chunks as `split` does.
 
     Raises `UserError` if the recording has fewer than `least` samples or is digital silence.
     """
-    buffer, first, peak = np.zeros(0, np.float32), 0, 0.0
+    return split(_audible(blocks, least), size, overlap)
+
+
+def _audible(blocks, least):
+    samples, peak = 0, 0.0
     for block in blocks:
-        buffer = np.concatenate([buffer, block])
-        peak = max(peak, float(np.abs(block).max(initial=0.0)))
+        samples, peak = samples + len(block), max(peak, float(np.abs(block).max(initial=0.0)))
+        yield block
+    if samples < least:
+        raise UserError(f"expected at least {least} samples at the model's rate, got {samples}; leave it out")
+    if peak == 0:
+        raise UserError("expected speech, found digital silence; leave it out")
+
+
+def split(blocks: Iterable[Float[np.ndarray, "_ ..."]], size: int, overlap: int) -> Iterator[Chunk]:
+    """Split a recording into chunks of `size` samples that overlap by `overlap`; the last one may be shorter."""
+    buffer, first = None, 0
+    for block in blocks:
+        buffer = block if buffer is None else np.concatenate([buffer, block])
         while len(buffer) > size:
             yield Chunk(first, buffer[:size], False)
             buffer, first = buffer[size - overlap :], first + size - overlap
-    if first + len(buffer) < least:
-        raise UserError(
-            f"expected at least {least} samples at the model's rate, got {first + len(buffer)}; leave it out"
-        )
-    if peak == 0:
-        raise UserError("expected speech, found digital silence; leave it out")
-    yield Chunk(first, buffer, True)
+    if buffer is not None:
+        yield Chunk(first, buffer, True)
 
 
 def padded(frames: int, most: int) -> int:
@@ -74,11 +85,19 @@ def padded(frames: int, most: int) -> int:
     return int(max(length, frames))
 
 
-class Job:
-    """A recording in work: `blocks` reads its samples, and `sink` gets the samples of its sources, cross-faded.
+class Sources(NamedTuple):
+    """The sources of a chunk: waves at the model's rate, and gains of Mel bands if the waves are made by gains."""
 
-    Each source keeps its position in the output from chunk to chunk. `voice` is the enrolment of the speaker to
-    extract (`sfjax.inference.enrolment`).
+    waves: Float[Array | np.ndarray, "*batch sources samples"]
+    gains: Float[Array | np.ndarray, "*batch sources frames mels"] | None
+
+
+class Job:
+    """A recording in work: `blocks` reads it for the model, and `sink` gets the samples of its sources.
+
+    These are the waves of the model, [sources, samples], or what `band_filter` makes of its gains, [sources, samples,
+    channels]. Chunks are cross-faded. Each source keeps its position in the output from chunk to chunk.
+    `voice` is the enrolment of the speaker to extract (`sfjax.inference.enrolment`).
     """
 
     def __init__(
@@ -86,24 +105,28 @@ class Job:
         name: str,
         blocks: Callable[[], Iterator[np.ndarray]],
         sink: Callable[[np.ndarray], Any],
-        voice: Float[np.ndarray, " samples"] = NO_VOICE,
+        band_filter: Callable[[np.ndarray, bool], np.ndarray] | None = None,
+        voice: Float[np.ndarray, " _"] = NO_VOICE,
     ):
-        self.name, self.blocks, self.sink, self.voice = name, blocks, sink, voice
-        self.failure, self.overlap, self.tail = "", 0, np.zeros((1, 0), np.float32)
+        self.name, self.blocks, self.sink = name, blocks, sink
+        self.band_filter, self.voice = band_filter, voice
+        self.failure, self.overlap = "", 0
+        self.tail: Sources
 
-    def take(self, chunk: Chunk, wave: Float[np.ndarray, "sources samples"]) -> None:
-        """Add the samples of the next chunk's sources."""
+    def take(self, chunk: Chunk, sources: Sources) -> None:
+        """Add the next chunk's sources."""
         if self.failure:
             return
         if chunk.first:
-            wave = wave[list(_order(self.tail, wave[:, : self.overlap]))]
-            rise = (np.arange(self.overlap, dtype=np.float32) + 0.5) / self.overlap
-            faded = self.tail * (1 - rise) + wave[:, : self.overlap] * rise
-            wave = np.concatenate([faded, wave[:, self.overlap :]], axis=1)
+            order = list(_order(np.asarray(self.tail.waves), np.asarray(sources.waves[:, : self.overlap])))
+            sources = jax.tree.map(lambda tail, array: _joined(tail, array[order]), self.tail, sources)
         if not chunk.last:
-            wave, self.tail = wave[:, : -self.overlap], wave[:, -self.overlap :]
+            sources, self.tail = _without_end(sources, self.overlap)
         try:
-            self.put(wave, chunk.last)
+            if self.band_filter is None:
+                self.put(np.asarray(sources.waves), chunk.last)
+            else:
+                self.put(self.band_filter(np.asarray(sources.gains), chunk.last), chunk.last)
         except UserError as error:
             self.fail(str(error))
 
@@ -118,6 +141,24 @@ class Job:
 
     def abandon(self) -> None:
         """Remove incomplete results; the base class has none."""
+
+
+def _without_end(sources: Sources, overlap: int) -> tuple[Sources, Sources]:
+    """Split off the last `overlap` samples and their gains, which the next chunk has, too."""
+    waves, gains = sources
+    if gains is None:
+        return Sources(waves[:, :-overlap], None), Sources(waves[:, -overlap:], None)
+    # only the last chunk of a recording may end inside a frame
+    frames = overlap * gains.shape[1] // waves.shape[1]
+    return Sources(waves[:, :-overlap], gains[:, :-frames]), Sources(waves[:, -overlap:], gains[:, -frames:])
+
+
+def _joined(tail: np.ndarray, array: np.ndarray) -> np.ndarray:
+    """Cross-fade from the end of a chunk to the start of the next one, over samples or frames on axis 1."""
+    overlap = tail.shape[1]
+    rise = ((np.arange(overlap, dtype=np.float32) + 0.5) / overlap).reshape(-1, *[1] * (array.ndim - 2))
+    faded = tail * (1 - rise) + array[:, :overlap] * rise
+    return np.concatenate([faded, array[:, overlap:]], axis=1)
 
 
 def _order(before: np.ndarray, after: np.ndarray) -> tuple[int, ...]:

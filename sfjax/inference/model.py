@@ -22,7 +22,8 @@ from sfjax.errors import UserError
 from sfjax.export import release
 from sfjax.inference import auxiliary, editing, enrolment, tts, waveform
 from sfjax.inference.auxiliary import Phase
-from sfjax.inference.chunking import NO_VOICE, Chunk, ChunkBatch, Job, cut, padded
+from sfjax.inference.band_filter import BandFilter
+from sfjax.inference.chunking import NO_VOICE, Chunk, ChunkBatch, Job, Sources, cut, padded
 from sfjax.inference.editing import Edit
 from sfjax.inference.tts import Speech
 from sfjax.inference.waveform import Recording
@@ -133,13 +134,16 @@ class Model:
 
     def enhance(
         self, noisy: Recording, sample_rate: Any = None, *, seed: int = 0, **options: Any
-    ) -> Float[np.ndarray, " samples"]:
-        """Clean a noisy recording; the result has the same sample rate (Hz) and length.
+    ) -> Float[np.ndarray, "*_"]:
+        """Clean a noisy recording; the result has the same sample rate (Hz) and shape.
 
         The recording is an array with its sample rate, or the path of a sound file. Arrays may hold integers and
-        several channels, which are averaged (`sfjax.inference.waveform.mono`). `options` are sampling options: solver,
-        steps, guidance, sway, tolerance; the defaults are in config section `sample`. Raises `UserError` if the
-        recording is not finite, audible and longer than a window.
+        several channels (`sfjax.inference.waveform.floats`). The network hears the average of the channels at its own
+        rate, and its gains apply to all channels at `sample_rate`, also above the network's band. Models that generate
+        a phase (`reconstruct="phase"` or a phase net) have no gains: their result is the average, [samples].
+
+        `options` are sampling options: solver, steps, guidance, sway, tolerance; the defaults are in config section
+        `sample`. Raises `UserError` if the recording is not finite, audible and longer than a window.
 
         ```python
         model = sfjax.load("sfjax://enhance")
@@ -150,8 +154,8 @@ class Model:
 
     def separate(
         self, mixture: Recording, sample_rate: Any = None, *, speakers: int = 2, seed: int = 0, **options: Any
-    ) -> Float[np.ndarray, "speakers samples"]:
-        """Separate the speakers of a mixture; everything else is as in `enhance`.
+    ) -> Float[np.ndarray, "speakers ..."]:
+        """Separate the speakers of a mixture, each in the shape of the mixture; everything else is as in `enhance`.
 
         ```python
         model = sfjax.load("sfjax://separate")
@@ -307,29 +311,53 @@ class Model:
         voice: Float[np.ndarray, " _"] = NO_VOICE,
         seed: int = 0,
         **options: Any,
-    ) -> Float[np.ndarray, "sources samples"]:
+    ) -> Float[np.ndarray, "sources ..."]:
         """Apply `task`, which may be your own, to a recording; everything else is as in `enhance`.
 
         `voice` is the result of `sfjax.inference.enrolment.enrolment`, for a task that extracts a speaker.
         Samples far beyond [-1, 1] are scaled for the model, with a warning, and the result is scaled back.
         """
-        wave, sample_rate = waveform.mono(recording, sample_rate)
+        samples, sample_rate = waveform.floats(recording, sample_rate)
+        wave = waveform.averaged(samples)
         level = waveform.level(float(np.abs(wave).max(initial=0.0)))
         if level != 1.0:
             warnings.warn(
                 f"samples must be in [-1, 1], got up to {level:g}; the result has the same scale", stacklevel=3
             )
             wave = wave / np.float32(level)
+        by_time = waveform.channels(samples)
+        band_filter = self.band_filter([by_time], sample_rate, by_time.shape[1])
         pieces: list[np.ndarray] = []
         job = Job(
-            "wave", lambda: iter([audio.resample(wave, sample_rate, self.spec.sample_rate)]), pieces.append, voice
+            "wave",
+            lambda: iter([audio.resample(wave, sample_rate, self.spec.sample_rate)]),
+            pieces.append,
+            band_filter,
+            voice,
         )
         self.run([job], task, seed=seed, **options)
         if job.failure:
             raise UserError(job.failure)
-        sources = [audio.resample(source, self.spec.sample_rate, sample_rate) for source in np.concatenate(pieces, 1)]
-        padded_sources = [np.pad(source[: len(wave)], (0, max(len(wave) - len(source), 0))) for source in sources]
-        return np.stack(padded_sources) * np.float32(level)
+        sources = np.concatenate(pieces, axis=1)
+        if band_filter is not None:
+            return waveform.shaped(sources, samples)
+        sources = np.stack([audio.resample(source, self.spec.sample_rate, sample_rate) for source in sources])
+        sources = np.pad(sources[:, : len(wave)], ((0, 0), (0, max(len(wave) - sources.shape[1], 0))))
+        sources = sources * np.float32(level)
+        return waveform.shaped(sources[..., None], samples) if by_time.shape[1] == 1 else sources
+
+    @property
+    def has_gains(self) -> bool:
+        """Return whether the model makes waves by gains of Mel bands, which apply to all channels at any rate."""
+        return self.phase is None and self.reconstruct in audio.GAINS
+
+    def band_filter(self, blocks: Iterable[np.ndarray], rate: int, channels: int) -> BandFilter | None:
+        """Return what applies the model's gains to a recording of several channels or of a rate above the model's.
+
+        For other recordings, and if the model has no gains, it is None: the waves of the model are the result.
+        """
+        wide = channels > 1 or rate > self.spec.sample_rate
+        return BandFilter(blocks, rate, channels, self.spec) if wide and self.has_gains else None
 
     def run(
         self,
@@ -347,9 +375,9 @@ class Model:
         options = self.sampling(options)
         chunks = self._chunks(jobs)
         while group := list(itertools.islice(chunks, self.chunking["batch"])):
-            waves = self._sample(task, [chunk for _, chunk in group], seed, options)
-            for (job, chunk), wave in zip(group, waves, strict=True):
-                job.take(chunk, wave)
+            sampled = self._sample(task, [chunk for _, chunk in group], seed, options)
+            for (job, chunk), sources in zip(group, sampled, strict=True):
+                job.take(chunk, sources)
                 progress((len(chunk.wave) - (job.overlap if chunk.first else 0)) / self.spec.sample_rate)
 
     def sampling(self, changes: dict[str, Any]) -> dict[str, Any]:
@@ -388,8 +416,8 @@ class Model:
             first[i], enrolled[i] = chunk.first // self.spec.hop, len(chunk.voice) // self.spec.hop
         return ChunkBatch(*map(jnp.asarray, (waves, lengths, first, enrolled)))
 
-    def _sample(self, task, chunks, seed, options) -> list[np.ndarray]:
-        out = sample_waves(
+    def _sample(self, task, chunks, seed, options) -> list[Sources]:
+        waves, gains = sample_waves(
             self.params,
             self.phase and self.phase.params,
             self._batch(chunks),
@@ -402,13 +430,15 @@ class Model:
             reconstruct=self.reconstruct,
             phase=self.phase and self.phase.network,
         )
-        waves = [
-            wave[:, len(chunk.voice) : len(chunk.voice) + len(chunk.wave)]
-            for wave, chunk in zip(np.asarray(out), chunks, strict=False)
-        ]
-        for wave in waves:
-            flow.check_finished(wave, **options)
-        return waves
+        waves, gains = np.asarray(waves), None if gains is None else np.asarray(gains)
+        sampled = []
+        for number, chunk in enumerate(chunks):
+            before = len(chunk.voice)
+            samples = slice(before, before + len(chunk.wave))
+            flow.check_finished(waves[number, :, samples], **options)
+            frames = slice(before // self.spec.hop, before // self.spec.hop + self.spec.num_frames(len(chunk.wave)))
+            sampled.append(Sources(waves[number, :, samples], None if gains is None else gains[number, :, frames]))
+        return sampled
 
     def mels(
         self, task: Any, waves: list[Float[np.ndarray, " _"]], *, seed: int, **options: Any
@@ -489,13 +519,19 @@ def sample_waves(
     options: tuple,
     reconstruct: str,
     phase: PhaseNet | None,
-) -> Float[Array, "batch sources samples"]:
-    """Compute the waveforms that the task makes of recordings, by a phase net or one of `audio.RECONSTRUCTIONS`."""
+) -> Sources:
+    """Compute the waveforms that the task makes of recordings, by a phase net or one of `audio.RECONSTRUCTIONS`.
+
+    For those in `audio.GAINS`, the gains are in the result, too.
+    """
     mels, spectrum = _mels(params, batch, key, network=network, sampler=sampler, task=task, spec=spec, options=options)
-    if phase is None:
-        return audio.RECONSTRUCTIONS[reconstruct](mels, spectrum, spec, batch.lengths)
-    spectra: Any = phase.apply({"params": phase_params}, mels, spectrum, spec.num_frames(batch.lengths))
-    return spectra_to_waves(spectra, spec, batch.lengths)
+    if phase is not None:
+        spectra: Any = phase.apply({"params": phase_params}, mels, spectrum, spec.num_frames(batch.lengths))
+        return Sources(spectra_to_waves(spectra, spec, batch.lengths), None)
+    if reconstruct not in audio.GAINS:
+        return Sources(audio.RECONSTRUCTIONS[reconstruct](mels, spectrum, spec, batch.lengths), None)
+    gains = audio.GAINS[reconstruct](mels, spectrum, spec)
+    return Sources(audio.apply_gains(gains, spectrum, spec, batch.lengths), gains)
 
 
 def bound(

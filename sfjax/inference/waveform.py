@@ -17,25 +17,53 @@ Recording = Any  # an array or something that becomes one, or the path of a soun
 LOUD = 2.0  # a peak of float samples above this is no overshoot: the samples are not in [-1, 1]
 
 
-def mono(recording: Recording, sample_rate: Any) -> tuple[Float[np.ndarray, " samples"], int]:
-    """Return a recording as float32 samples in [-1, 1], channels averaged, and its sample rate in Hz.
+def floats(recording: Recording, sample_rate: Any) -> tuple[Float[np.ndarray, "*_"], int]:
+    """Return a recording as floats in [-1, 1], and its sample rate in Hz.
 
     An array has the shape [samples], [samples, channels] or [channels, samples], whichever axis is shorter. Integers
     are divided by the largest value of their type; unsigned ones have their zero in the middle. Floats are not scaled.
-    For a path, `sample_rate` is None or the rate of the file. Raises `UserError` for other types, for samples that are
-    not finite, and for a rate outside `sfjax.audio_io.RATES`.
+    A file is [samples] or [samples, channels]; for a path, `sample_rate` is None or the rate of the file. Raises
+    `UserError` for other types, for samples that are not finite, and for a rate outside `sfjax.audio_io.RATES`.
     """
     if isinstance(recording, str | os.PathLike):
-        samples, rate = audio.read(recording)
+        samples, rate = audio.read_channels(recording)
         _check_same(recording, sample_rate, rate)
-        return samples, rate
+        return samples[:, 0] if samples.shape[1] == 1 else samples, rate
     rate, samples = checked_rate(sample_rate), _numeric(recording)
-    if samples.ndim == 2:
-        samples = samples if samples.shape[0] >= samples.shape[1] else samples.T
-    elif samples.ndim != 1:
+    if samples.ndim not in (1, 2):
         raise UserError(f"expected a waveform [samples] or [samples, channels], got shape {samples.shape}")
-    wave = _scaled(samples)
-    return _finite(wave if wave.ndim == 1 else wave.mean(axis=1)).astype(np.float32), rate
+    return _finite(_scaled(samples)), rate
+
+
+def channels(samples: Float[np.ndarray, "*_"]) -> Float[np.ndarray, "samples channels"]:
+    """Return the samples of `floats` as float32 with time on the first axis."""
+    by_time = samples[:, None] if samples.ndim == 1 else np.moveaxis(samples, _time_axis(samples), 0)
+    return by_time.astype(np.float32)
+
+
+def averaged(samples: Float[np.ndarray, "*_"]) -> Float[np.ndarray, " samples"]:
+    """Return the average over the channels of `floats`, as float32."""
+    return (samples if samples.ndim == 1 else samples.mean(axis=1 - _time_axis(samples))).astype(np.float32)
+
+
+def shaped(
+    sources: Float[np.ndarray, "sources samples channels"], samples: Float[np.ndarray, "*_"]
+) -> Float[np.ndarray, "sources ..."]:
+    """Return each source in the shape of `samples`."""
+    return np.moveaxis(sources, 1, 1 + _time_axis(samples)).reshape(len(sources), *samples.shape)
+
+
+def _time_axis(samples):
+    return 1 if samples.ndim == 2 and samples.shape[0] < samples.shape[1] else 0
+
+
+def mono(recording: Recording, sample_rate: Any) -> tuple[Float[np.ndarray, " samples"], int]:
+    """Return a recording as float32 samples with its channels averaged, and its sample rate in Hz.
+
+    Everything else is as in `floats`.
+    """
+    samples, rate = floats(recording, sample_rate)
+    return averaged(samples), rate
 
 
 def own_type(recording: Recording, sample_rate: Any) -> tuple[Shaped[np.ndarray, "samples ..."], int]:

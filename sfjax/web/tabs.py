@@ -114,7 +114,7 @@ def _file_tab(model, task, sentence, titles, example, bounds):
         with concerning("recording"):
             path, info = recording(values["recording"], limits)
         files = [_new_wav(f"{path.stem}-{title.replace(' ', '')}") for title in titles]
-        job = FileJob(path, files, model.spec.sample_rate, made_by=model.name)
+        job = FileJob(path, files, model, made_by=model.name)
         job.info = info._replace(format="WAV", subtype="PCM_16")  # whatever format was uploaded
         done = 0.0
 
@@ -132,7 +132,8 @@ def _file_tab(model, task, sentence, titles, example, bounds):
             job.abandon()
         if job.failure:
             raise FieldError("recording", job.failure)
-        notes = [f"The recording has {info.channels} channels; their average was used."] if info.channels > 1 else []
+        averaged = info.channels > job.like.channels
+        notes = [f"The recording has {info.channels} channels; their average was used."] if averaged else []
         after = [Track(title.capitalize(), file) for title, file in zip(titles, files, strict=True)]
         return Result([Track("Before", path)], after, notes)
 
