@@ -11,6 +11,7 @@ from sfjax.configs import default
 from sfjax.data import examples, manifest, mixtures
 from sfjax.errors import UserError
 from sfjax.export import release
+from sfjax.inference.chunking import Sources
 
 RATE = 16_000
 
@@ -195,7 +196,7 @@ class Oracle:
         made = []
         for chunk in chunks:
             waves = self.sources[:, chunk.first : chunk.first + len(chunk.wave)]
-            made.append(waves[::-1] if next(self.order) else waves)
+            made.append(Sources(waves[::-1] if next(self.order) else waves, None))
         return made
 
 
