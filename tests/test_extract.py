@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import soundfile
 
 from sfjax import amplitude_loss, inference, metrics, tasks, train
 from sfjax.configs import default
 from sfjax.data import examples, manifest
 from sfjax.errors import UserError
-from sfjax.inference import enrolment
+from sfjax.inference import chunking, enrolment
 
 RATE = 16_000
 UNIT = 640  # samples: four frames
@@ -142,7 +143,7 @@ def test_a_voice_stands_before_each_chunk(extractor, voice, monkeypatch):
 
     def sample(self, task, chunks, seed, options):
         seen.extend(chunks)
-        return [chunk.wave[None] for chunk in chunks]
+        return [chunking.Sources(chunk.wave[None], None) for chunk in chunks]
 
     monkeypatch.setattr(inference.Model, "_sample", sample)
     mixture, speaker = voice(60.0, 0), voice(2.0, 1)
@@ -164,6 +165,37 @@ def test_the_loudest_part_of_a_long_voice_is_used_at_one_loudness(voice, spec):
 def test_a_voice_that_says_nothing_is_refused(voice, spec, seconds, level, message):
     with pytest.raises(UserError, match=message):
         enrolment.enrolment(voice(seconds, 0) * level, RATE, spec)
+
+
+def test_the_command_writes_the_speaker_and_starts_again_for_another_voice(extractor, voice, call, tmp_path):
+    for name, wave in {"talk": voice(3.0, 0), "one": voice(2.0, 1), "two": voice(2.0, 2)}.items():
+        soundfile.write(tmp_path / f"{name}.wav", np.stack([wave, 0 * wave], axis=1) if name == "talk" else wave, RATE)
+    words = ["extract", tmp_path / "talk.wav", "-o", tmp_path / "out", "--model", extractor.folder, "--voice"]
+    results = []
+    for name, said in (("one", "1 of 1 files written"), ("one", "1 there already"), ("two", "1 of 1 files written")):
+        code, _, printed = call(*words, tmp_path / f"{name}.wav")
+        assert code == 0 and said in printed
+        results.append(soundfile.read(tmp_path / "out" / "talk.wav")[0])
+    assert results[0].shape == (3 * RATE, 2) and not results[0][:, 1].any()
+    assert np.array_equal(results[0], results[1]) and not np.array_equal(results[1], results[2])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "line"),
+    [
+        ("both a mixture and the voice", "{d}/talk.wav --voice {d}/talk.wav"),
+        ("voice.wav: the recording of the voice is silent", "{d}/talk.wav --voice {d}/voice.wav"),
+        ("short.wav: the voice must last 0.5 s", "{d}/talk.wav --voice {d}/short.wav"),
+        ("none.wav", "{d}/talk.wav --voice {d}/none.wav"),
+        ("the following arguments are required: --voice", "{d}/talk.wav"),
+    ],
+)
+def test_what_cannot_be_extracted_is_refused(extractor, voice, refused, tmp_path, wanted, line):
+    for name, wave in {"talk": voice(3.0, 0), "voice": np.zeros(RATE), "short": voice(0.3, 0)}.items():
+        soundfile.write(tmp_path / f"{name}.wav", wave, RATE)
+    words = ["extract", *line.format(d=tmp_path).split(), "-o", tmp_path / "out", "--model", extractor.folder]
+    refused(wanted, *words)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_list_with_enrolments_scores_the_first_speaker(extractor, corpus, call, tmp_path):

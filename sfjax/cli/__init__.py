@@ -11,6 +11,7 @@ VERBS = (
     training.PLAN,
     recordings.ENHANCE,
     recordings.SEPARATE,
+    recordings.EXTRACT,
     speech.SPEAK,
     speech.SPEAK_LIST,
     speech.CONVERT,

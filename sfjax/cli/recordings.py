@@ -1,4 +1,4 @@
-"""`sfjax enhance` and `sfjax separate`: process sound files."""
+"""`sfjax enhance`, `sfjax separate` and `sfjax extract`: process sound files."""
 
 from __future__ import annotations
 
@@ -51,6 +51,17 @@ def _run_separate(arguments):
         return [Path(f"s{speaker}") / _result_name(name) for speaker in range(1, arguments.speakers + 1)]
 
     return _run(arguments, "separated", lambda model: model.separating(arguments.speakers), results)
+
+
+def _add_extract(parser):
+    _add_flags(parser, "named like the inputs; default: extracted; for - standard output", required=True)
+    parser.add_argument(
+        "--voice", required=True, type=Path, metavar="FILE", help="recording of the speaker to extract, 1 to 5 s"
+    )
+
+
+def _run_extract(arguments):
+    return _run(arguments, "extracted", lambda model: model.extracting(), lambda name: [_result_name(name)])
 
 
 def _add_flags(parser, results, **model):
@@ -202,7 +213,7 @@ def _process(arguments, task_of, files, refused):
     from sfjax.inference.batch import process_files
 
     model = load_model(arguments)
-    task = task_of(model)
+    task, voice = task_of(model), _voice(arguments, model, files)
     introduce(f"{arguments.verb} with", model, arguments.model)
     began = time.perf_counter()
     with tqdm(unit="s", unit_scale=True, desc=arguments.verb, disable=None) as bar:
@@ -212,7 +223,14 @@ def _process(arguments, task_of, files, refused):
             bar.update(seconds)
 
         treated = process_files(
-            model, task, files, seed=arguments.seed, force=arguments.force, progress=progress, **sampling(arguments)
+            model,
+            task,
+            files,
+            seed=arguments.seed,
+            force=arguments.force,
+            voice=voice,
+            progress=progress,
+            **sampling(arguments),
         )
     work_seconds = time.perf_counter() - began
     treated = [*refused, *treated]
@@ -227,6 +245,25 @@ def _process(arguments, task_of, files, refused):
         "work_seconds": work_seconds,
         "real_time_factor": work_seconds / audio_seconds if audio_seconds else None,
     }
+
+
+def _voice(arguments, model, files):
+    """Return the enrolment that --voice names; empty for commands without this flag."""
+    from sfjax import audio_io
+    from sfjax.inference.chunking import NO_VOICE
+    from sfjax.inference.enrolment import enrolment
+
+    if (path := getattr(arguments, "voice", None)) is None:
+        return NO_VOICE
+    voices = set(audio_io.identity(path))
+    if same := [source for source, _ in files if voices & set(audio_io.identity(source))]:
+        raise UserError(
+            f"{same[0]} is both a mixture and the voice; give another recording of the speaker with --voice"
+        )
+    try:
+        return enrolment(path, None, model.spec)
+    except UserError as error:
+        raise UserError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
 
 
 def _print_counts(report, out, passed_over, stdin_file):
@@ -306,4 +343,11 @@ SEPARATE = Verb(
     "sfjax separate mix.wav --speakers 2 -o apart --model runs/separate",
     _add_separate,
     _run_separate,
+)
+EXTRACT = Verb(
+    "extract",
+    "Extract one speaker of a mixture, by a recording of the voice.",
+    "sfjax extract talk.wav --voice me.wav -o alone --model runs/extract",
+    _add_extract,
+    _run_extract,
 )

@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import Float
 
 from sfjax import audio, checkpoint, overwrite
 from sfjax.errors import UserError
 from sfjax.inference import Model, waveform
-from sfjax.inference.chunking import Job
+from sfjax.inference.chunking import NO_VOICE, Job
 from sfjax.inference.speech_model import SpeechModel
 
 SECONDS = 10.0  # of a file that are read together
@@ -45,6 +46,7 @@ def process_files(
     *,
     seed: int = 0,
     force: bool = False,
+    voice: Float[np.ndarray, " _"] = NO_VOICE,
     progress: Callable[[float, float], Any] = lambda seconds, total: None,
     **options: Any,
 ) -> list[FileResult]:
@@ -53,13 +55,14 @@ def process_files(
     Complete results that the same model and options made from the same file are skipped, and files of other programs
     are not replaced, except with `force`. Memory holds one batch of chunks. If the model has no gains to apply to
     several channels (`Model.band_filter`), their average is used, with a note on standard error. Calls
-    `progress(seconds, total)` for each finished piece with its seconds and the seconds of all files to run.
+    `progress(seconds, total)` for each finished piece with its seconds and the seconds of all files to run. `voice` is
+    the enrolment (`sfjax.inference.enrolment`) for a task that extracts a speaker.
     """
-    made_by = digest(model, task, seed, options)
+    made_by = digest(model, task, seed, options, voice)
     entries: list[FileJob | FileResult] = []
     for source, targets in files:
         try:
-            entries.append(FileJob(source, targets, model, made_by))
+            entries.append(FileJob(source, targets, model, made_by, voice))
         except UserError as error:
             entries.append(FileResult(source, targets, None, "failed", str(error)))
     entries = [_refused(entry) or entry if isinstance(entry, FileJob) and not force else entry for entry in entries]
@@ -95,8 +98,10 @@ def _refused(job: FileJob) -> FileResult | None:
     return FileResult(job.source, job.targets, job.info, "failed", reasons[0]) if reasons else None
 
 
-def digest(model: SpeechModel, task: Any, seed: int, options: dict[str, Any]) -> str:
-    """Compute a digest of everything besides the input that affects a result: parameters, task, seed and options."""
+def digest(
+    model: SpeechModel, task: Any, seed: int, options: dict[str, Any], voice: Float[np.ndarray, " _"] = NO_VOICE
+) -> str:
+    """Compute a digest of everything besides the input that affects a result, such as parameters, options and voice."""
     helpers: tuple[Any, ...] = (model.phase, model.duration_model, model.vocoder)
     params = [model.params, *(None if helper is None else helper.params for helper in helpers)]
     settings = [
@@ -109,6 +114,7 @@ def digest(model: SpeechModel, task: Any, seed: int, options: dict[str, Any]) ->
         str(model.spec),
         str(np.dtype(model.network.dtype)),
         *(model.chunking[name] for name in ("seconds", "overlap")),
+        *([hashlib.sha256(voice.tobytes()).hexdigest()] if len(voice) else []),
     ]
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=int).encode()).hexdigest()
 
@@ -120,14 +126,21 @@ class FileJob(Job):
     The comment of the outputs is a digest of the input file and of `made_by`, the digest of model and options.
     """
 
-    def __init__(self, source: Path, targets: list[Path], model: Model, made_by: str):
+    def __init__(
+        self,
+        source: Path,
+        targets: list[Path],
+        model: Model,
+        made_by: str,
+        voice: Float[np.ndarray, " _"] = NO_VOICE,
+    ):
         self.info = audio.probe(source)
         self.source, self.targets, self.made_by = source, targets, made_by
         self.rate = model.spec.sample_rate
         self.seconds, self.writers = self.info.frames / self.info.rate, list[audio.Writer]()
         self.channel_blocks = audio.channel_blocks(source, seconds=SECONDS)
         band_filter = model.band_filter(self.channel_blocks, self.info.rate, self.info.channels)
-        super().__init__(str(source), self._scaled_blocks, lambda wave: None, band_filter)
+        super().__init__(str(source), self._scaled_blocks, lambda wave: None, band_filter, voice)
 
     def _scaled_blocks(self) -> Iterator[np.ndarray]:
         """Read the file at the scale of the model; a file of floats need not be in [-1, 1]."""
