@@ -22,6 +22,7 @@ from sfjax.web.player import _ticks, player
 from sfjax.web.tabs import Result, Track, tabs
 
 SEPARATION = tasks.Separate(speakers=3, drop=0.3, order="random", copies="plain", mask=0.0, cluster=0.0)
+EXTRACTION = tasks.Extract(drop=0.0, mask=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +64,10 @@ def texts(components):
     "kinds, offered",
     [
         (["enhance"], ["enhance"]),
-        (["speak"], ["infill", "speak", "edit"]),
-        (["mute"], ["infill"]),
-        (["enhance", "separate", "speak"], ["enhance", "separate", "infill", "speak", "edit"]),
+        (["speak"], ["infill", "speak", "edit", "convert"]),
+        (["mute"], ["infill", "convert"]),
+        (["enhance", "separate", "speak"], ["enhance", "separate", "infill", "speak", "edit", "convert"]),
+        (["extract"], ["extract"]),
         (["both"], ["enhance", "separate"]),
     ],
 )
@@ -75,6 +77,7 @@ def test_tabs_are_those_that_the_models_can_do(model, speaking, kinds, offered):
         "speak": speaking,
         "mute": dataclasses.replace(speaking, duration_model=None),
         "separate": dataclasses.replace(model, task=SEPARATION),
+        "extract": dataclasses.replace(model, task=EXTRACTION),
         "both": dataclasses.replace(model, task=tasks.Several(("a", "b"), (SEPARATION, model.task))),
     }
     chosen = [models[kind] for kind in kinds]
@@ -202,6 +205,10 @@ def test_a_voice_is_spoken_in_and_its_words_are_changed(speaking, tmp_path):
     [(start, end)], [(_, new_end)] = result.before[0].spans, result.after[0].spans
     assert start < end < len(wave) / rate  # the frames around the old and the new words
     assert end - new_end == pytest.approx((len(wave) - len(edited)) / rate)
+    values = {"recording": path, "text": text, "voice": str(examples.path("voice")), "transcript": examples.TEXT}
+    result = offered["convert"].work(values, OPTIONS | {"seed": 4}, no_progress)
+    converted, rate = audio.read(result.files[0])
+    assert len(converted) / rate == pytest.approx(len(wave) / audio.probe(path).rate, abs=0.001)
 
 
 @pytest.mark.parametrize("level, reported", [(0.0, True), (0.01, True), (0.1, False), (0.3, False)])
@@ -221,7 +228,7 @@ def test_a_gap_that_comes_out_near_silence_is_reported(speaking, monkeypatch, le
 
 
 def test_the_example_of_each_tab_passes_the_checks_of_its_fields(model, speaking):
-    models = [model, dataclasses.replace(model, task=SEPARATION), speaking]
+    models = [model, *(dataclasses.replace(model, task=task) for task in (SEPARATION, EXTRACTION)), speaking]
     for tab in tabs(models, LIMITS).values():
         values = tab.example()
         assert list(values) == list(tab.fields)

@@ -14,6 +14,8 @@ from sfjax import audio, examples, tasks
 from sfjax.errors import UserError
 from sfjax.inference import Model, splicing, tts
 from sfjax.inference.batch import FileJob
+from sfjax.inference.chunking import NO_VOICE
+from sfjax.inference.enrolment import enrolment
 from sfjax.web import FOLDER, fields
 from sfjax.web.fields import Field, FieldError, Limits, concerning, plain, recording
 
@@ -75,6 +77,10 @@ def tabs(models: Sequence[Model], limits: Limits, leaving: Callable[[], bool] = 
             offered.setdefault("enhance", _enhance_tab(model, limits, leaving))
         if (separation := tasks.choose(model.task, "separate")) is not None:
             offered.setdefault("separate", _separate_tab(model, separation, limits, leaving))
+        if tasks.choose(model.task, "extract") is not None:
+            offered.setdefault("extract", _extract_tab(model, limits, leaving))
+        if model.phones:
+            offered.setdefault("convert", _convert_tab(model, limits))
         if model.phones and model.duration_model is not None:
             offered.setdefault("speak", _speak_tab(model, limits))
             offered.setdefault("edit", _edit_tab(model, limits))
@@ -82,7 +88,8 @@ def tabs(models: Sequence[Model], limits: Limits, leaving: Callable[[], bool] = 
         for model in models:
             if tasks.choose(model.task, kind) is not None:
                 offered.setdefault("infill", _infill_tab(model, limits))
-    return {name: offered[name] for name in ("enhance", "separate", "infill", "speak", "edit") if name in offered}
+    order = ("enhance", "separate", "extract", "infill", "speak", "edit", "convert")
+    return {name: offered[name] for name in order if name in offered}
 
 
 def _enhance_tab(model, limits, leaving):
@@ -107,14 +114,31 @@ def _separate_tab(model, task, limits, leaving):
     )
 
 
-def _file_tab(model, task, sentence, titles, example, bounds):
+def _extract_tab(model, limits, leaving):
+    return _file_tab(
+        model,
+        model.extracting(),
+        "Get one speaker alone out of a recording in which others speak, too. A recording of the voice says which one.",
+        ["extracted"],
+        lambda: {"recording": _example_mixture(), "voice": _example_file("voice")},
+        (limits, leaving),
+        voice=fields.sound("Voice of the speaker, 1 to 5 s", limits, required=True),
+    )
+
+
+def _file_tab(model, task, sentence, titles, example, bounds, voice=None):
     limits, leaving = bounds
 
     def work(values, options, report):
         with concerning("recording"):
             path, info = recording(values["recording"], limits)
+        enrolled = NO_VOICE
+        if voice is not None:
+            with concerning("voice"):
+                source, _ = recording(values["voice"], limits)
+                enrolled = enrolment(source, None, model.spec)
         files = [_new_wav(f"{path.stem}-{title.replace(' ', '')}") for title in titles]
-        job = FileJob(path, files, model, made_by=model.name)
+        job = FileJob(path, files, model, made_by=model.name, voice=enrolled)
         job.info = info._replace(format="WAV", subtype="PCM_16")  # whatever format was uploaded
         done = 0.0
 
@@ -138,6 +162,7 @@ def _file_tab(model, task, sentence, titles, example, bounds):
         return Result([Track("Before", path)], after, notes)
 
     inputs = {"recording": fields.sound("Recording", limits, required=True)}
+    inputs |= {} if voice is None else {"voice": voice}
     return Tab(model, task, sentence, inputs, len(titles), work, example)
 
 
@@ -271,6 +296,38 @@ def _edit_tab(model, limits):
     return Tab(model, model.filling(), sentence, inputs, 1, work, example)
 
 
+def _convert_tab(model, limits):
+    def work(values, options, report):
+        with concerning("recording"):
+            path, _ = recording(values["recording"], limits)
+        report(0.05, "aligning the text of the voice")
+        with concerning("voice"):
+            source, _ = recording(values["voice"], limits)
+            voice = tts.prompt(source, None, plain(values["transcript"]), model=model)
+        report(0.3, "converting")
+        prompt = (voice.wave, model.spec.sample_rate, voice.line)
+        with concerning("text"):
+            speech = model.convert(path, said=plain(values["text"]), prompt=prompt, **options)
+        report(0.9, "writing")
+        file = _new_wav(f"{path.stem}-converted")
+        audio.write(file, speech.wave, speech.rate)
+        return Result([Track("Before", path)], [Track("Converted", file)], [])
+
+    inputs = {
+        "recording": fields.sound("Recording", limits, required=True),
+        "text": fields.text("Text of the recording", required=True, info="word by word"),
+        "voice": fields.sound("Voice to speak in, about 3 s", limits, required=True),
+        "transcript": fields.text("Text of that voice", required=True, info="word by word"),
+    }
+
+    def example():
+        files = {"recording": _example_slow(), "voice": _example_file("voice")}
+        return {name: files.get(name, examples.TEXT) for name in inputs}
+
+    sentence = f"Say the words of a recording in another voice, with the same timing. {CONSENT}"
+    return Tab(model, model.filling(), sentence, inputs, 1, work, example)
+
+
 def _unknown_notes(words):
     return [f"Not in the lexicon, spelled by rule: {', '.join(words)}."] if words else []
 
@@ -297,10 +354,22 @@ def _example_file(name):
 def _example_mixture():
     """Write two voices that speak at once: the example, and the example slowed down, lower in pitch and later."""
     voice, rate = audio.read(examples.path("voice"))
-    slow = np.pad(audio.resample(voice, rate, rate * 4 // 3), (round(0.6 * rate), 0))  # 3/4 of the pitch
+    slow = np.pad(_slowed(voice, rate), (round(0.6 * rate), 0))
     file = _new_wav("two-voices")
     audio.write(file, slow + np.pad(voice, (0, len(slow) - len(voice))), rate)
     return str(file)
+
+
+def _example_slow():
+    """Write the example slowed down, which makes another voice of it."""
+    voice, rate = audio.read(examples.path("voice"))
+    file = _new_wav("low-voice")
+    audio.write(file, _slowed(voice, rate), rate)
+    return str(file)
+
+
+def _slowed(voice, rate):
+    return audio.resample(voice, rate, rate * 4 // 3)  # 3/4 of the pitch
 
 
 def _example_gaps():
