@@ -12,9 +12,9 @@ MORE_NOISE := moodist,blanket,moh,arabicnoise
 SHELL := bash
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all base enhance restore separate speak vocoder
-all: base enhance restore separate speak vocoder
-base enhance restore separate speak vocoder: %: weights/%/config.json
+.PHONY: all base enhance restore separate extract speak vocoder
+all: base enhance restore separate extract speak vocoder
+base enhance restore separate extract speak vocoder: %: weights/%/config.json
 comma := ,
 
 # Manifests, minutes each. --shards copies the sound as 16-bit FLAC, which loads ten times as fast as Opus
@@ -33,6 +33,7 @@ data/made_rooms.parquet: ; sfjax prepare rooms $@ --count $(ROOMS)
 data/rooms.parquet: data/measured_rooms.parquet data/made_rooms.parquet ; sfjax prepare merge $^ $@
 data/phones.parquet: data/speech.parquet ; sfjax prepare align $< $(DATA)/align.jsonl.xz $@
 data/mixtures.parquet: data/ls100.parquet ; sfjax prepare mixtures $< $@ --split valid --count 50
+data/extract.parquet: data/ls100.parquet ; sfjax prepare mixtures $< $@ --split valid --count 50 --enrolment
 data/degraded.parquet: data/ls100.parquet data/noise.parquet data/rooms.parquet
 	sfjax prepare degraded $< $@ --noise data/noise.parquet --rooms data/rooms.parquet --count $(LIST) --split valid
 
@@ -58,6 +59,10 @@ runs/restore/trained: runs/base/trained data/speech.parquet data/more_clean.parq
 runs/separate/trained: runs/base/trained data/ls100.parquet data/so762.parquet
 	$(call train,separate,$(from_base) --config.data.train=data/ls100.parquet:7$(comma)data/so762.parquet \
 	    --config.data.valid=data/ls100.parquet)
+# 5 hours
+runs/extract/trained: runs/separate/trained data/ls100.parquet data/so762.parquet data/noise.parquet
+	$(call train,extract,--config.init_from=runs/separate --config.data.train=data/ls100.parquet:7$(comma)data/so762.parquet \
+	    --config.data.valid=data/ls100.parquet --config.mixture.noise=data/noise.parquet --config.mixture.probability=0.5)
 # 4 hours
 runs/speak/trained: runs/base/trained data/phones.parquet
 	$(call train,speak,$(from_base) --config.data.train=data/phones.parquet)
