@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
-from sfjax import audio, checkpoint
+from sfjax import audio, checkpoint, examples
 from sfjax.cli import CONFIGURED, VERBS
 from sfjax.cli.config_file import load_config
 from sfjax.cli.verb import Group, parser
@@ -105,6 +105,17 @@ def test_help_names_every_verb_and_loads_no_jax():
     assert done.returncode == 0 and done.stdout.endswith("\nFalse\n"), done.stderr
     names = re.findall(r"^    (\S+)", done.stdout, re.MULTILINE)
     assert names == [verb.name for verb in VERBS] and {*CONFIGURED} < {*names}
+
+
+def test_enhancing_with_an_exported_model_imports_nothing_that_only_training_needs(tmp_path):
+    words = ["enhance", str(examples.path("noisy")), "-o", str(tmp_path)]
+    check = f"import sys; from sfjax.__main__ import main; main({words}); sys.exit(str(' '.join(sys.modules)))"
+    environment = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, env=environment)
+    assert (tmp_path / "noisy.flac").exists(), done.stderr
+    imported = {name.split(".")[0] for name in done.stderr.splitlines()[-1].split()}
+    assert "diffrax" in imported  # the sampler
+    assert not imported & {"orbax", "tensorstore", "optax", "grain", "pyarrow", "matplotlib", "librosa", "scipy"}
 
 
 def test_the_version_is_that_of_the_package(capsys):

@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
 
@@ -30,7 +29,7 @@ from sfjax.config import read_model
 from sfjax.errors import UserError
 from sfjax.export import locate, model_card
 from sfjax.export.locate import AGAIN, CARD, FILES, SUMS, TENSORS
-from sfjax.vocoder import gan_step
+from sfjax.vocoder import hifigan
 
 FORMAT = 1  # of exported folders; increase it when this program would misread the new ones
 DTYPES = {"float32": np.float32, "bfloat16": jnp.bfloat16, "float16": np.float16}
@@ -234,7 +233,7 @@ def inference_params(params: Any) -> Any:
 
     These are all but the discriminators and the embedding of `sfjax.separation_loss`.
     """
-    return {name: leaf for name, leaf in gan_step.released(params).items() if name != "embedding"}
+    return {name: leaf for name, leaf in hifigan.released(params).items() if name != "embedding"}
 
 
 def _with_defaults(config, reconstruct, sample):
@@ -346,6 +345,8 @@ def _about(config, facts, leaves):
 
 def _newest_leaves(folder, config):
     """Return the step of a run's newest checkpoint, and the shapes and types of its averaged parameters."""
+    import orbax.checkpoint as ocp
+
     checkpoints = checkpoint.choose_folder(folder, config["run"]["checkpoints"])
     steps = [int(path.name) for path in checkpoints.iterdir() if path.name.isdigit()] if checkpoints.is_dir() else []
     if not steps:

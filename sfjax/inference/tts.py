@@ -13,7 +13,6 @@ import numpy as np
 from jaxtyping import Bool, Float, Int32
 
 from sfjax import audio
-from sfjax.data.noise_mixer import active_level
 from sfjax.errors import UserError
 from sfjax.inference import waveform
 from sfjax.inference.chunking import padded
@@ -331,6 +330,8 @@ def joined(
 
 def _at_level(wave, prompt, rate):
     """Scale speech to the level of the prompt, if there is one, and so that its peak is at most `PEAK`."""
+    from sfjax.data.noise_mixer import active_level  # imports PyArrow, which only speech from text needs
+
     levels = [active_level(samples, rate) if len(samples) else -np.inf for samples in (prompt, wave)]
     gain = 10 ** ((levels[0] - levels[1]) / 20) if np.isfinite(levels).all() else 1.0
     return wave * np.float32(min(gain, PEAK / max(float(np.abs(wave).max(initial=0.0)), 1e-9)))

@@ -49,11 +49,6 @@ def discriminators(section: VocoderConfig) -> Discriminators:
     )
 
 
-def released(params: Any) -> Any:
-    """Return the parameters that inference needs: those of the generator."""
-    return params.get("generator", params)
-
-
 def optimizers(tx: optax.GradientTransformation) -> optax.GradientTransformation:
     """Return one optimizer for each of `PARTS`; only its `init` is used, as the step updates the parts in turn."""
     return optax.GradientTransformation(lambda params: {part: tx.init(params[part]) for part in PARTS}, tx.update)

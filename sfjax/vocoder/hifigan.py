@@ -31,6 +31,11 @@ FLOOR = 1e-5  # the smallest Mel amplitude in the original; its config does not 
 TINY = np.finfo(np.float32).tiny  # avoids a division by zero: a direction of length zero stays zero
 
 
+def released(params: Any) -> Any:
+    """Return the parameters of a vocoder that inference needs: those of the generator."""
+    return params.get("generator", params)
+
+
 class Generator(nn.Module):
     """HiFi-GAN's generator: stages of upsampling and residual blocks.
 

@@ -1,4 +1,7 @@
-"""Choose the network of a vocoder by its config, and how it is trained."""
+"""Choose the network of a vocoder by its config, and how it is trained.
+
+Functions import `gan_step` when they need it: it trains HiFi-GAN and imports Optax.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import jax
 from sfjax.config import Config, ModelConfig
 from sfjax.errors import UserError
 from sfjax.objective import Objective, Trainable
-from sfjax.vocoder import gan_step, spectral
+from sfjax.vocoder import hifigan, spectral
 from sfjax.vocoder.hifigan import Generator, Vocoder
 from sfjax.vocoder.spectral import SpectralNet
 
@@ -25,14 +28,20 @@ class _Kind(NamedTuple):
 
 
 def _hifigan(config):
+    from sfjax.vocoder import gan_step
+
     return gan_step.generator(config.vocoder, config.mel)
 
 
 def _hifigan_objective(config):
+    from sfjax.vocoder import gan_step
+
     return gan_step.objective(config.vocoder, config.mel)
 
 
 def _hifigan_training(config, rule):
+    from sfjax.vocoder import gan_step
+
     step = functools.partial(
         gan_step.step,
         section=config.vocoder,
@@ -81,7 +90,7 @@ def _training(config, rule):
 
 
 def _load(params: Any, config: ModelConfig) -> Vocoder:
-    return Vocoder(network(config), jax.device_put(gan_step.released(params)), config.mel.mean, config.mel.std)
+    return Vocoder(network(config), jax.device_put(hifigan.released(params)), config.mel.mean, config.mel.std)
 
 
 TRAINABLE = Trainable(
