@@ -219,6 +219,7 @@ def solve(
     needs more than `MOST_STEPS` steps. `args` is a tree whose leaves have the batch axis. The state stays float32.
     """
     check(solver=solver, steps=steps, sway=sway, tolerance=tolerance)
+    field = jax.jit(field)  # diffrax calls it three times, but the network is traced once
     saveat, adjoint = diffrax.SaveAt(t1=True), diffrax.DirectAdjoint()
     if solver in SOLVERS:
         grid = times(steps, sway).astype(np.float32)

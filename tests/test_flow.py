@@ -99,6 +99,19 @@ def test_a_solver_makes_exactly_its_evaluations(solver, steps, evaluations):
         assert sorted(seen) == pytest.approx([k / 32 for k in range(32)])  # never t = 1
 
 
+@pytest.mark.parametrize("solver", ["euler", "midpoint"])
+def test_a_sampling_program_traces_its_network_once(solver):
+    traces = []
+
+    def field(t, x, args):
+        traces.append(solver)
+        return -args * x
+
+    sampler = jax.jit(lambda x0, rate: flow.solve(field, x0, rate, **DEFAULT | {"solver": solver, "steps": 4}))
+    x1 = sampler(jnp.ones((1, 2, 3)), jnp.ones((1, 1, 1)))
+    assert np.isfinite(x1).all() and len(traces) == 1
+
+
 @pytest.mark.parametrize("solver, order", [("euler", 1), ("midpoint", 2), ("heun", 2), ("rk4", 4)])
 def test_a_solver_has_its_order(solver, order):
     def error(steps):
