@@ -13,6 +13,7 @@ from sfjax.audio import MelSpec
 from sfjax.overwrite import PICTURE
 
 COLUMNS = 1200  # the most columns in the picture of a recording
+KILOHERTZ = (0.5, 1, 2, 4, 8)  # the frequencies to label in a picture with Mel bands
 
 
 def spectrograms(
@@ -27,8 +28,8 @@ def spectrograms(
     top = list(decibels.values())[-1].max()
     figure = _figure(
         {name: (levels, (len(levels) * spec.hop / spec.sample_rate, spec.bands)) for name, levels in decibels.items()},
-        "Mel band",
         top,
+        ticks=kilohertz_ticks(spec),
     )
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata=PICTURE)
@@ -39,6 +40,15 @@ def spectrograms(
     return np.asarray(Image.open(buffer).convert("RGB"))
 
 
+def kilohertz_ticks(spec: MelSpec) -> tuple[list[float], list[str]]:
+    """Return the ticks of an axis over Mel bands, from 0 to `spec.bands`: positions, and their labels in kHz."""
+    bank = audio.filterbank(spec)
+    centres = bank @ np.linspace(0, spec.sample_rate / 2000, bank.shape[1]) / bank.sum(axis=1)
+    labelled = [frequency for frequency in KILOHERTZ if centres[0] <= frequency <= centres[-1]]
+    positions = np.interp(labelled, centres, np.arange(spec.bands) + 0.5)
+    return positions.tolist(), [f"{frequency:g}" for frequency in labelled]
+
+
 def recordings(panels: dict[str, Path], path: str | Path) -> None:
     """Draw sound files as titled panels, one below the other, as PNG, in dB of full scale up to half their sample rate.
 
@@ -46,7 +56,7 @@ def recordings(panels: dict[str, Path], path: str | Path) -> None:
     """
     levels_and_extents = {name: levels(file) for name, file in panels.items()}
     top = max(decibels.max() for decibels, _ in levels_and_extents.values())
-    _figure(levels_and_extents, "kHz", top).savefig(path, format="png", metadata=PICTURE)
+    _figure(levels_and_extents, top).savefig(path, format="png", metadata=PICTURE)
 
 
 def levels(path: str | Path) -> tuple[Float[np.ndarray, "times frequencies"], tuple[float, float]]:
@@ -66,8 +76,11 @@ def levels(path: str | Path) -> tuple[Float[np.ndarray, "times frequencies"], tu
     return 10 * np.log10(power + 1e-20), (len(columns) * step / info.rate, info.rate / 2000)
 
 
-def _figure(panels, unit, top):
-    """Draw each panel's levels, [times, frequencies], over its extent in time and frequency."""
+def _figure(panels, top, *, ticks=None):
+    """Draw each panel's levels, [times, frequencies], over its extent in time and frequency.
+
+    `ticks` are the positions and labels of frequencies, if the extent is not in kHz.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 2.1 * len(panels)), dpi=100, layout="constrained")
@@ -78,7 +91,9 @@ def _figure(panels, unit, top):
             levels.T, origin="lower", aspect="auto", extent=extent, vmin=top - 80, vmax=top, cmap="magma"
         )
         axis.set_title(name.encode(errors="replace").decode(), loc="left", fontsize=9, parse_math=False)
-        axis.set_ylabel(unit, fontsize=8)
+        axis.set_ylabel("kHz", fontsize=8)
+        if ticks is not None:
+            axis.set_yticks(*ticks)
         axis.tick_params(labelsize=8)
     axes[-1].set_xlabel("seconds", fontsize=8)
     figure.colorbar(image, ax=axes, label="dB", aspect=40)

@@ -11,6 +11,7 @@ import sys
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import soundfile
@@ -18,6 +19,7 @@ from PIL import Image
 
 import sfjax
 from sfjax import audio, audio_io, spectrogram_plot
+from sfjax.configs import default
 from sfjax.errors import UserError
 from sfjax.inference.batch import process_files
 
@@ -396,3 +398,13 @@ def test_a_picture_shows_a_tone_at_its_time_pitch_and_level(tmp_path, rate, seco
     spectrogram_plot.recordings(panels, tmp_path / "a.png")
     pixels = np.asarray(Image.open(tmp_path / "a.png").convert("RGB"))
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 50
+
+
+def test_the_frequencies_of_a_mel_axis_are_where_tones_are_loudest():
+    spec = audio.MelSpec(**default.get_config("tiny").mel)
+    positions, labels = spectrogram_plot.kilohertz_ticks(spec)
+    assert labels == ["0.5", "1", "2", "4"]
+    for position, label in zip(positions, labels, strict=True):
+        tone = np.sin(2 * np.pi * 1000 * float(label) * np.arange(RATE) / RATE).astype(np.float32)
+        loudest = int(audio.log_mel(jnp.asarray(tone)[None], spec)[0, 50].argmax())
+        assert abs(loudest + 0.5 - position) < 1
