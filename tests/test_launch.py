@@ -1,5 +1,6 @@
 """The launch scripts start the right commands, queue preempted jobs again and report missing arguments and tools."""
 
+import configparser
 import os
 import re
 import shlex
@@ -11,6 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import sfjax
 from sfjax.cli import CONFIGURED, VERBS
@@ -22,6 +25,7 @@ from sfjax.evaluation import paper_tables
 SCRIPTS = sorted((Path(sfjax.__file__).parents[1] / "launch").glob("*.sh"))
 LAUNCH = SCRIPTS[0].parent
 TRAINERS = ("slurm_v100.sh", "slurm_h100.sh")
+UNTESTED_EXTRAS = ("docs", "gcs", "hubert")  # .ci/run does not install them
 
 
 @pytest.fixture
@@ -353,3 +357,17 @@ def test_a_sweep_starts_each_run_of_its_list_and_tells_which_failed(cluster, tmp
     ):
         code, said, _ = cluster("sweep.sh", *wrong)
         assert code == 2 and expected in said
+
+
+def test_the_constraints_have_every_package_that_tests_install_in_a_version_that_setup_allows():
+    lines = [line for line in (LAUNCH / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    versions = {canonicalize_name(name): version for name, version in (line.split("==") for line in lines)}
+    setup = configparser.ConfigParser()
+    setup.read(LAUNCH.parent / "setup.cfg")
+    extras = {name: text for name, text in setup["options.extras_require"].items() if name not in UNTESTED_EXTRAS}
+    text = "\n".join([setup["options"]["install_requires"], *extras.values()])
+    requirements = [Requirement(line) for line in text.splitlines() if line]
+    assert len(requirements) > 40
+    for requirement in requirements:
+        version = versions.get(canonicalize_name(requirement.name))
+        assert version is not None and requirement.specifier.contains(version), f"{requirement}: {version}"
