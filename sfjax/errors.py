@@ -9,8 +9,11 @@ import sys
 class UserError(Exception):
     """A mistake in the input, not in the program: one line with what was expected, what was found and what to do.
 
-    The command line prints it without a traceback and exits with code 2.
+    The command line prints it without a traceback and exits with code 2. Notebooks show it as one line, too.
     """
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"sfjax: {self}"]  # what IPython prints for this class of error
 
 
 class Preempted(Exception):
