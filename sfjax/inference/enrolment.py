@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import Float
 
 from sfjax import audio
-from sfjax.data.examples import loudness
 from sfjax.errors import UserError
 from sfjax.inference import waveform
 from sfjax.inference.waveform import Recording
@@ -25,6 +24,8 @@ def enrolment(voice: Recording, rate: Any, spec: audio.MelSpec) -> Float[np.ndar
 
     `voice` is as in `sfjax.inference.waveform.mono`. Raises `UserError` if it is too short or silent.
     """
+    from sfjax.data.examples import loudness  # imports PyArrow, which other tasks do not need
+
     wave, rate = waveform.mono(voice, rate)
     if len(wave) < LEAST * rate:
         raise UserError(f"the voice must last {LEAST} s or more, got {len(wave) / rate:.2f} s; 3 s are enough")
