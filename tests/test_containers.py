@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from sfjax import audio, audio_io
-from sfjax.containers import foreign, mp3
+from sfjax.containers import foreign, mp3, wav
 from sfjax.errors import UserError
 from sfjax.inference import splicing
 
@@ -156,6 +156,52 @@ def test_a_wav_that_states_less_than_it_holds_is_read_to_its_end_with_a_note(tmp
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith(f"{path}: ") and f"states {stated} bytes" in line
     assert path.read_bytes() == content
+
+
+FIELDS = {  # where a header states the length: a mark, bytes from it, format, and what the number counts besides
+    "W64": (bytes.fromhex("64617461f3acd311"), 16, "<Q", 24),
+    "AIFF": (b"SSND", 4, ">I", 8),
+    "CAF": (b"data", 4, ">q", 4),
+    "AU": (b".snd", 8, ">I", 0),
+}
+
+
+@pytest.mark.parametrize("form", FIELDS)
+@pytest.mark.parametrize("stated", [0, 1000, 20_000])
+def test_other_containers_that_state_less_than_they_hold_are_read_to_their_end(tmp_path, capfd, form, stated):
+    content = bytearray(encoded(noise(16_000), 16_000, form, "PCM_16", endian="BIG" if form == "AU" else None))
+    mark, offset, size_format, extra = FIELDS[form]
+    expected = audio.read(put(tmp_path / "right.wav", content))[0]
+    assert len(expected) == 16_000 and capfd.readouterr().err == ""
+    struct.pack_into(size_format, content, content.index(mark) + offset, stated + extra)
+    np.testing.assert_array_equal(whole(put(tmp_path / "died.wav", content)), expected)
+    (line,) = capfd.readouterr().err.splitlines()
+    assert f"states {stated} bytes of sound, but it holds 32000" in line
+    with pytest.raises(UserError, match="states 32000 bytes of sound, holds .*cut short"):
+        struct.pack_into(size_format, content, content.index(mark) + offset, 32_000 + extra)
+        audio.probe(put(tmp_path / "cut.wav", content[:20_000]))
+
+
+@pytest.mark.parametrize("form", ["AIFF", "W64", "CAF"])
+def test_chunks_after_the_sound_of_other_containers_are_no_sound(tmp_path, capfd, form):
+    content = encoded(noise(16_000), 16_000, form, "PCM_16")
+    name, size_format, counted = {
+        "AIFF": (b"APPL", ">I", 0),
+        "CAF": (b"free", ">q", 0),
+        "W64": (b"abcd" + wav.W64, "<Q", 24),
+    }[form]
+    tail = name + struct.pack(size_format, 4000 + counted) + bytes([7]) * 4000
+    audio.probe(put(tmp_path / "a.wav", content + tail))
+    assert capfd.readouterr().err == ""
+
+
+def test_a_map_of_a_file_takes_a_seek_beyond_its_end_like_a_file(tmp_path):
+    path = put(tmp_path / "a.wav", encoded(noise(1_000), 16_000, "WAV"))
+    mapped = audio_io._MappedFile(audio_io._content(path))
+    with open(path, "rb") as file:
+        for offset, whence in ((20, os.SEEK_SET), (10, os.SEEK_CUR), (-5, os.SEEK_END), (10**9, os.SEEK_SET)):
+            assert mapped.seek(offset, whence) == file.seek(offset, whence) == mapped.tell()
+            assert mapped.read(8) == file.read(8)
 
 
 def test_chunks_padding_and_a_tag_after_the_sound_are_no_sound(tmp_path, capfd):
