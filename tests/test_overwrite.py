@@ -10,11 +10,14 @@ from sfjax import audio, overwrite, spectrogram_plot
 from sfjax.data import manifest, prepare
 from sfjax.data.scan import Reject
 from sfjax.errors import UserError
+from sfjax.evaluation import compare_runs
 from sfjax.evaluation.report import Report
 from sfjax.inference import splicing, tts_batch
+from sfjax.text import durations, phones, textgrid
 
 WAVE = np.random.default_rng(0).uniform(-0.3, 0.3, 16_000).astype(np.float32)
 REPORT = Report([{"name": "a", "pesq": 1.0}], [])
+LINE = phones.Line(("SIL", "AH_S", "SIL", "D_B", "AO_I", "G_E", "SIL"), (10, 10, 0, 5, 5, 5, 10), ("a", "dog"))
 ROW = {"path": "a.wav", "start": 0, "frames": 9, "rate": 16_000}
 
 
@@ -26,10 +29,34 @@ def test_what_this_package_writes_has_a_mark(tmp_path):
     REPORT.write(tmp_path / "a.json")
     prepare.write_rejects([Reject("a.wav", "silent")], tmp_path / "a.parquet")
     spectrogram_plot.recordings({"a": tmp_path / "a.wav"}, tmp_path / "a.png")
-    assert len(list(tmp_path.iterdir())) == 14
+    textgrid.write_textgrid(tmp_path / "a.TextGrid", LINE)
+    durations.write(tmp_path / "durations.json", [LINE], hop_seconds=0.01)
+    for name, scores in {
+        "score": {"pesq_wb": 1.0, "si_sdr": 2.0},
+        "wer": {"errors": 1, "words": 2},
+        "v": {"sim": 1},
+    }.items():
+        Report([{"name": "a, b", "condition": {"snr": 5}, **scores}], []).write(tmp_path / f"{name}.csv")
+    compare_runs.write([compare_runs.Run("a", {"seed": 0}, {}, {})], tmp_path / "runs.csv", smooth=1)
+    assert len(list(tmp_path.iterdir())) == 20
     for path in tmp_path.iterdir():
         assert overwrite.is_ours(path), path
     overwrite.check(tmp_path.iterdir(), force=False)
+
+
+def test_texts_that_were_edited_are_not_replaced(tmp_path):
+    grid, lengths = tmp_path / "a.TextGrid", tmp_path / "durations.json"
+    textgrid.write_textgrid(grid, LINE)
+    durations.write(lengths, [LINE], hop_seconds=0.01)
+    (line,) = durations.read(lengths, hop_seconds=0.01)
+    assert line == LINE and textgrid.read_textgrid(grid).words[1].text == "dog"
+    for path, old, new in ((grid, '"dog"', '"cat"'), (lengths, '"dog"', '"cat"')):
+        overwrite.check([path], force=False)
+        path.write_text(path.read_text().replace(old, new))
+        with pytest.raises(UserError, match=f"{path} exists.*--force"):
+            overwrite.check([path], force=False)
+    lengths.write_text(lengths.read_text()[len('{"made_by": "sfjax 0123456789abcdef", ') :])
+    assert not overwrite.is_ours(lengths)
 
 
 def put_foreign(folder):
@@ -49,7 +76,8 @@ def put_foreign(folder):
     (folder / "a.TextGrid").write_text("mine")
     (folder / "a.txt").touch()
     (folder / "dangling.wav").symlink_to("nowhere")
-    REPORT.write(folder / "a.csv")  # a format without room for a mark
+    (folder / "a.csv").write_text("name,score,reason\na,1,\n")
+    (folder / "b.csv").write_text("run,si_sdr\n")
     return list(folder.iterdir())
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int32
 
+from sfjax import overwrite
 from sfjax.errors import UserError
 from sfjax.text.phones import SILENCE, Line, spell
 
@@ -25,17 +26,18 @@ SLOWEST, FASTEST = 0.25, 4.0
 def write(path: str | os.PathLike, lines: Sequence[Line], *, hop_seconds: float) -> None:
     """Write the duration of each phone in seconds, as JSON with one word or pause a line.
 
-    `{"hop": 0.01, "sentences": [[{"word": null, "phones": [{"phone": "SIL", "seconds": 0.1}]}, {"word": "hey",
-    "phones": [{"phone": "HH", "seconds": 0.08}, …]}, …], …]}`. Pauses and words alternate, and phones have no
-    positions. `hop` is there for people: the seconds are multiples of it. Raises `UserError` if the file cannot be
-    written.
+    `{"made_by": "sfjax …", "hop": 0.01, "sentences": [[{"word": null, "phones": [{"phone": "SIL", "seconds": 0.1}]},
+    {"word": "hey", "phones": [{"phone": "HH", "seconds": 0.08}, …]}, …], …]}`. Pauses and words alternate, and phones
+    have no positions. `hop` is there for people: the seconds are multiples of it. `made_by` has a digest, so that a
+    file that you have edited is not replaced. Raises `UserError` if the file cannot be written.
     """
     path = Path(path)
     sentences = ",\n".join("  [\n" + ",\n".join(_rows(line, hop_seconds)) + "\n  ]" for line in lines)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(f'{{"hop": {hop_seconds:g}, "sentences": [\n{sentences}\n]}}\n', encoding="utf-8")
+        text = f'{{"made_by": "{overwrite.UNSIGNED}", "hop": {hop_seconds:g}, "sentences": [\n{sentences}\n]}}\n'
+        part.write_text(overwrite.sign(text), encoding="utf-8", newline="")
         os.replace(part, path)
     except OSError as error:
         raise UserError(

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sfjax import overwrite
 from sfjax.data import manifest
 from sfjax.errors import UserError
 from sfjax.text.phones import RATE, SILENCE, Alignment, Line, Phone, Word
@@ -152,7 +153,8 @@ def _intervals(tiers: list[_Tier], name: str, path: str | os.PathLike) -> tuple[
 def write_textgrid(path: str | os.PathLike, line: Line) -> None:
     """Write a line as a TextGrid with the tiers 'words' and 'phones', in seconds; phones lose their positions.
 
-    Silences are empty intervals. Phones and silences of no frames get no interval.
+    Silences are empty intervals. Phones and silences of no frames get no interval. The last line is a comment with a
+    digest, so that a file that you have edited is not replaced (`sfjax.overwrite`).
     """
     try:
         from praatio import textgrid
@@ -173,6 +175,8 @@ def write_textgrid(path: str | os.PathLike, line: Line) -> None:
         grid.addTier(textgrid.IntervalTier(name, intervals, 0, edges[-1] / RATE))
     with manifest.replacing(path) as part:
         grid.save(str(part), "long_textgrid", includeBlankSpaces=True)
+        text = part.read_text(encoding="utf-8")
+        part.write_text(overwrite.sign(f"{text}! {overwrite.UNSIGNED}\n"), encoding="utf-8", newline="")
 
 
 def read_jsonl(path: str | os.PathLike) -> dict[str, Alignment]:
