@@ -355,6 +355,27 @@ def test_merged_parts_equal_a_preparation_in_one_part(tmp_path):
     assert stats[0] == stats[1]
 
 
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("part.stats.json", "{"),
+        ("part.stats.json", "[]"),
+        ("part.stats.json", '{"mixed": "many"}'),
+        ("part.stats.json", '{"mixed": 0, "corpus": {}}'),
+        ("part.stats.json", '{"mixed": 0, "corpus": "os"}'),
+        ("part.stats.json", None),
+        ("part.rejects.jsonl", '{"path": 5}'),
+        ("part.rejects.jsonl", "five"),
+    ],
+)
+def test_parts_with_damaged_files_beside_them_are_refused_in_one_line(tmp_path, name, content):
+    manifest.write(tmp_path / "part.parquet", [{"path": "a.wav", "start": 0, "frames": 9, "rate": 16_000}])
+    (tmp_path / "part.stats.json").write_text('{"mixed": 0}')
+    (tmp_path / name).unlink() if content is None else (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=f"{name}: expected .*prepare it again"):
+        prepare.merge([tmp_path / "part.parquet"], tmp_path / "all.parquet", mel=MEL, seed=0)
+
+
 def test_parts_that_cannot_be_merged_are_named(tmp_path):
     put(tmp_path / "sounds/a.wav", noise(16000))
     part = tmp_path / "parts/a.parquet"

@@ -209,14 +209,37 @@ def merge(parts: list[Path], dest: str | os.PathLike, *, mel: audio.MelSpec, see
     rejects, mixed, corpus_names = [], 0, set()
     for part in map(manifest_path, parts):
         path = _beside(part, "rejects.jsonl")
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-            entry = json.loads(line)
-            rejects.append(Reject(os.path.join(dest.parent, entry["path"]), entry["reason"]))
-        stats = json.loads(_beside(part, "stats.json").read_text())
-        mixed += stats["mixed"]
-        corpus_names.add(stats.get("corpus"))
+        rejects += _read_rejects(path, dest.parent) if path.exists() else []
+        mixed_files, corpus_name = _read_stats(_beside(part, "stats.json"))
+        mixed += mixed_files
+        corpus_names.add(corpus_name)
     corpus_name = corpus_names.pop() if len(corpus_names) == 1 else None
     return _write(rows, rejects, dest, mixed, mel=mel, seed=seed, corpus=corpus_name, complete=True)
+
+
+def _read_rejects(path: Path, folder: Path) -> list[Reject]:
+    """Read a list of rejects, whose paths are relative to `folder`."""
+    try:
+        entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return [Reject(os.path.join(folder, entry["path"]), str(entry["reason"])) for entry in entries]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise UserError(
+            f"{path}: expected a list of rejects, got something else ({error!r}); prepare it again"
+        ) from None
+
+
+def _read_stats(path: Path) -> tuple[int, str | None]:
+    """Read from the statistics beside a manifest how many files have several channels, and the name of the corpus."""
+    try:
+        stats = json.loads(path.read_text(encoding="utf-8"))
+        mixed, name = stats["mixed"], stats.get("corpus")
+        if type(mixed) is not int or mixed < 0 or not (name is None or name in corpora.names()):
+            raise ValueError(f"mixed is {mixed!r}, corpus is {name!r}")
+    except OSError as error:
+        raise UserError(f"{path}: expected the statistics of a part ({error.strerror}); prepare it again") from None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise UserError(f"{path}: expected the statistics of a part ({error!r}); prepare it again") from None
+    return mixed, name
 
 
 # Shared steps

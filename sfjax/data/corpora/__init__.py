@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import importlib
+import pkgutil
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -149,6 +150,11 @@ def compare(corpus: Corpus, found: Manifest) -> list[str]:
     if missing := [name for name in corpus.sets if name not in sums]:
         lines.append(f"missing: {', '.join(missing)}")
     return lines
+
+
+def names() -> set[str]:
+    """Return the names of the corpora that `load` takes."""
+    return {module.name for module in pkgutil.iter_modules(__path__)}
 
 
 def load(name: str) -> Corpus:
