@@ -30,6 +30,31 @@ def test_every_line_of_a_sweep_is_a_config(path):
     assert len(names) > 2
 
 
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("config.json", "[]"),
+        ("config.json", '{"data": {"seconds": "long"}, "process": "flow", "task": {"name": "enhance"}}'),
+        ("config.json", '{"data": {"seconds": 4}, "process": "flow"}'),
+        ("metrics.jsonl", '{"loss": 1}\n'),
+        ("metrics.jsonl", '{"step": 1, "loss": {}}\n'),
+        ("metrics.jsonl", "5\n"),
+        ("scores.json", "{"),
+        ("scores.json", '{"mean": 5}'),
+        ("scores.json", '{"mean": {"pesq_wb": "high"}}'),
+    ],
+)
+def test_a_run_with_a_damaged_file_is_refused_by_its_name(tmp_path, name, content):
+    config = {"data": {"seconds": 4}, "process": "flow", "task": {"name": "enhance"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2}\n')
+    (tmp_path / "notes.json").write_text("[1]")  # no report, and no error
+    assert compare_runs.runs([tmp_path])[0].curves["loss"][1].tolist() == [2]
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=f"{name}: .*damaged.*leave its run out"):
+        compare_runs.runs([tmp_path])
+
+
 @pytest.mark.slow
 def test_runs_stand_side_by_side_by_what_differs(toy_config, call, refused, tmp_path):
     train.run(toy_config("pretrain", **{"optim.peak": 1e-4}), tmp_path / "low")

@@ -43,22 +43,38 @@ def runs(folders: list[Path]) -> list[Run]:
 
 
 def _read_run(folder):
+    path = folder / "config.json"
     try:
-        config = dict(_flat_fields(json.loads((folder / "config.json").read_text())))
+        config = dict(_flat_fields(json.loads(path.read_text(encoding="utf-8"))))
+        if not float(config["data.seconds"]) > 0 or not {"process", "task.name"} <= config.keys():
+            raise ValueError("wrong values")
+        path = folder / "metrics.jsonl"
         # a run in progress may have written half a line
-        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().split("\n")[:-1]]
-    except ValueError as error:
-        raise UserError(f"{folder}: expected a run folder, but its files are damaged ({error}); leave it out") from None
+        curves = _curves([json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]])
+        scores = {}
+        for path in sorted(folder.glob("*.json")):
+            if path.name != "config.json":
+                scores |= _means(path)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{path}: expected a file of a run, but it is damaged ({error!r}); leave its run out") from None
+    return Run(str(folder), config, curves, scores)
+
+
+def _curves(lines):
+    """Return the steps and values of each loss in the lines of a run's metrics."""
     names = [name for line in lines for name in line if name == "loss" or name.startswith("valid_")]
     curves = {}
     for name in dict.fromkeys(names):
-        points = np.array([(line["step"], line[name]) for line in lines if name in line], np.float64)
+        points = np.array([(int(line["step"]), float(line[name])) for line in lines if name in line], np.float64)
         curves[name] = points[:, 0], points[:, 1]
-    scores = {}
-    for path in sorted(folder.glob("*.json")):
-        means = json.loads(path.read_text()).get("mean") if path.name != "config.json" else None
-        scores |= {f"{path.stem} {name}": value for name, value in (means or {}).items()}
-    return Run(str(folder), config, curves, scores)
+    return curves
+
+
+def _means(path):
+    """Return the mean scores of a report, if the file is one."""
+    report = json.loads(path.read_text(encoding="utf-8"))
+    means = report.get("mean") if isinstance(report, dict) else None
+    return {f"{path.stem} {name}": float(value) for name, value in (means or {}).items()}
 
 
 def _flat_fields(section, path=""):
