@@ -356,6 +356,17 @@ def test_files_that_are_not_answers_or_keys_are_refused(page, tmp_path, text, ex
             refused()
 
 
+@pytest.mark.parametrize(
+    "field, value",
+    [("clips", []), ("clips", {"1": {}}), ("clips", {"1": 5}), ("systems", [5]), ("each", "2"), ("onboarding", [5])],
+)
+def test_a_damaged_key_is_refused(page, tmp_path, field, value):
+    key = json.loads((page.folder / "key.json").read_text()) | {field: value}
+    (tmp_path / "key.json").write_text(json.dumps(key))
+    with pytest.raises(UserError, match="key.json: expected the key of a listening page, found other JSON"):
+        mos.score(tmp_path, [reply(page.folder, "ann", GOOD)])
+
+
 def test_no_answers_and_a_folder_without_a_key_are_refused(page, tmp_path):
     with pytest.raises(UserError, match="expected files of answers, got none"):
         mos.score(page.folder, [])

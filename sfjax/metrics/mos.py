@@ -296,9 +296,23 @@ def score(page: Path, answers: Sequence[Path]) -> Scores:
 def _read_key(page: Path) -> dict[str, Any]:
     path = page / "key.json" if page.is_dir() else page
     key = _read_object(path, "the key of a listening page")
-    if not key.keys() >= {"page", "each", "systems", "clips", "onboarding"}:
-        raise UserError(f"{path}: expected the key of a listening page, found other JSON; give the folder of a page")
-    return key
+    match key:
+        case {"page": str(), "each": int(), "systems": list(systems), "clips": dict(clips), "onboarding": list(tests)}:
+            known = all(isinstance(name, str) for name in systems) and all(_is_pair(test) for test in tests)
+            if known and all(_is_origin(origin, systems) for origin in clips.values()):
+                return key
+    raise UserError(f"{path}: expected the key of a listening page, found other JSON; give the folder of a page")
+
+
+def _is_origin(origin: Any, systems: list[str]) -> bool:
+    """Return whether an entry of a key says where a clip comes from."""
+    return isinstance(origin, dict) and isinstance(origin.get("item"), str) and origin.get("system") in systems
+
+
+def _is_pair(test: Any) -> bool:
+    """Return whether an entry of a key names the better and the worse clip of an onboarding test."""
+    names = test.values() if isinstance(test, dict) and test.keys() == {"better", "worse"} else [None]
+    return all(isinstance(name, str) for name in names)
 
 
 def _read_object(path: Path, description: str) -> dict[str, Any]:
@@ -309,7 +323,7 @@ def _read_object(path: Path, description: str) -> dict[str, Any]:
         raise UserError(
             f"{path}: expected {description}, could not read it ({error.strerror}); check the path"
         ) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: expected {description}, found no JSON ({error}); ask for the file again") from None
     if not isinstance(content, dict):
         kind = type(content).__name__
