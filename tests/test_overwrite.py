@@ -108,6 +108,8 @@ EDIT = ("edit", "p.wav", "--from", "a", "--to", "b")
         ("wer", "in", "--text", "t.jsonl", "-o", "a.json"),
         ("similarity", "--reference", "p.wav", "--estimate", "p.wav", "-o", "a.json"),
         ("report", "runs", "-o", "new.csv", "a.png"),
+        ("mos", "score", "page", "answers.json", "-o", "a.json"),
+        ("plan", "--config=configs/pretrain.py:tiny", "--topology", "cpu:1", "-o", "a.json"),
         ("cache-mels", "--manifest", "in/a.parquet", "-o", ".", "--model", "m"),
         ("quickstart", "-o", "quick"),
         ("quickstart", "-o", "pairs"),

@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from sfjax.cli.verb import Group, Verb, natural
+from sfjax.cli.verb import Group, Verb, check_outputs, force_flag, natural
 from sfjax.errors import UserError
 
 
@@ -54,17 +54,22 @@ def _add_score(parser):
     parser.add_argument("page", type=Path, help="folder of the page, with its key.json")
     parser.add_argument("answers", nargs="+", type=Path, metavar="ANSWERS.json", help="answers, one file per rater")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE.json", help="file for the scores")
+    force_flag(parser)
 
 
 def _run_score(arguments):
+    from sfjax import overwrite
     from sfjax.data.manifest import replacing
     from sfjax.metrics import mos
 
+    check_outputs(arguments, arguments.output)
     scores = mos.score(arguments.page, arguments.answers)
     print(scores.table())
     if arguments.output is not None:
         with replacing(arguments.output) as part:
-            part.write_text(json.dumps(scores.to_json(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            part.write_text(
+                json.dumps(overwrite.FIELD | scores.to_json(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+            )
 
 
 MOS = Group(

@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 
 from sfjax.cli.config_file import describe, load_config
-from sfjax.cli.verb import Verb
+from sfjax.cli.verb import Verb, check_outputs, force_flag
 from sfjax.errors import UserError
 
 
@@ -33,6 +33,7 @@ def _add_plan(parser):
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE.json", help="file for the figures, in bytes and seconds"
     )
+    force_flag(parser)
     parser.add_argument(
         "--utilisation", type=float, default=0.4, help="share of the peak rate to assume, 0 to 1; default: 0.4"
     )
@@ -43,8 +44,11 @@ def _run_plan(arguments):
     if not 0 < arguments.utilisation <= 1:
         raise UserError(f"--utilisation must be a share of the peak rate, 0 to 1, got {arguments.utilisation}; set 0.4")
 
-    from sfjax import plan, sharding, tasks, train
+    check_outputs(arguments, arguments.output)
+
+    from sfjax import overwrite, plan, sharding, tasks, train
     from sfjax.config import read
+    from sfjax.data.manifest import replacing
 
     network = tasks.make(**config.task).network
     if network != "estimator":
@@ -86,7 +90,8 @@ def _run_plan(arguments):
     )
     print(report.text())
     if arguments.output is not None:
-        arguments.output.write_text(json.dumps(dataclasses.asdict(report), indent=2) + "\n")
+        with replacing(arguments.output) as part:
+            part.write_text(json.dumps(overwrite.FIELD | dataclasses.asdict(report), indent=2) + "\n", encoding="utf-8")
     return 2 if report.failure else 0
 
 
