@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sfjax import audio, lora, precision, tasks
 from sfjax.errors import UserError
 from sfjax.model import EstimatorConfig
-from sfjax.transformer import TransformerConfig
+from sfjax.transformer import REMAT, TransformerConfig
 
 
 class Section:
@@ -281,7 +282,11 @@ def read(config: Any) -> Config:
     """
     _check_integers(config, "config")
     sections = {name: _section(kind, config, name) for name, kind in RUN_SECTIONS.items()}
-    run = Config(**_model_fields(config), **{name: config[name] for name in NUMBERS}, **sections)
+    types = {field.name: str(field.type) for field in dataclasses.fields(Config)}
+    fields = {name: typed(config[name], types[name], f"config.{name}") for name in NUMBERS}
+    run = Config(**_model_fields(config), **fields, **sections)
+    if run.seed < 0:
+        raise UserError(f"config.seed must be 0 or more, got {run.seed}; set 0")
     if not 0 <= run.t0_fraction <= 1:
         raise UserError(f"config.t0_fraction must be from 0 to 1, got {run.t0_fraction}; take 0 for uniform times")
     if not 0 <= run.amplitude < math.inf:
@@ -311,8 +316,8 @@ def _model_fields(config):
     network = TransformerConfig if task.network == "duration_model" else EstimatorConfig
     return {
         "process": config["process"],
-        "mel": _section(audio.MelSpec, config, "mel"),
-        "model": _section(network, config, "model"),
+        "mel": _checked_mel(_section(audio.MelSpec, config, "mel")),
+        "model": _checked_model(_section(network, config, "model")),
         "task": task,
         "lora": lora.make(**config["lora"]),
         **{name: _section(kind, config, name) for name, kind in MODEL_SECTIONS.items()},
@@ -320,8 +325,39 @@ def _model_fields(config):
     }
 
 
+def _checked_mel(mel: audio.MelSpec) -> audio.MelSpec:
+    """Return a specification of log-Mel spectrograms. Raises `UserError` for one that cannot be computed."""
+    if not mel.hop <= mel.window <= mel.n_fft:
+        raise UserError(
+            f"config.mel needs hop <= window <= n_fft, got {mel.hop}, {mel.window} and {mel.n_fft}; "
+            "see configs/default.py"
+        )
+    if not mel.low < mel.high <= mel.sample_rate / 2:
+        raise UserError(
+            f"config.mel needs low < high <= sample_rate / 2, got {mel.low:g}, {mel.high:g} and {mel.sample_rate} Hz; "
+            "see configs/default.py"
+        )
+    return mel
+
+
+def _checked_model(model: TransformerConfig) -> TransformerConfig:
+    """Return the size of a network. Raises `UserError` for one that cannot be built."""
+    if model.layers % 2:
+        raise UserError(f"config.model.layers must be even, got {model.layers}; take one more")
+    if model.width % model.heads or model.width % model.conv_groups:
+        raise UserError(
+            f"config.model.width must be a multiple of heads ({model.heads}) and conv_groups ({model.conv_groups}), "
+            f"got {model.width}; change one of them"
+        )
+    if model.remat not in REMAT:
+        raise UserError(f"unknown model.remat {model.remat!r}; choose from {', '.join(REMAT)}")
+    if not model.dropout < 1:
+        raise UserError(f"config.model.dropout must be below 1, got {model.dropout}; the paper has 0.1")
+    return model
+
+
 def _section(kind, config, name):
-    """An object of class `kind` with the fields of section `name`; whole numbers become floats where those belong."""
+    """Return an object of class `kind` with the fields of section `name`, whose types and ranges are checked."""
     if name not in config:
         raise UserError(f"the config has no section {name}; see configs/default.py for all of them")
     section, types = config[name], {field.name: field.type for field in dataclasses.fields(kind)}
@@ -329,12 +365,64 @@ def _section(kind, config, name):
         raise UserError(f"config.{name} has no field {missing[0]}; see configs/default.py for all of them")
     if unknown := sorted(section.keys() - types.keys()):
         raise UserError(f"config.{name}.{unknown[0]} is unknown; choose from {', '.join(types)}")
-    return kind(**{field: _as_float(section[field], str(types[field])) for field in types})
+    values = {field: typed(section[field], str(types[field]), f"config.{name}.{field}") for field in types}
+    for field, value in values.items():
+        _check_range(value, f"{name}.{field}")
+    return kind(**values)
 
 
-def _as_float(value, kind):
-    if kind == "float":
-        return float(value)
-    if kind.startswith("tuple[float"):
-        return tuple(float(number) for number in value)
-    return tuple(value) if kind.startswith("tuple") else value
+WORDS = {"float": "a finite number", "int": "an integer", "bool": "True or False", "str": "a text"}
+# The least value of fields that are sizes or counts
+LEAST = {
+    **dict.fromkeys(("mel.n_fft", "mel.window", "mel.hop", "mel.bands", "model.width", "model.heads", "model.ffn"), 1),
+    **dict.fromkeys(("model.conv_kernel", "model.conv_groups", "model.conv_depth", "model.unroll"), 1),
+    **dict.fromkeys(("phase.width", "phase.kernel", "phase.layers", "spectral.width", "spectral.blocks"), 1),
+    **dict.fromkeys(("spectral.expand", "spectral.kernel", "vocoder.channels", "vocoder.frames", "infer.batch"), 1),
+    **dict.fromkeys(("vocoder.upsample", "vocoder.kernels", "vocoder.residual_kernels", "vocoder.dilations"), 1),
+    **dict.fromkeys(("vocoder.periods", "data.multiple", "run.log", "run.validate", "run.save", "run.keep"), 1),
+    **dict.fromkeys(("model.attention_block", "model.dropout", "vocoder.scales", "vocoder.begin", "mel.low"), 0),
+    **dict.fromkeys(("run.workers", "run.valid_batches", "run.pictures", "run.keep_every", "run.stop"), 0),
+    **dict.fromkeys(("spectral.iterations", "optim.warmup", "optim.updates", "run.max_bad", "run.max_streak"), 0),
+    "model.layers": 2,
+    "mel.sample_rate": 1000,
+}
+ABOVE_ZERO = {
+    "mel.floor",
+    "mel.std",
+    "mel.high",
+    "data.seconds",
+    "data.buckets",
+    "infer.seconds",
+}
+
+
+def typed(value: Any, kind: str, name: str) -> Any:
+    """Return a value as the type `kind` of its field, such as `tuple[float, ...]`; whole numbers become floats.
+
+    Raises `UserError` for other types, NaN and infinity; `name` names the field.
+    """
+    if kind.startswith("tuple["):
+        item, *rest = kind[len("tuple[") : -1].split(", ")
+        count = None if rest == ["..."] else 1 + len(rest)
+        if not isinstance(value, tuple | list) or len(value) != (count or max(1, len(value))):
+            expected = f"{count or 'one or more'} values, each {WORDS[item]}"
+            raise UserError(f"{name} must be {expected}, got {value!r}; see configs/default.py")
+        return tuple(typed(each, item, name) for each in value)
+    fits = {
+        "float": isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value),
+        "int": isinstance(value, numbers.Integral) and not isinstance(value, bool),
+        "bool": isinstance(value, bool),
+        "str": isinstance(value, str),
+    }
+    if not fits[kind]:
+        raise UserError(f"{name} must be {WORDS[kind]}, got {value!r}; see configs/default.py")
+    return float(value) if kind == "float" else value
+
+
+def _check_range(value: Any, name: str) -> None:
+    """Raise `UserError` for a value below the least one of its field."""
+    least = LEAST.get(name, 0 if name in ABOVE_ZERO else None)
+    for number in value if isinstance(value, tuple) else (value,):
+        if least is not None and (number < least or (number == 0 and name in ABOVE_ZERO)):
+            expected = "above 0" if name in ABOVE_ZERO else f"{least} or more"
+            raise UserError(f"config.{name} must be {expected}, got {number}; see configs/default.py")

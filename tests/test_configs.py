@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import inspect
+import math
 import re
 from pathlib import Path
 
@@ -76,6 +77,34 @@ def test_every_section_binds_to_its_consumer(name, size):
     rate = optim.schedule(**{name: settings.pop(name) for name in given(optim.schedule)})
     optim.optimizer(rate, **settings)
     assert config.model.layers % 2 == 0 and config.model.width % config.model.heads == 0
+
+
+WRONG = {
+    "mel": {"hop": (0, 700), "window": (2000,), "high": (9e3,), "std": (0.0, math.nan), "bands": ("80",)},
+    "model": {"width": (-64, 65, 64.5), "layers": (3, True), "heads": (0,), "remat": ("some",), "dropout": (1.0,)},
+    "data": {"seconds": (math.inf,), "buckets": ((), (4.0, -1.0), 4.0)},
+    "mix": {"snr": ((0.0,), (0.0, None))},
+    "run": {"log": (0,), "keep": (-1,), "checkpoints": (5,)},
+    "optim": {"peak": ("fast",)},
+    "debug": {"nans": (1,)},
+    "": {"ema": ("much",), "accumulate": (1.5,), "seed": (-1,)},
+}
+
+
+@pytest.mark.parametrize(
+    "section, name, value",
+    [
+        (section, name, value)
+        for section, fields in WRONG.items()
+        for name, values in fields.items()
+        for value in values
+    ],
+)
+def test_a_value_of_a_wrong_type_or_size_is_refused_by_its_field(section, name, value):
+    plain = build("enhance", "tiny").to_dict()
+    (plain[section] if section else plain)[name] = value
+    with pytest.raises(UserError, match=rf"{section}.*\b{name}\b"):
+        read(plain)
 
 
 @pytest.mark.parametrize("name, size", EVERY)
