@@ -147,7 +147,8 @@ def _open_content(path: str | os.PathLike, content: bytes | mmap.mmap, source: A
         if repaired := wav.repaired(content):
             fixed, note = repaired
             _note(os.fspath(path), note)
-            return soundfile.SoundFile(io.BytesIO(fixed) if isinstance(fixed, bytearray) else _MappedFile(fixed))
+            file: Any = io.BytesIO(fixed) if isinstance(fixed, bytearray) else _MappedFile(fixed)
+            return soundfile.SoundFile(file)
         return soundfile.SoundFile(source)
     if content[:4] == b"OggS":
         return ogg.open(content, source)
