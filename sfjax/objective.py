@@ -41,7 +41,8 @@ class Trainable(NamedTuple):
     """One kind of network, a row of `sfjax.networks.NETWORKS`: how it is trained and loaded.
 
     `objective(config)` makes its `Objective`. `check(config)` raises `UserError` if samples cannot be drawn as
-    the config says. `load(params, config)` makes what inference uses. `training(config, rule)` makes an optimizer and
+    the config says. `load(params, config)` makes what inference uses, and `initial(config)` a function from a key to
+    the parameters that it takes (see `sfjax.networks.load`). `training(config, rule)` makes an optimizer and
     a training step from a `sfjax.train_step.UpdateRule`; None stands for the step of `sfjax.train_step`. A network that
     only helps a model has a `title` for messages, and `argument` names its parameter of `sfjax.load`. For example, the
     phase net has the title "phase net" and the argument "phase": `sfjax.load("runs/separate", phase="runs/phase")`.
@@ -50,6 +51,7 @@ class Trainable(NamedTuple):
     objective: Callable
     check: Callable
     load: Callable
+    initial: Callable
     training: Callable | None = None
     title: str = "model"
     argument: str = ""
@@ -139,7 +141,11 @@ def _load(params: Any, config: ModelConfig) -> tuple[Estimator, Any]:
     return _network(config), jax.device_put(params)
 
 
-ESTIMATOR = Trainable(_objective, _check_sampling, _load)
+def _initial(config: ModelConfig) -> Callable:
+    return functools.partial(_init, _network(config))
+
+
+ESTIMATOR = Trainable(_objective, _check_sampling, _load, _initial)
 
 
 def _init(network, key):

@@ -323,6 +323,17 @@ def test_info_says_what_a_run_is_and_what_is_wrong_with_an_exported_folder(enhan
 # What is not loaded
 
 
+@pytest.mark.parametrize("field, value", [("width", 64), ("layers", 4), ("ffn", 8)])
+def test_parameters_that_do_not_fit_their_config_are_refused_in_one_line(given, refused, tmp_path, field, value):
+    found = json.loads((given / "config.json").read_text())
+    found["model"][field] = value
+    (given / "config.json").write_text(json.dumps(found))
+    sums = [f"{locate.digest(given / name)}  {name}\n" for name in locate.FILES]
+    (given / "SHA256SUMS").write_text("".join(sums))
+    words = ("enhance", "missing.wav", "-o", tmp_path / "out", "--model", given)
+    refused("its config needs .* of shape .*, its parameters have .*export it again", *words)
+
+
 def config(change):
     def tamper(folder):
         found = json.loads((folder / "config.json").read_text())

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from sfjax import audio
+from sfjax import audio, networks
 from sfjax.config import read_model
 from sfjax.errors import UserError
 from sfjax.export import release
@@ -66,4 +66,4 @@ def _load(folder, network):
     trainable = NETWORKS[network]
     if config.task.network != network:
         raise UserError(f"{folder} holds a model to {config.task.description}, not a {trainable.title}")
-    return trainable.load(params, config), config.mel
+    return networks.load(params, config, str(folder)), config.mel

@@ -6,6 +6,7 @@ The model generates some frames of a recording, with or without the phones of th
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -196,7 +197,7 @@ def infill(
     or for a gap longer than `LONGEST` of a chunk or as long as the recording.
     """
     spec, fade = model.spec, round(FADE * rate)
-    gaps = splicing.merged(gaps, apart=2 * fade + 1)
+    gaps = splicing.merged(_checked_gaps(gaps, len(recording)), apart=2 * fade + 1)
     wave = audio.resample(_mono(recording), rate, spec.sample_rate)
     total, most = spec.num_frames(len(wave)), model.chunk_frames
     if not np.abs(wave).max(initial=0.0) or total < 2:
@@ -225,6 +226,20 @@ def infill(
         for question, generated, samples in zip(questions, waves, gaps, strict=True)
     ]
     return splicing.splice(recording, pieces, fade=fade)
+
+
+def _checked_gaps(gaps, samples):
+    """Return gaps as pairs of integers. Raises `UserError` for others, and for gaps outside the recording."""
+    try:
+        spans = [(operator.index(first), operator.index(end)) for first, end in gaps]
+    except (TypeError, ValueError):
+        raise UserError(f"gaps must be pairs of sample numbers, as in [(800, 1600)], got {str(gaps)[:60]}") from None
+    for first, end in spans:
+        if not 0 <= first < end <= samples:
+            raise UserError(
+                f"a gap must be [first, end) within the {samples} samples of the recording, got [{first}, {end})"
+            )
+    return spans
 
 
 def _mono(recording):

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float, Int, Key, Shaped
 
-from sfjax import audio, flow, masks, tasks
-from sfjax.config import read_model
+from sfjax import audio, flow, masks, networks, tasks
+from sfjax.config import SampleConfig, read_model, typed
 from sfjax.errors import UserError
 from sfjax.export import release
 from sfjax.inference import auxiliary, editing, enrolment, tts, waveform
@@ -83,7 +83,7 @@ def _model(params, trained):
     if trainable.argument:
         flag = trainable.argument.replace("_", "-")
         raise UserError(f"{trained.name} is a {trainable.title}, which helps a model; give it as --{flag}")
-    network, params = trainable.load(release.inference_params(params), config)
+    network, params = networks.load(release.inference_params(params), config, trained.name)
     chunking = dict(config.infer)
     reconstruct = audio.reconstruction(chunking.pop("reconstruct"))
     return Model(
@@ -385,7 +385,9 @@ class Model:
         unknown = set(changes) - set(self.options)
         if unknown:
             raise UserError(f"unknown option {sorted(unknown)[0]!r}; choose from {', '.join(self.options)}")
-        options = self.options | {name: value for name, value in changes.items() if value is not None}
+        kinds = {field.name: str(field.type) for field in dataclasses.fields(SampleConfig)}
+        given = {name: value for name, value in changes.items() if value is not None}
+        options = self.options | {name: typed(value, kinds[name], name) for name, value in given.items()}
         self.process.check(**options)
         return options
 

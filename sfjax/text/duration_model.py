@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -124,6 +125,15 @@ def _load(params: Any, config: ModelConfig) -> tuple[DurationModel, Any, tuple[s
     return network(config), jax.device_put(params), config.task.phones
 
 
+def _initial(config: ModelConfig) -> Callable:
+    return objective(network(config)).init
+
+
 TRAINABLE = Trainable(
-    _objective, check=lambda config: None, load=_load, title="duration model", argument="duration_model"
+    _objective,
+    check=lambda config: None,
+    load=_load,
+    initial=_initial,
+    title="duration model",
+    argument="duration_model",
 )

@@ -93,6 +93,19 @@ def _load(params: Any, config: ModelConfig) -> Vocoder:
     return Vocoder(network(config), jax.device_put(hifigan.released(params)), config.mel.mean, config.mel.std)
 
 
+def _initial(config: ModelConfig) -> Callable:
+    def init(key):
+        return gan_step.released(_kind(config).objective(config).init(key))
+
+    return init
+
+
 TRAINABLE = Trainable(
-    objective, check=lambda config: None, load=_load, training=_training, title="vocoder", argument="vocoder"
+    objective,
+    check=lambda config: None,
+    load=_load,
+    initial=_initial,
+    training=_training,
+    title="vocoder",
+    argument="vocoder",
 )

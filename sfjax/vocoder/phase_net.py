@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -196,4 +197,10 @@ def _load(params: Any, config: ModelConfig) -> tuple[PhaseNet, Any]:
     return network(config), jax.device_put(params)
 
 
-TRAINABLE = Trainable(_objective, check=lambda config: None, load=_load, title="phase net", argument="phase")
+def _initial(config: ModelConfig) -> Callable:
+    return objective(network(config)).init
+
+
+TRAINABLE = Trainable(
+    _objective, check=lambda config: None, load=_load, initial=_initial, title="phase net", argument="phase"
+)
