@@ -11,6 +11,7 @@ import pytest
 
 from sfjax import audio, inference, train
 from sfjax.data import manifest
+from sfjax.errors import UserError
 from sfjax.text import g2p, phones
 
 FOLDER = Path(__file__).parent / "benchmarks"
@@ -262,6 +263,83 @@ def test_a_run_killed_three_times_ends_as_one_left_alone(script, tmp_path):
     assert ended.value.code == 0 and found["equal"]
     assert found["moments"] == {"starting": 1, "training": 1, "saving": 1} and found["half_written"] >= 1
     assert found["parts"] > 100
+
+
+def test_mutated_inputs_end_with_a_result_or_one_line(script, tmp_path):
+    words = [
+        "--quick",
+        "--here",
+        "--count",
+        "60",
+        "--kinds",
+        "sound",
+        "text",
+        "manifest",
+        "config",
+        "model",
+        "document",
+    ]
+    with pytest.raises(SystemExit) as ended:
+        script("mutations").main([*words, "-o", str(tmp_path / "mutations.json")])
+    found = json.loads((tmp_path / "mutations.json").read_text())
+    assert ended.value.code == 0 and found["failures"] == []
+    counts = {kind: sum(outcomes.values()) for kind, outcomes in found["counts"].items()}
+    assert sum(counts.values()) == 60 and len(counts) == 6
+    refused = sum(outcomes.get("refused", 0) for outcomes in found["counts"].values())
+    assert 10 < refused < 50
+
+
+@pytest.mark.parametrize(
+    "run, outcome",
+    [
+        (lambda: None, "result"),
+        (lambda: (_ for _ in ()).throw(UserError("one line")), "refused"),
+        (lambda: 1 / 0, "traceback"),
+        (lambda: Path("in.wav").write_text("other"), "lost"),
+        (lambda: Path("in.wav").unlink(), "lost"),
+        (lambda: Path("out.json").write_text("{"), "lost"),
+        (lambda: Path(".out.wav.1.part").touch(), "lost"),
+        (["info"], "refused"),
+        (["--version"], "result"),
+    ],
+)
+def test_each_outcome_of_a_mutated_input_is_seen(script, tmp_path, monkeypatch, run, outcome):
+    mutated, mutations = script("mutated"), script("mutations")
+
+    def make(seed, box, stock, **options):
+        (box / "in.wav").write_text("mine")
+        return mutated.Case("made", run)
+
+    monkeypatch.setattr(mutated, "make", make)
+    assert mutations.attempt(0, tmp_path, kinds=(), quick=True).outcome == outcome
+
+
+def test_an_input_that_hangs_is_stopped(script, tmp_path, monkeypatch):
+    mutated, mutations = script("mutated"), script("mutations")
+    monkeypatch.setattr(mutations, "PROCESSOR_SECONDS", 0.1)
+
+    def forever():
+        while True:
+            pass
+
+    monkeypatch.setattr(mutated, "make", lambda *words, **options: mutated.Case("made", forever))
+    assert mutations.attempt(0, tmp_path, kinds=(), quick=True).outcome == "hang"
+
+
+def test_a_mutated_input_is_made_again_from_its_seed(script, tmp_path):
+    mutated = script("mutated")
+    (tmp_path / "stock").mkdir()
+    mutated.stock_up(tmp_path / "stock")
+    contents = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        for seed in range(12):
+            box = tmp_path / name / str(seed)
+            box.mkdir()
+            case = mutated.make(seed, box, tmp_path / "stock", kinds=("sound", "document"), quick=True)
+            files = {path.name: path.read_bytes() for path in sorted(box.rglob("*")) if path.is_file()}
+            contents.append((files, case.run if isinstance(case.run, list) else None))
+    assert contents[:12] == contents[12:] and contents[0] != contents[1]
 
 
 def test_the_distance_of_spectra_is_that_of_its_definition(script, voice):
