@@ -93,7 +93,7 @@ def _load(params: Any, config: ModelConfig) -> Vocoder:
     return Vocoder(network(config), jax.device_put(hifigan.released(params)), config.mel.mean, config.mel.std)
 
 
-def _initial(config: ModelConfig) -> Callable:
+def _initial(config: Any) -> Callable:  # a `ModelConfig`
     def init(key):
         return gan_step.released(_kind(config).objective(config).init(key))
 
