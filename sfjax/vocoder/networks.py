@@ -95,7 +95,7 @@ def _load(params: Any, config: ModelConfig) -> Vocoder:
 
 def _initial(config: Any) -> Callable:  # a `ModelConfig`
     def init(key):
-        return gan_step.released(_kind(config).objective(config).init(key))
+        return hifigan.released(_kind(config).objective(config).init(key))
 
     return init
 
