@@ -38,6 +38,7 @@ def test_every_line_of_a_sweep_is_a_config(path):
         ("config.json", '{"data": {"seconds": 4}, "process": "flow"}'),
         ("metrics.jsonl", '{"loss": 1}\n'),
         ("metrics.jsonl", '{"step": 1, "loss": {}}\n'),
+        ("metrics.jsonl", '{"step": Infinity, "loss": 1}\n'),
         ("metrics.jsonl", "5\n"),
         ("scores.json", "{"),
         ("scores.json", '{"mean": 5}'),

@@ -55,7 +55,7 @@ def _read_run(folder):
         for path in sorted(folder.glob("*.json")):
             if path.name != "config.json":
                 scores |= _means(path)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, OverflowError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path}: expected a file of a run, but it is damaged ({error!r}); leave its run out") from None
     return Run(str(folder), config, curves, scores)
 
