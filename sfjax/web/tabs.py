@@ -122,7 +122,7 @@ def _extract_tab(model, limits, leaving):
         ["extracted"],
         lambda: {"recording": _example_mixture(), "voice": _example_file("voice")},
         (limits, leaving),
-        voice=fields.sound("Voice of the speaker, 1 to 5 s", limits, required=True),
+        voice=fields.sound("Voice, 1 to 5 s", limits, required=True),
     )
 
 
@@ -316,7 +316,7 @@ def _convert_tab(model, limits):
     inputs = {
         "recording": fields.sound("Recording", limits, required=True),
         "text": fields.text("Text of the recording", required=True, info="word by word"),
-        "voice": fields.sound("Voice to speak in, about 3 s", limits, required=True),
+        "voice": fields.sound("Voice, about 3 s", limits, required=True),
         "transcript": fields.text("Text of that voice", required=True, info="word by word"),
     }
 
