@@ -38,6 +38,11 @@ def folder_of(name: str | os.PathLike) -> Path:
     return _download(f"hf://{hub[1]}", hub[1], hub[2])
 
 
+def is_own(name: str | os.PathLike) -> bool:
+    """Whether a name means a model of this package."""
+    return BOX.fullmatch(os.fspath(name)) is not None
+
+
 def is_address(name: str | os.PathLike) -> bool:
     """Whether a model is named by an address, which is the same on every machine, and not by its folder."""
     return os.fspath(name).startswith(("hf:/", "sfjax:/"))

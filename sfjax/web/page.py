@@ -28,7 +28,7 @@ QUICK: dict[str, Any] = dict(  # events that need no model
 KNOBS = 5  # sampling options of every tab, after its own inputs
 TITLE = """# sfjax
 Clean recordings of speech, separate speakers, fill gaps, speak texts, change words and voices, with small generative
-models. The models run on the computer that serves this page; your recordings go nowhere else and are deleted after an hour."""
+models. The models run on the computer that serves this page. Recordings stay there and are deleted after an hour."""
 EMPTY = '<p class="sf-empty">The result appears here, to compare with the recording.</p>'
 
 
