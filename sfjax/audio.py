@@ -29,6 +29,7 @@ from sfjax.overwrite import MARK
 BOOST = 1000.0  # the highest gain that `equalisation` considers for a band: 60 dB
 TOP_BANDS = 8  # the mean gain of so many of the highest bands applies above them
 UNCERTAIN = 1.0  # nepers (8.7 dB); `equalisation` adds this much less than the model predicts
+LOUDEST = 2.0**32  # of the samples of a file; a damaged MP3 or file of floats has larger ones, and results become NaN
 FLOATS = ("FLOAT", "DOUBLE")  # soundfile's names of the encodings that hold samples beyond [-1, 1]
 TINY = 1e-14  # inside the square root of a magnitude, so that its gradient is finite at silence
 
@@ -255,6 +256,8 @@ def resample(wav: Float[np.ndarray, " samples"], rate: int, to: int) -> Float[np
 def _check_finite(path: str | os.PathLike, wav: np.ndarray) -> None:
     if not np.isfinite(wav).all():
         raise UserError(f"{path}: {np.count_nonzero(~np.isfinite(wav))} samples are NaN or infinite; repair or drop it")
+    if (peak := float(np.abs(wav).max(initial=0.0))) > LOUDEST:
+        raise UserError(f"{path}: expected samples up to {LOUDEST:g}, found {peak:g}; it is damaged, copy it again")
 
 
 # The log-Mel spectrogram, and waveforms from it

@@ -1,5 +1,6 @@
 """A file is read to its end or refused: MP3 without a length, joined files, unfinished WAVs, sound of phones."""
 
+import contextlib
 import io
 import os
 import struct
@@ -211,6 +212,16 @@ def test_chunks_padding_and_a_tag_after_the_sound_are_no_sound(tmp_path, capfd):
     assert capfd.readouterr().err == ""
     with pytest.raises(UserError, match="second recording"):
         audio.probe(put(tmp_path / "two.wav", content + content))
+
+
+@pytest.mark.parametrize("peak, refused", [(2.0**31, False), (1e37, True)])
+def test_samples_that_only_damage_explains_are_refused(tmp_path, peak, refused):
+    wav = noise(1_000)
+    wav[500] = peak
+    path = put(tmp_path / "a.wav", encoded(wav, 16_000, "WAV", "FLOAT"))
+    for read in (audio.read, audio.peak):
+        with pytest.raises(UserError, match=r"found 1e\+37; it is damaged") if refused else contextlib.nullcontext():
+            read(path)
 
 
 @pytest.mark.parametrize("rate", [1, 0, 2_000_000_000])

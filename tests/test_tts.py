@@ -350,7 +350,7 @@ def test_a_pre_trained_model_fills_gaps_without_phones(toy_config, tmp_path, voi
     for gaps in ([(5, 2)], [(-5, 10)], [(0, 10**9)], [(7, 7)], [(1,)], [(0.5, 1.5)], None):
         with pytest.raises(UserError, match="gap.* must be .*, got"):
             model.infill(wave, 16_000, gaps=gaps, **STEPS)
-    for name, value in {"steps": "four", "solver": ["euler"], "guidance": {}, "sway": float("nan")}.items():
+    for name, value in {"steps": "four", "solver": ["euler"], "guidance": {}, "seed": 0.5}.items():
         with pytest.raises(UserError, match=f"{name} must be .*, got"):
             model.infill(wave, 16_000, gaps=[(100, 200)], **STEPS | {name: value})
 

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Int32, Key
 
 from sfjax import audio, flow
+from sfjax.config import typed
 from sfjax.inference.chunking import padded
 from sfjax.inference.speech_model import SpeechModel
 from sfjax.objective import sample_mels
@@ -78,6 +79,7 @@ def regenerate(
         spec=model.spec,
         options=tuple(sorted(model.sampling(options).items())),
     )
+    seed = typed(seed, "int", "seed")
     numbers = range(len(asked)) if numbers is None else numbers
     lengths = [max(len(gap.origin), model.spec.num_frames(len(gap.wave))) for gap in asked]
     generated: dict[int, np.ndarray] = {}

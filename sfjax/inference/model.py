@@ -372,7 +372,7 @@ class Model:
 
         `progress` is called with the seconds of audio that are finished since the last call.
         """
-        options = self.sampling(options)
+        options, seed = self.sampling(options), typed(seed, "int", "seed")
         chunks = self._chunks(jobs)
         while group := list(itertools.islice(chunks, self.chunking["batch"])):
             sampled = self._sample(task, [chunk for _, chunk in group], seed, options)

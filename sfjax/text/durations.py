@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import numbers
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -165,8 +166,8 @@ def paced(
     may get no frame. In an edit, pass only the predicted lengths, so that nothing else changes. Raises `UserError`
     unless `speed` is between 0.25 and 4.
     """
-    if not SLOWEST <= speed <= FASTEST:
-        raise UserError(f"expected a speed from {SLOWEST:g} to {FASTEST:g}, got {speed:g}; 1 is the speed of the voice")
+    if not (isinstance(speed, numbers.Real) and SLOWEST <= speed <= FASTEST):
+        raise UserError(f"expected a speed from {SLOWEST:g} to {FASTEST:g}, got {speed!r}; 1 is the speed of the voice")
     if not (np.isfinite(lengths) & (lengths >= 0)).all():
         raise ValueError("lengths must be finite and 0 or more")
     target = lengths.astype(np.float64) / speed
