@@ -214,12 +214,13 @@ def get_config(size: str = "large") -> ConfigDict:
     config.spectral.kernel = 7  # frames of a convolution
     config.spectral.iterations = 8  # of Griffin-Lim
 
-    # sfjax.optim.schedule and optimizer
+    # sfjax.optim.count_updates, schedule and optimizer
     config.optim = ConfigDict()
     config.optim.peak = 5e-5
     config.optim.end = 1e-5
     config.optim.warmup = 5000  # updates
     config.optim.updates = 600_000
+    config.optim.epochs = 0.0  # if not 0, the run takes so many epochs of data.train, and `updates` is ignored
     config.optim.clip = 0.2  # largest global norm of the gradient
     config.optim.b1 = 0.9
     config.optim.b2 = 0.999

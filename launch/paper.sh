@@ -20,7 +20,7 @@ tables=(1 2 3 4 6 7 8 9 10) small=()
 if [ "${1:-}" = --tiny ]; then
     shift
     tables=(1 2 3 4 6 7)
-    flags="--config.optim.updates=3 --config.optim.warmup=1 --config.data.seconds=12 '--config.data.buckets=(4.0,)'"
+    flags="--config.optim.epochs=0 --config.optim.updates=3 --config.optim.warmup=1 --config.data.seconds=12 '--config.data.buckets=(4.0,)'"
     flags+=" --config.run.valid_batches=1 --config.run.workers=1 --config.run.pictures=1 --config.sample.steps=2"
     export JAX_DISABLE_MOST_OPTIMIZATIONS=1 # compiling takes most of the time
     duration_model="--config.optim.updates=100 --config.optim.peak=1e-2" # after fewer updates, phones have no length

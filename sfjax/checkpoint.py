@@ -233,9 +233,9 @@ def _one_line(error):
 def write_config(workdir: str | os.PathLike, config: Any) -> None:
     """Write the resolved config of a run; if the run has a checkpoint, check first that its config is the same.
 
-    Fields in `FREE` may differ, and `optim.updates` may grow. Raises `UserError` for any other difference, and names
-    it. The config of a run without a checkpoint, for example of a run that ran out of memory, is replaced without a
-    check.
+    Fields in `FREE` may differ, and `optim.updates` may grow, also through `optim.epochs`. Raises `UserError` for any
+    other difference, and names it. The config of a run without a checkpoint, for example of a run that ran out of
+    memory, is replaced without a check.
     """
     path = Path(workdir) / CONFIG
     config = tuples(json.loads(json.dumps(config)))
@@ -243,6 +243,7 @@ def write_config(workdir: str | os.PathLike, config: Any) -> None:
     if path.exists() and folder.is_dir() and any(child.name.isdigit() for child in folder.iterdir()):
         before = read_config(workdir)
         updates = config["optim"]["updates"]
+        before["optim"]["epochs"] = config["optim"]["epochs"]  # `updates` has its effect
         if before["optim"]["updates"] < updates:
             before["optim"]["updates"] = updates  # a run may be lengthened
         differences = _differences("", before, config)

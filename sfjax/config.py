@@ -142,12 +142,13 @@ class SpectralConfig(Section):
 
 @dataclasses.dataclass(frozen=True)
 class OptimConfig(Section):
-    """The optimizer and its schedule (`sfjax.optim.schedule` and `optimizer`)."""
+    """The optimizer, its schedule and its updates (`sfjax.optim.count_updates`, `schedule` and `optimizer`)."""
 
     peak: float
     end: float
     warmup: int
     updates: int
+    epochs: float
     clip: float
     b1: float
     b2: float

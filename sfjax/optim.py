@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import jax
@@ -9,8 +10,20 @@ import jax.numpy as jnp
 import optax
 import optax.contrib
 
+from sfjax.errors import UserError
+
 KERNELS = r"(^|/)(transformer/(early|late)|blocks)/\w+/kernel$"  # stacked matrices, which Muon can update
 PHONES = ("phone_table", "phone_gate")  # parameters that embed phones; models without phones have none
+
+
+def count_updates(batches: int, *, epochs: float, updates: int) -> int:
+    """Return the updates of a run: `epochs` epochs of `batches` batches, or `updates` if `epochs` is 0.
+
+    Raises `UserError` if `epochs` is negative or not finite.
+    """
+    if not 0 <= epochs < math.inf:
+        raise UserError(f"config.optim.epochs must be 0 or more and finite, got {epochs}; 0: optim.updates counts")
+    return math.ceil(epochs * batches) if epochs else updates
 
 
 def schedule(*, peak: float, end: float, warmup: int, updates: int) -> optax.Schedule:

@@ -37,7 +37,7 @@ def describe(like: Any, plan: Plan, config: Config, mesh: jax.sharding.Mesh) -> 
     lines = [
         f"task: {config.task.description}; {count / 1e6:.1f} M parameters{part}",
         f"data: {seconds / 3600:.1f} h in {rows:,} utterances; an epoch is {epoch:,} updates, "
-        f"and the run {config.optim.updates / max(epoch, 1):.3g} epochs",
+        f"and the run {config.optim.updates:,} updates ({config.optim.updates / max(epoch, 1):.3g} epochs)",
         f"batch: {sizes} of audio",
     ]
     if isinstance(config.model, EstimatorConfig):

@@ -1,6 +1,7 @@
 """The training loop: it takes a config and a work folder, and writes checkpoints and metrics."""
 
 import contextlib
+import copy
 import functools
 import sys
 import time
@@ -164,8 +165,10 @@ def run(config: Any, workdir: str | Path, *, out: Any = None) -> State:
 
     # What is trained, on which devices and data
     mesh = sharding.mesh(**config.mesh)
-    program = make_program(config)
     training, validating = readers(config)
+    resolved = _with_updates(resolved, sum(training.plan.counts))
+    config = read(resolved)
+    program = make_program(config)
     training.plan.check_divides(sharding.parts(mesh), config.accumulate)
     like, train_one = on_mesh(program, mesh)
     sharding.check_processes_agree(resolved.to_json_best_effort(sort_keys=True), "config")
@@ -241,9 +244,16 @@ def run(config: Any, workdir: str | Path, *, out: Any = None) -> State:
     return state
 
 
+def _with_updates(config, batches):
+    """Return the config of a run with the updates that its epochs of `batches` batches take."""
+    config = copy.deepcopy(config)
+    config.optim.updates = optim.count_updates(batches, epochs=config.optim.epochs, updates=config.optim.updates)
+    return config
+
+
 def _starting_line(first, last, init_from):
     if first >= last:
-        return f"the run has finished its {last} updates; to lengthen it, set --config.optim.updates to a larger number"
+        return f"the run has finished its {last} updates; to lengthen it, set a larger --config.optim.updates or epochs"
     if first:
         return f"resumed at step {first}; compiling …"
     return f"starting {'from ' + init_from if init_from else 'from scratch'}; compiling …"

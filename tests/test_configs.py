@@ -69,13 +69,13 @@ def test_every_section_binds_to_its_consumer(name, size):
     assert set(config.spectral) == keywords(spectral.SpectralNet) - {"spec", "dtype", "parent", "name"}
     networks.network(read(config))
     assert config.process in objective.PROCESSES
-    assert set(config.optim) == given(optim.schedule) | given(optim.optimizer)
+    assert set(config.optim) == given(optim.count_updates) | given(optim.schedule) | given(optim.optimizer)
     assert set(config.mesh) == given(sharding.mesh)
     assert set(config.sample) == given(flow.sample) | given(flow.solve)
     flow.check(**config.sample)
     settings = config.optim.to_dict()
     rate = optim.schedule(**{name: settings.pop(name) for name in given(optim.schedule)})
-    optim.optimizer(rate, **settings)
+    optim.optimizer(rate, **{name: settings[name] for name in given(optim.optimizer)})
     assert config.model.layers % 2 == 0 and config.model.width % config.model.heads == 0
 
 

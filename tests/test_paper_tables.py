@@ -10,7 +10,7 @@ import pytest
 from sfjax import sharding, train
 from sfjax.config import read
 from sfjax.configs import paper as recipes
-from sfjax.data import inventory
+from sfjax.data import inventory, loader
 from sfjax.evaluation import paper_tables
 
 DOC = [line.split(maxsplit=4) for line in recipes.__doc__.splitlines() if re.match(r"    \w\S*  ", line)]
@@ -67,6 +67,21 @@ def test_a_row_differs_from_its_config_by_what_the_paper_says():
     assert recipes.get_config("pretrain_cond_20").task.drop == pytest.approx(0.8)
     assert recipes.get_config("several_rate_1e-4").init_from == "runs/pretrain_rate_1e-4"
     assert recipes.get_config("separate_3_noise").task.speakers == 3
+
+
+def test_epochs_of_the_full_corpora_take_the_updates_of_the_table():
+    """Train-clean-360 has 104,014 utterances; 100 hours of DNS are 12,000 clips of 30 s."""
+    clips = {"separate": (85, 104_014, 12.0), "enhance_dns": (75, 12_000, 30.0)}
+    for name in recipes.ROWS:
+        config = recipes.get_config(name)
+        for prefix, (epochs, utterances, seconds) in clips.items():
+            if name.startswith(prefix):
+                data = config.data
+                lengths = (np.full(utterances, seconds * config.task.get("speakers", 1)),)
+                plan = loader.Plan(lengths, (1.0,), data.buckets, data.seconds, data.multiple, seed=0)
+                assert config.optim.epochs == epochs
+                assert config.optim.updates == pytest.approx(epochs * sum(plan.counts), rel=1e-3)
+    assert recipes.get_config("enhance").optim.epochs == recipes.get_config("enhance_scratch").optim.epochs == 160
 
 
 def test_runs_of_rows_are_those_that_others_start_from():
@@ -163,7 +178,8 @@ def toy_row(toy_config, pretrained, corpus, spoken):
         row = recipes.get_config(f"{name},tiny")
         train_data = re.sub(r"data/phones\w*\.parquet", str(spoken), row.data.train)
         train_data = re.sub(r"data/[\w/]+\.parquet", f"{corpus}/speech.parquet", train_data)
-        changes = {"data.train": train_data, "data.valid": "", "optim.updates": 1, "run.valid_batches": 0}
+        changes = {"data.train": train_data, "data.valid": "", "run.valid_batches": 0}
+        changes |= {"optim.epochs": 0.0, "optim.updates": 1}
         changes |= {"init_from": str(pretrained)} if row.init_from else {}
         changes |= {"mixture.noise": f"{corpus}/noise.parquet"} if row.mixture.noise else {}
         changes |= {"task.mels": "clean"} if row.task.name == "phase" else {}  # there are no predicted ones

@@ -29,6 +29,7 @@ def run(toy_config, spec, voice):
         error = made.error(tasks.make(**config.task))
         settings = config.optim.to_dict()
         rate = optim.schedule(**{key: settings.pop(key) for key in ("peak", "end", "warmup", "updates")})
+        del settings["epochs"]
         tx = optim.optimizer(rate, **settings)
         rule = train_step.UpdateRule(tx, rate, policy, 0.9)
         state = jax.jit(lambda key: train_step.start(made.init(key), tx, policy, None))(jax.random.key(0))

@@ -3,6 +3,7 @@
 import functools
 import io
 import json
+import math
 import os
 import re
 import shutil
@@ -69,6 +70,35 @@ def test_an_interrupted_run_is_saved_and_goes_on(whole, toy_config, tmp_path):
         train.run(toy_config("pretrain"), tmp_path, out=Interrupting())
     assert max(int(path.name) for path in (tmp_path / "checkpoints").iterdir()) < 6
     equal(train.run(toy_config("pretrain"), tmp_path), whole[0])
+
+
+def test_epochs_become_updates_in_schedule_config_and_overview_and_lengthen_a_run(toy_config, tmp_path):
+    lines = io.StringIO()
+    changes = {"optim.epochs": 0.5, "optim.updates": 100, "optim.warmup": 0, "optim.end": 0.0, "run.valid_batches": 0}
+    config = toy_config("pretrain", **changes)
+    batches = sum(train.readers(read(config))[0].plan.counts)
+    expected = math.ceil(0.5 * batches)
+    assert 1 < expected < batches
+    assert int(train.run(config, tmp_path, out=lines).step) == expected
+    assert config.optim.updates == 100  # the caller's config is unchanged
+    assert f"an epoch is {batches} updates, and the run {expected} updates ({expected / batches:.3g} epochs)" in (
+        lines.getvalue()
+    )
+    entries = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    rates = [entry["learning_rate"] for entry in entries if "learning_rate" in entry]
+    assert rates[-1] == pytest.approx(config.optim.peak / expected)  # one update before the schedule ends at 0
+    written = json.loads((tmp_path / "config.json").read_text())["optim"]
+    assert (written["epochs"], written["updates"]) == (0.5, expected)
+    train.run(config, tmp_path, out=lines)
+    assert f"finished its {expected} updates" in lines.getvalue()
+    config.optim.epochs = 1.0
+    assert int(train.run(config, tmp_path, out=lines).step) == batches
+    config.optim.epochs = 0.5
+    with pytest.raises(UserError, match=f"optim.updates: {batches} there, {expected} here"):
+        train.run(config, tmp_path, out=lines)
+    config.optim.epochs = -1.0
+    with pytest.raises(UserError, match="optim.epochs must be .* got -1.0"):
+        train.run(config, tmp_path / "other", out=lines)
 
 
 def test_a_finished_run_started_again_does_nothing(whole, toy_config, tmp_path):
