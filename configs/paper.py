@@ -8,7 +8,8 @@
 Train each row in runs/ROW. Its config names the run that it starts from, and manifests in the folder data, which
 `sfjax prepare` writes:
 
-- librilight, voicebank, dns2020 and wham;
+- librilight, voicebank and wham;
+- dns2020_100: 100 hours of DNS 2020, drawn at random (`sfjax prepare subset`);
 - librispeech_360: train-clean-360 and dev-clean;
 - phones and phones_100, with phones (`sfjax prepare align`): 960 and 100 hours of LibriSpeech, and dev-clean;
 - phones_10: a subset of phones_100;
@@ -158,9 +159,9 @@ def _phases(base: str) -> Row:
 
 def _several(**changes: Any) -> Row:
     task = {"name": "speak", "drop": 0.2, "mask": "chunk", "fraction": (0.7, 1.0), "shortest": 10, "phones": ()}
-    parts = {"enhance": "dns2020.parquet:10", "separate": "librispeech_360.parquet:4", "speak": "phones.parquet:1"}
+    parts = {"enhance": "dns2020_100.parquet:10", "separate": "librispeech_360.parquet:4", "speak": "phones.parquet:1"}
     train = ",".join(f"{name}=data/{manifest}" for name, manifest in parts.items())
-    data = {"data.train": train, "data.valid": train.replace("dns2020", "voicebank")}
+    data = {"data.train": train, "data.valid": train.replace("dns2020_100", "voicebank")}
     several = {f"task.separate.{name.removeprefix('task.')}": value for name, value in PLAIN.items() if "task" in name}
     return _tuned("several", **{"task.speak": task, **several, "mixture.noise": "data/wham.parquet", **data, **changes})
 
@@ -185,7 +186,7 @@ ROWS = {
     # Tables 1 and 7
     "enhance": _enhancing("voicebank", 160.0),
     "enhance_scratch": _enhancing("voicebank", 160.0, base="", **{"optim.peak": 2e-4}),
-    "enhance_dns": _enhancing("dns2020", 75.0, **{"optim.updates": 300_000}),  # 100 hours in clips of 30 s
+    "enhance_dns": _enhancing("dns2020_100", 75.0, **{"optim.updates": 300_000}),  # clips of 30 s
     # Table 2
     **{
         f"separate_{speakers}{noise and '_noise'}{scratch and '_scratch'}": _separating(

@@ -8,6 +8,7 @@ DURATION_MODEL :=# further flags of the duration model
 MIXTURES_train := 20000# mixtures to train a phase net
 MIXTURES_valid := 200
 HOURS := 10# hours of data/phones_10.parquet
+HOURS_dns := 100# hours of data/dns2020_100.parquet, drawn from the 500 that the synthesizer makes
 TRANSCRIBER := pocketsphinx# the paper: hubert:FOLDER
 ENCODER := resemblyzer# or wavlm:FOLDER; the paper: a larger WavLM with another head
 
@@ -37,7 +38,9 @@ align = sfjax prepare align $| corpora/alignments $@
 data/phones.parquet: | data/librispeech_960.parquet ; $(align)
 data/phones_100.parquet: | data/librispeech_100.parquet ; $(align)
 data/phones_test.parquet: | data/librispeech_test.parquet ; $(align)
-data/phones_10.parquet: | data/phones_100.parquet ; sfjax prepare subset $| $@ --hours $(HOURS)
+subset = sfjax prepare subset $| $@ --hours
+data/phones_10.parquet: | data/phones_100.parquet ; $(subset) $(HOURS)
+data/dns2020_100.parquet: | data/dns2020.parquet ; $(subset) $(HOURS_dns)
 data/cross.parquet data/continued.parquet data/edited.parquet: data/%.parquet: | data/phones_test.parquet
 	sfjax prepare protocol $| $@ --kind $*
 

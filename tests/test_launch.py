@@ -177,6 +177,15 @@ def test_the_rules_make_what_every_row_reads_before_they_train_it(steps):
             assert any(re.search(made, line) for line in found[: place[row]]), (row, name)
 
 
+def test_dns_is_trained_on_a_hundred_hours_of_its_corpus(steps):
+    lines = steps("runs/enhance_dns/trained", "runs/several/trained")
+    draws = [line for line in lines if " subset " in line]
+    assert draws == ["sfjax prepare subset data/dns2020.parquet data/dns2020_100.parquet --hours 100"]
+    assert all("dns2020.parquet" not in recipes.get_config(row).data.train for row in recipes.ROWS)
+    assert "dns2020_100.parquet" in recipes.get_config("enhance_dns").data.train
+    assert "enhance=data/dns2020_100.parquet:10" in recipes.get_config("several").data.train
+
+
 def test_the_rules_write_every_report_that_a_table_reads(steps):
     wanted = {one.partition(":")[2] for one in paper_tables.reports()}
     written = re.findall(
