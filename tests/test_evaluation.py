@@ -535,8 +535,17 @@ def test_a_list_of_names_is_a_condition_too(pairs):
     json.dumps(found.to_json())
 
 
+def test_clean_recordings_have_the_highest_scores(pairs):
+    from sfjax.evaluation import evaluate
+
+    mean = evaluate(pairs, None, system="clean", split=None, seed=0, **ALONE).mean
+    assert mean == pytest.approx(
+        {"pesq_wb": 4.644, "pesq_nb": 4.549, "estoi": 1, "csig": 5, "cbak": 5, "covl": 5, "si_sdr": 100}, abs=1e-3
+    )
+
+
 def test_an_unknown_system_is_refused(pairs):
     from sfjax.evaluation import evaluate
 
-    with pytest.raises(UserError, match="unknown system 'bounds'; choose from model, noisy, bound"):
+    with pytest.raises(UserError, match="unknown system 'bounds'; choose from model, noisy, clean, bound"):
         evaluate(pairs, None, system="bounds", split=None, seed=0, **ALONE)

@@ -61,10 +61,10 @@ def _add_evaluate(parser):
     )
     parser.add_argument(
         "--system",
-        choices=("model", "noisy", "bound"),
+        choices=("model", "noisy", "clean", "bound"),
         default="model",
-        help="model: the output of --model; noisy: the unprocessed recordings; bound: the waveform made from the clean "
-        "log-Mel spectrogram and the recording; default: %(default)s",
+        help="model: the output of --model; noisy: the unprocessed recordings; clean: the clean recordings; bound: the "
+        "waveform made from the clean log-Mel spectrogram and the recording; default: %(default)s",
     )
     model_flags(parser)
     sampling_flags(parser)
@@ -80,7 +80,7 @@ def _run_evaluate(arguments):
     if arguments.manifest is None:
         raise UserError("expected --manifest FILE.parquet or --table N, got neither")
     if arguments.system == "model" and arguments.model is None:
-        raise UserError("expected --model RUN, got none; or choose --system noisy or --system bound")
+        raise UserError("expected --model RUN, got none; or choose --system noisy, clean or bound")
     _check_output(arguments)
     model = load_model(arguments) if arguments.model is not None else None
     phase = None

@@ -183,9 +183,10 @@ def evaluate(
     """Score a system on a manifest of clean and noisy recordings, or of mixtures.
 
     System `model` enhances or separates them with a `sfjax.inference.Model`, or extracts the first speaker of mixtures
-    that have an enrolment if the model was trained for it; `noisy` leaves them unchanged; `bound`
-    makes waveforms from the clean log-Mel spectrogram and the recording, by `reconstruct` of
-    `sfjax.audio.RECONSTRUCTIONS` or by a `sfjax.inference.auxiliary.Phase`: what a perfect model would reach.
+    that have an enrolment if the model was trained for it; `noisy` leaves them unchanged; `clean` gives the clean
+    recordings themselves, the best score of each metric; `bound` makes waveforms from the clean log-Mel spectrogram and
+    the recording, by `reconstruct` of `sfjax.audio.RECONSTRUCTIONS` or by a `sfjax.inference.auxiliary.Phase`: what a
+    perfect model would reach.
     `options` are sampling options. The columns `by` are the conditions of the report; its groups are the combinations
     of their values that occur. A recording that cannot be read is listed with its reason.
 
@@ -200,6 +201,7 @@ def evaluate(
     systems = {
         "model": _model_system(model, seed, options),
         "noisy": _unprocessed,
+        "clean": _clean,
         "bound": _upper_bound(model, phase, reconstruct),
     }
     if system not in systems:
@@ -313,6 +315,10 @@ def _model_system(model: Any, seed: int, options: dict[str, Any]) -> System:
 
 def _unprocessed(clean: np.ndarray, recording: np.ndarray, row: dict[str, Any]) -> np.ndarray:
     return np.stack([recording] * len(clean))
+
+
+def _clean(clean: np.ndarray, recording: np.ndarray, row: dict[str, Any]) -> np.ndarray:
+    return clean
 
 
 def _upper_bound(model: Any, phase: Any, reconstruct: str | None) -> System:
