@@ -391,6 +391,32 @@ def test_commands_prepare_and_synthesize_a_list(call, spoken, speaker, tmp_path,
     assert all(given.reference.is_dir() and given.estimate == tmp_path / "out/generated" for given in arguments[1:])
 
 
+@pytest.mark.parametrize("kind", ["cross", "continued"])
+def test_the_ground_truth_of_a_list_is_its_recordings(call, spoken, tmp_path, kind):
+    listed, out = tmp_path / f"{kind}.parquet", tmp_path / "truth" / kind
+    call("prepare", "protocol", spoken, listed, "--kind", kind, "--seconds", 0.7, "--between", 1, 2.9)
+    code, _, printed = call("speak-list", listed, "-o", out, "--system", "truth")
+    rows = manifest.read(listed, split=None)
+    assert code == 0 and f"{len(rows)} written, 0 existed" in printed and "sim_r" not in printed
+    for row in map(rows.row, range(len(rows))):
+        full, generated, prompt = (read(out / folder / f"{name(row)}.flac") for folder in tts_batch.RECORDED)
+        np.testing.assert_allclose(full, read(row["path"]), atol=1)
+        behind = row["prompt_frames"] if kind == "continued" else 0
+        assert 0 < behind < row["frames"] or kind == "cross"
+        np.testing.assert_allclose(generated, read(row["path"])[behind:], atol=1)
+        np.testing.assert_allclose(prompt, read(row["prompt"])[: row["prompt_frames"]], atol=1)
+    _, _, printed = call("speak-list", listed, "-o", out, "--system", "truth")
+    assert f"0 written, {len(rows)} existed" in printed
+    (out / "made_by.txt").write_text("0" * 64)  # of a model
+    code, complaints, _ = call("speak-list", listed, "-o", out, "--system", "truth")
+    assert code == 2 and "use --force" in complaints[0]
+
+
+def test_an_edited_list_has_no_ground_truth(short, tmp_path):
+    with pytest.raises(UserError, match="got edited"):
+        tts_batch.write_recordings(listing(tmp_path, short["edited"]), tmp_path / "out", rate=16_000, force=False)
+
+
 @pytest.mark.parametrize(
     "wanted, line",
     [

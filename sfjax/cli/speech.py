@@ -94,6 +94,12 @@ def _add_speak_list(parser):
         metavar="FOLDER",
         help="folder for the results, in full, generated, prompt and vocoded",
     )
+    parser.add_argument(
+        "--system",
+        choices=("model", "truth"),
+        default="model",
+        help="model: speech by --model; truth: the recordings themselves, without vocoded; default: %(default)s",
+    )
     _speech_model_flags(parser, default=SPEAKER)
     _duration_flag(parser)
     sampling_flags(parser)
@@ -101,30 +107,18 @@ def _add_speak_list(parser):
 
 
 def _run_speak_list(arguments):
-    from tqdm import tqdm
-
     from sfjax.data import manifest
+    from sfjax.evaluation.scoring import RATE
     from sfjax.inference import tts_batch
 
     test_list = manifest.read(arguments.list, split=None)
-    model = _model(arguments)
-    with tqdm(total=len(test_list), unit="row", desc="speak-list", disable=None) as bar:
-
-        def progress(done, total):
-            bar.total = total
-            bar.update(done - bar.n)
-
-        result = tts_batch.synthesize(
-            model,
-            test_list,
-            arguments.output,
-            seed=arguments.seed,
-            force=arguments.force,
-            progress=progress,
-            **sampling(arguments),
-        )
+    if arguments.system == "truth":
+        result = tts_batch.write_recordings(test_list, arguments.output, rate=RATE, force=arguments.force)
+    else:
+        result = _synthesize_list(arguments, test_list)
+    verb = "written" if arguments.system == "truth" else "synthesized"
     print(
-        f"{arguments.output}: {result.synthesized} synthesized, {result.existing} existed; these commands score them:",
+        f"{arguments.output}: {result.synthesized} {verb}, {result.existing} existed; these commands score them:",
         file=sys.stderr,
     )
     print("\n".join(_scoring_commands(arguments, test_list.table.column("protocol")[0].as_py())))
@@ -133,6 +127,29 @@ def _run_speak_list(arguments):
     if not result.failed:
         return 0
     return complain(f"{len(result.failed)} of {len(test_list)} could not be said; the reasons are listed above")
+
+
+def _synthesize_list(arguments, test_list):
+    from tqdm import tqdm
+
+    from sfjax.inference import tts_batch
+
+    model = _model(arguments)
+    with tqdm(total=len(test_list), unit="row", desc="speak-list", disable=None) as bar:
+
+        def progress(done, total):
+            bar.total = total
+            bar.update(done - bar.n)
+
+        return tts_batch.synthesize(
+            model,
+            test_list,
+            arguments.output,
+            seed=arguments.seed,
+            force=arguments.force,
+            progress=progress,
+            **sampling(arguments),
+        )
 
 
 def _scoring_commands(arguments, protocol):
@@ -145,7 +162,8 @@ def _scoring_commands(arguments, protocol):
         return shlex.quote(str(arguments.output.with_name(f"{protocol}{kind}.json")))
 
     yield f"sfjax wer {folder('full')} --text {shlex.quote(str(arguments.list))} -o {report('')}"
-    for kind, reference in (("_sim_o", "prompt"), ("_sim_r", "vocoded")):
+    references = {"_sim_o": "prompt"} | ({} if arguments.system == "truth" else {"_sim_r": "vocoded"})
+    for kind, reference in references.items():
         yield f"sfjax similarity --reference {folder(reference)} --estimate {folder('generated')} -o {report(kind)}"
 
 

@@ -1,7 +1,8 @@
-"""Synthesize every utterance of a test list, with its prompt and the resynthesised prompt."""
+"""Synthesize every utterance of a test list, with its prompt and the resynthesised prompt; or write the recordings."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 import zlib
 from collections.abc import Callable
@@ -21,6 +22,8 @@ from sfjax.inference.infill import Gap, mels, regenerate, to_waves
 from sfjax.inference.speech_model import SpeechModel
 
 FOLDERS = ("full", "generated", "prompt", "vocoded")
+RECORDED = ("full", "generated", "prompt")  # the folders of the ground truth, which needs no vocoder
+RECORDINGS = hashlib.sha256(b"recordings").hexdigest()  # of the ground truth, instead of the digest of a model
 
 
 class Result(NamedTuple):
@@ -94,6 +97,40 @@ def synthesize(
     return Result(len(missing) - len(failed), len(rows) - len(missing), failed)
 
 
+def write_recordings(test_list: Manifest, folder: Path, *, rate: int, force: bool) -> Result:
+    """Write the recordings of a list instead of generated speech, at `rate` Hz: the ground truth of Tables 3 and 11.
+
+    The folders are those of `synthesize` without `vocoded`. `full` has the recording, and `generated` the part after
+    the prompt, for 'cross' all of it. Rows whose files exist are skipped, except with `force`. Raises `UserError` for
+    an 'edited' or invalid list, for two files with the same name, or if a model made files of the folder.
+    """
+    rows = _rows_by_name(test_list)
+    if edited := [row["path"] for row in rows.values() if row["protocol"] == "edited"]:
+        raise UserError(f"{edited[0]}: expected a list of kind cross or continued, got edited; give another list")
+    _check_files(folder, _missing(folder, rows, RECORDED), force=force)
+    _sign(folder, RECORDINGS, list(rows) if force else [])
+    missing, failed = _missing(folder, rows, RECORDED), []
+    for name, row in missing.items():
+        start, frames = row["start"], row["frames"]
+        behind = row["prompt_frames"] if row["protocol"] == "continued" else 0
+        parts = {
+            "prompt": (row["prompt"], row["prompt_start"], row["prompt_frames"]),
+            "generated": (row["path"], start + behind, frames - behind),
+            "full": (row["path"], start, frames),
+        }
+        try:
+            waves = {
+                kind: audio.read(path, start=first, frames=count, rate=rate)[0]
+                for kind, (path, first, count) in parts.items()
+            }
+        except UserError as error:
+            failed.append(Reject(row["path"], str(error)))
+            continue
+        for kind, wave in waves.items():
+            audio.write(_file(folder, kind, name), wave, rate)
+    return Result(len(missing) - len(failed), len(rows) - len(missing), failed)
+
+
 def _rows_by_name(test_list):
     """Return the rows of a list by the names of their files."""
     lacking = {"protocol", "prompt", "phones"} - set(test_list.columns)
@@ -110,9 +147,9 @@ def _rows_by_name(test_list):
     return rows
 
 
-def _missing(folder, rows):
-    """Return the rows without all of their files."""
-    return {name: row for name, row in rows.items() if not all(_file(folder, kind, name).is_file() for kind in FOLDERS)}
+def _missing(folder, rows, kinds=FOLDERS):
+    """Return the rows without all of their files of these kinds."""
+    return {name: row for name, row in rows.items() if not all(_file(folder, kind, name).is_file() for kind in kinds)}
 
 
 def _check_files(folder, names, *, force):
