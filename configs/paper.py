@@ -4,6 +4,7 @@
     sfjax train --config=configs/paper.py:enhance --workdir=runs/enhance
     sfjax evaluate --model runs/enhance --manifest data/voicebank.parquet --split test -o runs/enhance/voicebank.json
     sfjax evaluate --table 1 --runs runs
+    sfjax evaluate --figure 3 --runs runs -o figure3.png
 
 Train each row in runs/ROW. Its config names the run that it starts from, and manifests in the folder data, which
 `sfjax prepare` writes:
@@ -24,13 +25,15 @@ The paper trains enhancement and separation for epochs, so these rows set `optim
 train` counts their updates in its manifest; those in the table are of the whole corpora.
 The hours are estimates for that many V100, not measurements: 0.245 TFLOP per second of audio, as `sfjax plan` counts,
 at 30 % of 125 TFLOP/s. Adapters and phase nets take less. The paper prints no numbers for Figure 3. The figure shows
-SIM-o and PESQ of the rows `several_…`, by learning rate (every 150k updates; `sfjax export --step` exports one of
-them) and by the share of examples with a condition.
+SIM-o and PESQ of the rows `several_…`, by the updates of pre-training at four learning rates, and by the share of
+examples with a condition. Rows such as `several_rate_5e-5_150k` start from a checkpoint that `sfjax export --step`
+wrote into the folder of the pre-trained run.
 
     pretrain                 32   600,000   82
     enhance                   1   164,000   14  PESQ 3.13 and 2.70
     enhance_scratch           1   164,000   14  PESQ 2.92 and 2.38
     enhance_dns               1   300,000   26  PESQ 2.71 and 2.87
+    enhance_dns_scratch       1   300,000   26  PESQ 2.53 and 2.56
     separate_2                1 4,420,000  257  SI-SDRi 11.74
     separate_2_noise          1 4,420,000  257  SI-SDRi 10.46
     separate_3                1 8,840,000  385  SI-SDRi 11.08
@@ -81,6 +84,22 @@ them) and by the share of examples with a condition.
     pretrain_cond_80         32   600,000   82
     pretrain_cond_90         32   600,000   82
     pretrain_cond_100        32   600,000   82
+    several_rate_1e-5_150k    1   700,000   81
+    several_rate_1e-5_300k    1   700,000   81
+    several_rate_1e-5_450k    1   700,000   81
+    several_rate_1e-5_600k    1   700,000   81
+    several_rate_2e-5_150k    1   700,000   81
+    several_rate_2e-5_300k    1   700,000   81
+    several_rate_2e-5_450k    1   700,000   81
+    several_rate_2e-5_600k    1   700,000   81
+    several_rate_5e-5_150k    1   700,000   81
+    several_rate_5e-5_300k    1   700,000   81
+    several_rate_5e-5_450k    1   700,000   81
+    several_rate_5e-5_600k    1   700,000   81
+    several_rate_1e-4_150k    1   700,000   81
+    several_rate_1e-4_300k    1   700,000   81
+    several_rate_1e-4_450k    1   700,000   81
+    several_rate_1e-4_600k    1   700,000   81
     several_rate_1e-5         1   700,000   81
     several_rate_2e-5         1   700,000   81
     several_rate_5e-5         1   700,000   81
@@ -92,6 +111,7 @@ them) and by the share of examples with a condition.
     several_cond_80           1   700,000   81
     several_cond_90           1   700,000   81
     several_cond_100          1   700,000   81
+    several_scratch           1   700,000   81
 """
 
 import importlib
@@ -178,15 +198,18 @@ MASKS = {  # Table 10
 }
 RATES = {f"rate_{rate}": {"optim.peak": float(rate)} for rate in ("1e-5", "2e-5", "5e-5", "1e-4")}  # Figure 3
 SHOWN = {f"cond_{share}": {"task.drop": round(1 - share / 100, 2)} for share in (0, 20, 40, 60, 80, 90, 100)}
-LONG = {"run.keep_every": 150_000}  # Figure 3 needs these checkpoints
+STEPS = (150, 300, 450, 600)  # thousands of updates: these checkpoints of the runs of Figure 3 are fine-tuned, too
+LONG = {"run.keep_every": 150_000}
 SCRATCH = {"base": "", "optim.peak": 5e-5}
+DNS_UPDATES = {"optim.updates": 300_000}  # its clips last 30 s
 
 ROWS = {
     "pretrain": _pretraining(600_000),
     # Tables 1 and 7
     "enhance": _enhancing("voicebank", 160.0),
     "enhance_scratch": _enhancing("voicebank", 160.0, base="", **{"optim.peak": 2e-4}),
-    "enhance_dns": _enhancing("dns2020_100", 75.0, **{"optim.updates": 300_000}),  # clips of 30 s
+    "enhance_dns": _enhancing("dns2020_100", 75.0, **DNS_UPDATES),
+    "enhance_dns_scratch": _enhancing("dns2020_100", 75.0, base="", **{"optim.peak": 2e-4, **DNS_UPDATES}),
     # Table 2
     **{
         f"separate_{speakers}{noise and '_noise'}{scratch and '_scratch'}": _separating(
@@ -214,7 +237,9 @@ ROWS = {
     # Figure 3
     **{f"pretrain_{name}": _pretraining(750_000, **change, **LONG) for name, change in RATES.items()},
     **{f"pretrain_{name}": _pretraining(600_000, **change) for name, change in SHOWN.items()},
+    **{f"several_{name}_{step}k": _several(base=f"pretrain_{name}/{step}k") for name in RATES for step in STEPS},
     **{f"several_{name}": _several(base=f"pretrain_{name}") for name in (*RATES, *SHOWN)},
+    "several_scratch": _several(**SCRATCH),  # the dashed line; the paper does not give its rate
 }
 
 
@@ -227,12 +252,16 @@ def get_config(row: str = "pretrain"):
 
 
 def needs() -> list[str]:
-    """Return the manifests and the `trained` files of runs that each row needs, as ROW:FILE for launch/paper.mk."""
+    """Return what each row needs, as ROW:PATH for launch/paper.mk.
+
+    These are manifests, and the `trained` file of the run that it starts from or a folder with an exported checkpoint.
+    """
     needed = []
     for row in ROWS:
         config = get_config(row)
         data = f"{config.data.train},{config.data.valid},{config.mix.noise},{config.mixture.noise}"
-        files = [f"{config.init_from}/trained"] if config.init_from else []
+        run = config.init_from.removeprefix("runs/")
+        files = [f"runs/{run}/trained" if run in ROWS else f"runs/{run}"] if run else []
         needed += [f"{row}:{file}" for file in files + re.findall(r"data/[\w/]+\.parquet", data)]
     return needed
 

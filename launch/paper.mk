@@ -9,6 +9,8 @@ MIXTURES_train := 20000# mixtures to train a phase net
 MIXTURES_valid := 200
 HOURS := 10# hours of data/phones_10.parquet
 HOURS_dns := 100# hours of data/dns2020_100.parquet, drawn from the 500 that the synthesizer makes
+ITEMS := 50# sentences of the listening test
+EACH := 5# sentences of one listener
 TRANSCRIBER := pocketsphinx# the paper: hubert:FOLDER
 ENCODER := resemblyzer# or wavlm:FOLDER; the paper: a larger WavLM with another head
 
@@ -51,6 +53,11 @@ train = $(TRAIN) --config=$(CONFIGS)/$(1)$(SIZE) --workdir=$(@D) $(FLAGS) $(2) &
 runs/%/trained: ; $(call train,paper.py:$*$(comma))
 needs := $(shell python -c 'from sfjax.configs import paper; print(*paper.needs())')
 $(foreach need,$(needs),$(eval runs/$(subst :,/trained: | ,$(need))))
+define exported
+runs/%/$(1)k: | runs/%/trained
+	sfjax export --workdir $$(@D) --step $(1)000 -o $$@
+endef
+$(foreach step,150 300 450 600,$(eval $(call exported,$(step))))
 runs/durations/trained: | data/phones.parquet ; $(call train,durations.py:,--config.data.train=$| $(DURATION_MODEL))
 runs/vocoder/trained: | data/librispeech_360.parquet ; $(call train,vocode.py:,--config.data.train=$|)
 
@@ -66,6 +73,7 @@ data/separate_2_noise/%.parquet: | runs/separate_2_noise/trained data/mixtures_n
 define sound_reports
 evaluate_$(1) = sfjax evaluate --manifest data/$(1).parquet --split test -o $$@ $(2)
 runs/noisy/$(1).json: | data/$(1).parquet ; $$(evaluate_$(1)) --system noisy
+runs/clean/$(1).json: | data/$(1).parquet ; $$(evaluate_$(1)) --system clean
 runs/bound/$(1).json: | data/$(1).parquet ; $$(evaluate_$(1)) --system bound
 runs/phase_%/$(1).json: | runs/phase_%/trained data/$(1).parquet ; $$(evaluate_$(1)) --model runs/$$* --phase $$(@D)
 runs/%/$(1).json: | runs/%/trained data/$(1).parquet ; $$(evaluate_$(1)) --model $$(@D)
@@ -74,6 +82,8 @@ $(foreach test,wsj0chime3 2mix 2mix_noise 3mix 3mix_noise,$(eval $(call sound_re
 $(eval $(call sound_reports,voicebank,--by noise_kind snr))
 
 define speech_reports
+runs/truth/$(1)/spoken: | data/$(1).parquet
+	sfjax speak-list data/$(1).parquet -o $$(@D) --system truth && touch $$@
 runs/%/$(1)/spoken: | runs/%/trained runs/durations/trained runs/vocoder/trained data/$(1).parquet
 	sfjax speak-list data/$(1).parquet -o $$(@D) --model runs/$$* --duration-model runs/durations --vocoder runs/vocoder && touch $$@
 runs/%/$(1).json: | runs/%/$(1)/spoken
@@ -85,9 +95,14 @@ runs/%/$(1)_sim_r.json: | runs/%/$(1)/spoken
 endef
 $(foreach test,cross continued edited,$(eval $(call speech_reports,$(test))))
 
-# Goals: the reports of table1, table2 …, and of figure3
+# Goals: the reports of table1, table2 … (table11 also makes the page of its listening test), and figure3.png
 
 reports := $(shell python -c 'from sfjax.evaluation import paper_tables; print(*paper_tables.reports())')
 $(foreach report,$(reports),$(eval table$(subst :,: | runs/,$(report))))
-shown := $(sort $(foreach need,$(filter several_%,$(needs)),$(firstword $(subst :, ,$(need)))))
-figure3: | $(foreach row,$(shown),runs/$(row)/cross_sim_o.json runs/$(row)/wsj0chime3.json)
+rated := truth speak_32_lora
+table11: | mos/index.html
+mos/index.html: | $(rated:%=runs/%/cross/spoken)
+	sfjax mos make $(foreach row,$(rated),$(row)=runs/$(row)/cross/full) -o $(@D) --items $(ITEMS) --each $(EACH)
+shown := $(shell python -c 'from sfjax.evaluation import paper_figures; print(*paper_figures.reports())')
+figure3: | figure3.png
+figure3.png: | $(shown:%=runs/%) ; sfjax evaluate --figure 3 --runs runs -o $@

@@ -16,7 +16,7 @@ fail() {
     exit 2
 }
 
-tables=(1 2 3 4 6 7 8 9 10) small=()
+tables=(1 2 3 4 6 7 8 9 10 11) small=()
 if [ "${1:-}" = --tiny ]; then
     shift
     tables=(1 2 3 4 6 7)
@@ -24,7 +24,7 @@ if [ "${1:-}" = --tiny ]; then
     flags+=" --config.run.valid_batches=1 --config.run.workers=1 --config.run.pictures=1 --config.sample.steps=2"
     export JAX_DISABLE_MOST_OPTIMIZATIONS=1 # compiling takes most of the time
     duration_model="--config.optim.updates=100 --config.optim.peak=1e-2" # after fewer updates, phones have no length
-    small=(SIZE=tiny MIXTURES_train=6 MIXTURES_valid=6 HOURS=0.005 HOURS_dns=0.005 "FLAGS=$flags" "DURATION_MODEL=$duration_model")
+    small=(SIZE=tiny MIXTURES_train=6 MIXTURES_valid=6 HOURS=0.005 HOURS_dns=0.005 ITEMS=2 EACH=2 "FLAGS=$flags" "DURATION_MODEL=$duration_model")
 fi
 [ "$#" -gt 0 ] && [[ "$1" != -* ]] || fail "expected a folder, as in: launch/paper.sh --tiny paper_tiny; got ${1:-nothing}"
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd) folder=$1

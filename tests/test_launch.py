@@ -169,7 +169,13 @@ def test_the_rules_make_what_every_row_reads_before_they_train_it(steps):
     for row in recipes.ROWS:
         config = recipes.get_config(row)
         if config.init_from:
-            assert place[config.init_from.removeprefix("runs/")] < place[row]
+            run, _, checkpoint = config.init_from.removeprefix("runs/").partition("/")
+            assert place[run] < place[row]
+            if checkpoint:
+                export = (
+                    f"sfjax export --workdir runs/{run} --step {checkpoint.replace('k', '000')} -o {config.init_from}"
+                )
+                assert place[run] < found.index(export) < place[row]
         lists = f"{config.data.train},{config.data.valid},{config.mix.noise},{config.mixture.noise}"
         for name in re.findall(r"data/[^:,]+", lists):
             folder, file = name.rsplit("/", 1)
@@ -193,14 +199,29 @@ def test_the_rules_write_every_report_that_a_table_reads(steps):
     )
     assert sorted(written) == sorted(wanted)
     assert {one.partition(":")[0] for one in paper_tables.reports()} == set(map(str, paper_tables.TABLES))
+    assert not any(need.endswith("mos.json") for need in wanted)  # listeners give it
     shown = re.findall(r"-o runs/(several_[\w-]+/\w+\.json)", "\n".join(steps("figure3")))
     rows = [row for row in recipes.ROWS if row.startswith("several_")]
     assert sorted(shown) == sorted(f"{row}/{test}.json" for row in rows for test in ("cross_sim_o", "wsj0chime3"))
 
 
+def test_the_eleventh_table_makes_a_listening_test_of_the_recordings_and_the_best_model(steps):
+    lines = steps("table11", there=["runs/speak_32_lora/trained", "runs/durations/trained", "runs/vocoder/trained"])
+    page = next(number for number, line in enumerate(lines) if line.startswith("sfjax mos make"))
+    folders = [f"{row}=runs/{row}/cross/full" for row in ("truth", "speak_32_lora")]
+    assert lines[page] == f"sfjax mos make {' '.join(folders)} -o mos --items 50 --each 5"
+    written = [line for line in lines[:page] if "sfjax speak-list" in line]
+    assert any("--system truth" in line and "runs/truth/cross " in line for line in written) and len(written) == 2
+    last = steps("figure3")[-1]
+    assert last == "sfjax evaluate --figure 3 --runs runs -o figure3.png"
+
+
 def test_every_command_of_the_rules_is_one_that_sfjax_takes(steps):
     found = steps(
-        *(f"table{number}" for number in paper_tables.TABLES), f"CONFIGS={LAUNCH.parent}/configs", "SIZE=tiny"
+        *(f"table{number}" for number in paper_tables.TABLES),
+        "figure3",
+        f"CONFIGS={LAUNCH.parent}/configs",
+        "SIZE=tiny",
     )
     for line in found:
         if line.startswith("make: Nothing to be done"):  # a table of the same reports as another
@@ -315,8 +336,8 @@ def test_the_paper_goes_from_corpora_to_a_table_and_on_where_it_was_killed(tmp_p
     assert second.returncode == 0 and len(before) >= 2
     assert {path: path.stat().st_mtime_ns for path in done} == before
     lines = [re.split("  +", line.rstrip()) for line in said[said.index("Table 4") :].splitlines()[3:]]
-    assert [line[0] for line in lines] == ["Single-task", "Multi-task"]
-    for line in lines:
+    assert [line[0] for line in lines] == ["Best expert, prior work", "Single-task", "Multi-task"]
+    for line in lines[1:]:
         assert len(line) == 7 and all(re.fullmatch(r"-?\d+\.\d+ \| \d+\.\d+", cell) for cell in line[1:])
 
 

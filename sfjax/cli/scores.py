@@ -53,6 +53,12 @@ def _add_evaluate(parser):
     parser.add_argument("--manifest", type=Path, help="manifest from `sfjax prepare pairs`, `mixtures` or `degraded`")
     parser.add_argument("--table", type=int, metavar="N", help="print table N of the paper beside the scores of --runs")
     parser.add_argument(
+        "--figure",
+        type=int,
+        metavar="N",
+        help="draw figure N of the paper, from the scores of --runs, into -o FILE.png",
+    )
+    parser.add_argument(
         "--runs", type=Path, default=Path("runs"), help="folder with the runs of configs/paper.py; default: %(default)s"
     )
     parser.add_argument("--split", help="take only rows of this split")
@@ -77,8 +83,10 @@ def _run_evaluate(arguments):
 
     if arguments.table is not None:
         return _print_table(arguments)
+    if arguments.figure is not None:
+        return _draw_figure(arguments)
     if arguments.manifest is None:
-        raise UserError("expected --manifest FILE.parquet or --table N, got neither")
+        raise UserError("expected --manifest FILE.parquet or --table N or --figure N, got none")
     if arguments.system == "model" and arguments.model is None:
         raise UserError("expected --model RUN, got none; or choose --system noisy, clean or bound")
     _check_output(arguments)
@@ -110,6 +118,18 @@ def _print_table(arguments):
     rows = paper_tables.compare(arguments.table, arguments.runs)
     print(f"Table {arguments.table}: {paper_tables.TABLES[arguments.table].title}; your score | the paper's score\n")
     print(compare_runs.table(rows))
+    if sources := paper_tables.sources(arguments.table):
+        print("\n" + "\n".join(sources))
+
+
+def _draw_figure(arguments):
+    from sfjax.evaluation import paper_figures
+
+    if arguments.output is None:
+        raise UserError("expected -o FILE.png for the figure, got none")
+    check_outputs(arguments, arguments.output)
+    count = paper_figures.draw(arguments.figure, arguments.runs, arguments.output)
+    print(f"{arguments.output}: {count} of {len(paper_figures.reports())} scores", file=sys.stderr)
 
 
 def _add_wer(parser):
