@@ -101,7 +101,12 @@ def _objective(config: Config) -> Objective:
     _check_network(config)
     task: Any = config.task
     network = _network(config, adapter=config.lora, embedding=task.embedding_size)
-    return estimation(network, process(config.process), config.mel, amplitudes=config.amplitude)
+    way = process(config.process)
+
+    def draw(part, options):
+        return _draw(network, way.sample, config.mel, part, options | task.sampling(part))
+
+    return estimation(network, way, config.mel, amplitudes=config.amplitude)._replace(draw=draw)
 
 
 def _network(config: ModelConfig, **options: Any) -> Estimator:
@@ -133,7 +138,8 @@ def _check_network(config):
 
 
 def _check_sampling(config: ModelConfig) -> None:
-    process(config.process).check(**config.sample)
+    for part in config.task.parts.values():
+        process(config.process).check(**dict(config.sample) | config.task.sampling(part))
 
 
 def _load(params: Any, config: ModelConfig) -> tuple[Estimator, Any]:

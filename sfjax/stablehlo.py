@@ -62,15 +62,16 @@ def export(model: Model, dest: str | os.PathLike, *, dtype: str, licence: Sequen
     """Export a model as programs into the folder `dest`, whole or not at all; return `dest`.
 
     Parameters are stored as `dtype` (of `sfjax.export.release.DTYPES`) and become float32 when a program runs;
-    `options` replace those of config section `sample`; `licence` are lines on data and licences to pass on. A folder of
-    exported programs at `dest` is replaced; any other folder that is not empty raises `UserError`.
+    `options` replace those of config section `sample`; programs of a model of several tasks have the guidance of its
+    enhancement, or of its first task. `licence` are lines on data and licences to pass on. A folder of exported
+    programs at `dest` is replaced; any other folder that is not empty raises `UserError`.
     """
     if importlib.util.find_spec("flatbuffers") is None:
         raise UserError("StableHLO needs flatbuffers: pip install 'sfjax[stablehlo]'")
     dest = Path(dest).resolve()
     if os.path.lexists(dest) and not _holds_programs(dest):
         raise UserError(f"{dest}: holds other things than exported programs; choose another folder")
-    spec, options, params = model.spec, model.sampling(options), _constants(model, dtype)
+    spec, options, params = model.spec, model.sampling(options, _first_task(model)), _constants(model, dtype)
     if options["solver"] in flow.ADAPTIVE:  # its steps would depend on the padding of an example
         raise UserError(f"{options['solver']} chooses steps by length; export {', '.join(flow.SOLVERS)}")
     with release.whole(dest) as part, _without_source_folders():
@@ -101,6 +102,11 @@ def export(model: Model, dest: str | os.PathLike, *, dtype: str, licence: Sequen
         main = ENHANCE.format(rate=spec.sample_rate, hop=spec.hop) if "enhance" in programs else ""
         (part / LOADER).write_text(LOAD + main)
     return dest
+
+
+def _first_task(model):
+    """Return the task whose guidance the programs have: enhancement if the model was trained for it."""
+    return tasks.choose(model.task, "enhance") or next(iter(model.task.parts.values()))
 
 
 def _holds_programs(dest):

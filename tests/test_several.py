@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sfjax import diffusion, inference, tasks, train
+from sfjax import diffusion, inference, objective, tasks, train
 from sfjax.config import read
 from sfjax.errors import UserError
+from sfjax.export import release
 
 SECTIONS = {
     "enhance": {"name": "enhance", "drop": 0.3},
@@ -71,6 +72,47 @@ def test_tasks_come_as_often_as_their_weights_say_over_ten_thousand_examples(toy
             count[found.locate_row(int(row))[0].task] += 1
     assert count[0] / count.sum() == pytest.approx(11 / 15, rel=0.02)
     assert count[1] / count.sum() == pytest.approx(4 / 15, rel=0.02)
+
+
+@pytest.fixture(scope="module")
+def learned(toy_config, corpus, tmp_path_factory):
+    """The folder of a run of both tasks, and of the model that was exported from it."""
+    folder = tmp_path_factory.mktemp("several")
+    # by the second update, the condition matters: at the start, the network ignores it, and guidance has no effect
+    fast = {"optim.updates": 2, "optim.warmup": 0, "optim.peak": 0.05, "run.valid_batches": 1, "run.pictures": 1}
+    train.run(config(toy_config, corpus, **fast), folder / "run")
+    release.export(folder / "run", folder / "exported", ema=True, step=None, dtype="float32")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["run", "exported"])
+def test_each_task_takes_its_own_guidance_unless_you_give_one(learned, voice, name):
+    model, wav = inference.load(learned / name), voice(0.9, 0)
+    assert model.options["guidance"] == 0.7
+    assert model.sampling({}, model.enhancing())["guidance"] == 0.5
+    assert model.sampling({}, model.separating(2))["guidance"] == 0.7
+    assert model.sampling({"guidance": 0.1}, model.enhancing())["guidance"] == 0.1
+    usual, half, other = (model.enhance(wav, 16_000, **given) for given in ({}, {"guidance": 0.5}, {"guidance": 0.7}))
+    np.testing.assert_array_equal(usual, half)
+    assert np.abs(usual - other).max() > 1e-4
+    usual, given = (model.separate(wav, 16_000, **given) for given in ({}, {"guidance": 0.7}))
+    np.testing.assert_array_equal(usual, given)
+
+
+def test_a_picture_of_a_task_is_drawn_with_its_own_guidance(toy_config, corpus):
+    typed = read(config(toy_config, corpus))
+    made = objective.ESTIMATOR.objective(typed)
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(objective, "_draw", lambda *given: seen.append(given[-1]["guidance"]))
+        for part in typed.task.parts.values():
+            made.draw(part, dict(typed.sample))
+    assert seen == [0.5, 0.7]
+
+
+def test_a_guidance_that_is_no_number_is_refused_before_training(toy_config, corpus, tmp_path):
+    with pytest.raises(UserError, match="guidance must be a finite number, got inf"):
+        train.run(config(toy_config, corpus, **{"task.enhance.guidance": float("inf")}), tmp_path)
 
 
 @pytest.mark.slow

@@ -239,7 +239,7 @@ def _process(arguments, task_of, files, refused):
         "verb": arguments.verb,
         "model": model.name,
         "phase": None if arguments.phase is None else str(arguments.phase),
-        "options": model.sampling(sampling(arguments)) | {"seed": arguments.seed},
+        "options": model.sampling(sampling(arguments), task) | {"seed": arguments.seed},
         "files": treated,
         "audio_seconds": audio_seconds,
         "work_seconds": work_seconds,

@@ -108,7 +108,7 @@ def digest(
         jax.device_get(checkpoint.digests(params)),
         str(task),
         seed,
-        model.sampling(options),
+        model.sampling(options, task),
         model.reconstruct,
         model.process.__name__,
         str(model.spec),

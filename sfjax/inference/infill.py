@@ -72,12 +72,13 @@ def regenerate(
     The noise of a gap depends on the seed and its entry in `numbers`, by default its index in `asked`, and never on the
     other gaps of its batch.
     """
+    task = model.filling()
     program = _Program(
         network=model.network,
         sampler=model.process.sample,
-        task=model.filling(),
+        task=task,
         spec=model.spec,
-        options=tuple(sorted(model.sampling(options).items())),
+        options=tuple(sorted(model.sampling(options, task).items())),
     )
     seed = typed(seed, "int", "seed")
     numbers = range(len(asked)) if numbers is None else numbers

@@ -104,7 +104,7 @@ def _model(params, trained):
 class Model:
     """A network with its parameters and its settings.
 
-    `options` are the default sampling options (config section `sample`). `reconstruct` is a key of
+    `options` are the default sampling options (config section `sample`); see `sampling`. `reconstruct` is a key of
     `sfjax.audio.RECONSTRUCTIONS`; a `phase` net replaces it.
     """
 
@@ -372,7 +372,7 @@ class Model:
 
         `progress` is called with the seconds of audio that are finished since the last call.
         """
-        options, seed = self.sampling(options), typed(seed, "int", "seed")
+        options, seed = self.sampling(options, task), typed(seed, "int", "seed")
         chunks = self._chunks(jobs)
         while group := list(itertools.islice(chunks, self.chunking["batch"])):
             sampled = self._sample(task, [chunk for _, chunk in group], seed, options)
@@ -380,14 +380,18 @@ class Model:
                 job.take(chunk, sources)
                 progress((len(chunk.wave) - (job.overlap if chunk.first else 0)) / self.spec.sample_rate)
 
-    def sampling(self, changes: dict[str, Any]) -> dict[str, Any]:
-        """Return the sampling options with the `changes` that are not None. Raises `UserError` if they cannot work."""
+    def sampling(self, changes: dict[str, Any], task: Any) -> dict[str, Any]:
+        """Return the sampling options of a task of this model, with the `changes` that are not None.
+
+        Raises `UserError` if they cannot work.
+        """
         unknown = set(changes) - set(self.options)
         if unknown:
             raise UserError(f"unknown option {sorted(unknown)[0]!r}; choose from {', '.join(self.options)}")
         kinds = {field.name: str(field.type) for field in dataclasses.fields(SampleConfig)}
         given = {name: value for name, value in changes.items() if value is not None}
-        options = self.options | {name: typed(value, kinds[name], name) for name, value in given.items()}
+        changed = {name: typed(value, kinds[name], name) for name, value in given.items()}
+        options = self.options | self.task.sampling(task) | changed
         self.process.check(**options)
         return options
 
@@ -446,7 +450,7 @@ class Model:
         self, task: Any, waves: list[Float[np.ndarray, " _"]], *, seed: int, **options: Any
     ) -> list[Float[np.ndarray, "sources _ mels"]]:
         """Sample the Mels of recordings at the model's sample rate, none longer than a chunk."""
-        options = self.sampling(options)
+        options = self.sampling(options, task)
         sampled = _mels(
             self.params,
             self._batch([Chunk(0, wave, True) for wave in waves]),

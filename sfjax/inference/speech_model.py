@@ -76,6 +76,6 @@ class SpeechModel(Protocol):
         """Return the task of filling hidden frames; `UserError` if the model was not trained for it."""
         ...
 
-    def sampling(self, changes: dict[str, Any]) -> dict[str, Any]:
-        """Return the sampling options with some changed; `UserError` if they cannot work."""
+    def sampling(self, changes: dict[str, Any], task: Any) -> dict[str, Any]:
+        """Return the sampling options of a task, with some changed; `UserError` if they cannot work."""
         ...

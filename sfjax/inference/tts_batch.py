@@ -75,7 +75,7 @@ def synthesize(
     folder has speech by another model, seed or other options.
     """
     tts.plain_phones(model)
-    model.sampling(options)
+    model.sampling(options, model.filling())
     if model.duration_model is None:
         raise UserError("a list needs a duration model; give duration_model (--duration-model)")
     rows = _rows_by_name(found)

@@ -48,12 +48,15 @@ def make(*, name: str, **hyperparameters: Any) -> Any:
     """Make the task of config section `task`: its `name` and the hyper-parameters of that task.
 
     The name `several` means several tasks in one model: each hyper-parameter is the section of a task, under a name of
-    your choice. Raises `UserError` if the name is unknown, or if hyper-parameters are missing or unknown.
+    your choice. Such a section may also have `guidance`, which inference uses for this task. Raises `UserError` if the
+    name is unknown, or if hyper-parameters are missing or unknown.
     """
     if name == "several":
         if not hyperparameters:
             raise UserError("task 'several' needs the sections of its tasks, got none; start from configs/several.py")
-        return Several(tuple(hyperparameters), tuple(make(**section) for section in hyperparameters.values()))
+        sections = [dict(section) for section in hyperparameters.values()]
+        guidance = tuple(section.pop("guidance", None) for section in sections)
+        return Several(tuple(hyperparameters), tuple(make(**section) for section in sections), guidance)
     if name not in TASKS:
         raise UserError(f"unknown task {name!r}; choose from {', '.join([*TASKS, 'several'])}")
     fields = {field.name for field in dataclasses.fields(TASKS[name])}

@@ -19,11 +19,13 @@ from sfjax.tasks.task import GenerativeTask, Task
 class Several(Task):
     """The `tasks` with their `names`; feature `task` is the number of an example's task.
 
-    Inference uses one of them at a time, see `sfjax.tasks.choose`.
+    Inference uses one of them at a time, see `sfjax.tasks.choose`. `guidance` has the strength of guidance of each
+    task, or None for the one in config section `sample`.
     """
 
     names: tuple[str, ...]
     tasks: tuple[GenerativeTask, ...]
+    guidance: tuple[float | None, ...]
 
     kind = "several"
 
@@ -31,6 +33,11 @@ class Several(Task):
     def parts(self) -> Mapping[str, GenerativeTask]:
         """The tasks by name."""
         return dict(zip(self.names, self.tasks, strict=True))
+
+    def sampling(self, part: Any) -> dict[str, float]:
+        """The guidance of a part, if it has its own."""
+        by_task = zip(self.tasks, self.guidance, strict=True)
+        return next(({"guidance": value} for task, value in by_task if task == part and value is not None), {})
 
     @property
     def columns(self) -> dict[str, float]:

@@ -26,6 +26,10 @@ class Task:
         """The tasks of a model by name; a single task has the name ""."""
         return {"": self}
 
+    def sampling(self, part: Any) -> dict[str, float]:
+        """The sampling options of a part that replace those of config section `sample`."""
+        return {}
+
     @property
     def description(self) -> str:
         """What a model with this task was trained to do, such as "enhance"."""

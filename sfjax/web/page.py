@@ -57,7 +57,7 @@ def _add_tab(name: str, tab: Tab, settings: set[tuple]) -> None:
                     component.render()
                     slots[field] = gr.HTML(visible=False)
             with gr.Accordion("Sampling options", open=False):
-                knobs = _knobs(tab.model)
+                knobs = _knobs(tab.model, tab.task)
             with gr.Row(elem_classes="sf-buttons"):
                 example = gr.Button("Try the example", min_width=120)
                 button = gr.Button(name.capitalize(), variant="primary", min_width=120)
@@ -154,8 +154,8 @@ def _add_card(tab):
             gr.Markdown(facts.notes)
 
 
-def _knobs(model):
-    defaults = model.options
+def _knobs(model, task):
+    defaults = model.sampling({}, task)
     solvers = [*model.process.STAGES, *getattr(model.process, "ADAPTIVE", {})]
     return [
         gr.Dropdown(solvers, value=defaults["solver"], label="Solver", info="of the flow's differential equation"),

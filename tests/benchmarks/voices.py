@@ -466,7 +466,7 @@ def _prepare(given):
 def _say(given):
     facts = report.machine()
     model = inference.load(given.model, duration_model=given.duration_model, vocoder=given.vocoder)
-    options = model.sampling({name: getattr(given, name) for name in ("solver", "steps", "guidance")})
+    options = model.sampling({name: getattr(given, name) for name in ("solver", "steps", "guidance")}, model.filling())
     say, rate = Voice(model, options, given.seed), model.spec.sample_rate
     valid, train = (manifest.read(given.folder / "voices.parquet", split=name) for name in ("valid", "train"))
     held = utterances(manifest.read(given.folder / "held.parquet", split=None), rate)
