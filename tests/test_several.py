@@ -1,5 +1,7 @@
 """Many tasks in one model, and diffusion in the place of flow matching."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -108,6 +110,23 @@ def test_a_picture_of_a_task_is_drawn_with_its_own_guidance(toy_config, corpus):
         for part in typed.task.parts.values():
             made.draw(part, dict(typed.sample))
     assert seen == [0.5, 0.7]
+
+
+def test_separation_takes_chunks_as_long_as_the_mixtures_of_training(learned, voice, monkeypatch):
+    model, wav = inference.load(learned / "exported"), voice(3.2, 0)  # infer.seconds is 2.0
+    assert (model.chunk_seconds(model.enhancing()), model.chunk_seconds(model.separating(2))) == (2.0, 1.0)
+    longest = []
+    sample = inference.Model._sample
+
+    def keep_lengths(self, task, chunks, *arguments):
+        longest.append(max(len(chunk.wave) for chunk in chunks))
+        return sample(self, task, chunks, *arguments)
+
+    monkeypatch.setattr(inference.Model, "_sample", keep_lengths)
+    assert model.separate(wav, 16_000).shape == (2, len(wav))
+    assert max(longest) == 16_000
+    long_overlap = dataclasses.replace(model, chunking=model.chunking | {"overlap": 1.5})  # longer than a chunk
+    assert long_overlap.separate(wav, 16_000).shape == (2, len(wav))
 
 
 def test_a_guidance_that_is_no_number_is_refused_before_training(toy_config, corpus, tmp_path):

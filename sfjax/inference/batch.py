@@ -113,7 +113,8 @@ def digest(
         model.process.__name__,
         str(model.spec),
         str(np.dtype(model.network.dtype)),
-        *(model.chunking[name] for name in ("seconds", "overlap")),
+        model.chunk_seconds(task),
+        model.chunking["overlap"],
         *([hashlib.sha256(voice.tobytes()).hexdigest()] if len(voice) else []),
     ]
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=int).encode()).hexdigest()

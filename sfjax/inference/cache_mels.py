@@ -38,7 +38,7 @@ def run(source: Path, model: Any, dest: Path, *, split: str | None, seed: int, *
         raise UserError(f"{source}: expected a column 'noisy' or 'sources', found neither; prepare pairs or mixtures")
     if dest.resolve() == Path(rows.folder).resolve():
         raise UserError(f"{dest} holds {source} itself; choose another folder")
-    size = round(model.chunking["seconds"] * model.spec.sample_rate)
+    size = round(model.chunk_seconds(task) * model.spec.sample_rate)
     settings = [jax.device_get(checkpoint.digests(model.params)), seed, model.sampling(options, task)]
     cached_rows, missing_rows = [], []
     for number in range(len(rows)):

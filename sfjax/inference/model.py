@@ -270,8 +270,12 @@ class Model:
 
     @property
     def chunk_frames(self) -> int:
-        """The frames of a chunk of a long recording."""
+        """The frames of a chunk of a long recording, for the tasks that speak or fill gaps."""
         return round(self.chunking["seconds"] * self.spec.sample_rate / self.spec.hop)
+
+    def chunk_seconds(self, task: Any) -> float:
+        """Return the seconds of a recording that a task of this model takes at once: no longer than in training."""
+        return self.chunking["seconds"] * self.task.chunk_share(task)
 
     @property
     def phones(self) -> tuple[str, ...]:
@@ -373,7 +377,7 @@ class Model:
         `progress` is called with the seconds of audio that are finished since the last call.
         """
         options, seed = self.sampling(options, task), typed(seed, "int", "seed")
-        chunks = self._chunks(jobs)
+        chunks = self._chunks(jobs, task)
         while group := list(itertools.islice(chunks, self.chunking["batch"])):
             sampled = self._sample(task, [chunk for _, chunk in group], seed, options)
             for (job, chunk), sources in zip(group, sampled, strict=True):
@@ -395,8 +399,10 @@ class Model:
         self.process.check(**options)
         return options
 
-    def _chunks(self, jobs) -> Iterator[tuple[Job, Chunk]]:
-        size, overlap = (round(self.chunking[name] * self.spec.sample_rate) for name in ("seconds", "overlap"))
+    def _chunks(self, jobs, task) -> Iterator[tuple[Job, Chunk]]:
+        seconds = self.chunk_seconds(task)
+        overlap_seconds = min(self.chunking["overlap"], seconds / 2)
+        size, overlap = (round(n * self.spec.sample_rate) for n in (seconds, overlap_seconds))
         size, overlap = (n // self.spec.hop * self.spec.hop for n in (size, overlap))
         for job in jobs:
             try:
@@ -408,10 +414,11 @@ class Model:
             except UserError as error:
                 job.fail(str(error))
 
-    def _batch(self, chunks) -> ChunkBatch:
+    def _batch(self, chunks, task) -> ChunkBatch:
         """Return chunks as one batch, padded to a few sizes, so that few programs are compiled."""
         longest = max(len(chunk.voice) + len(chunk.wave) for chunk in chunks)
-        frames = padded(self.spec.num_frames(longest), self.chunk_frames)
+        most = round(self.chunk_seconds(task) * self.spec.sample_rate / self.spec.hop)
+        frames = padded(self.spec.num_frames(longest), most)
         count = 1 << (len(chunks) - 1).bit_length()
         waves = np.zeros((count, frames * self.spec.hop), np.float32)
         lengths = np.full(count, self.spec.window, np.int32)
@@ -426,7 +433,7 @@ class Model:
         waves, gains = sample_waves(
             self.params,
             self.phase and self.phase.params,
-            self._batch(chunks),
+            self._batch(chunks, task),
             jax.random.key(seed),
             network=self.network,
             sampler=self.process.sample,
@@ -453,7 +460,7 @@ class Model:
         options = self.sampling(options, task)
         sampled = _mels(
             self.params,
-            self._batch([Chunk(0, wave, True) for wave in waves]),
+            self._batch([Chunk(0, wave, True) for wave in waves], task),
             jax.random.key(seed),
             network=self.network,
             sampler=self.process.sample,

@@ -72,6 +72,10 @@ class SpeechModel(Protocol):
         """Return the duration model, or None."""
         ...
 
+    def chunk_seconds(self, task: Any) -> float:
+        """Return the longest part of a recording that a task takes at once."""
+        ...
+
     def filling(self) -> Any:
         """Return the task of filling hidden frames; `UserError` if the model was not trained for it."""
         ...

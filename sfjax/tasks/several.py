@@ -39,6 +39,10 @@ class Several(Task):
         by_task = zip(self.tasks, self.guidance, strict=True)
         return next(({"guidance": value} for task, value in by_task if task == part and value is not None), {})
 
+    def chunk_share(self, part: Any) -> float:
+        """The share of a part's longest waveform in an example: 1/2 for the separation of two speakers."""
+        return max(part.columns.values(), default=1.0)
+
     @property
     def columns(self) -> dict[str, float]:
         """The waveforms of all tasks. An example has those of its own task, the others are silent."""

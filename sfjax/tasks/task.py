@@ -30,6 +30,10 @@ class Task:
         """The sampling options of a part that replace those of config section `sample`."""
         return {}
 
+    def chunk_share(self, part: Any) -> float:
+        """The longest recording of a part at once, as a share of config field `infer.seconds`."""
+        return 1.0
+
     @property
     def description(self) -> str:
         """What a model with this task was trained to do, such as "enhance"."""
