@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.stats
 import soundfile
 
 from sfjax import audio, overwrite
 from sfjax.errors import UserError
 from sfjax.metrics import mos
 
-OPTIONS = dict(items=None, each=None, seed=3, title="Which speech sounds good?")
+OPTIONS = dict(items=None, each=None, seed=3, title="Which speech sounds good?", between=(0.05, 8.0))
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +56,7 @@ def reply(folder: Path, rater: str, scores: dict, /, **changes) -> Path:
     clips = {(what["system"], items.index(what["item"])): clip for clip, what in key["clips"].items()}
     content = {
         "rater": rater,
+        "number": 1,
         "page": key["page"],
         "headset": True,
         "onboarding": [test["better"] for test in key["onboarding"]],
@@ -184,6 +186,9 @@ def test_the_same_page_can_be_written_again_over_a_broken_one(systems, tmp_path,
         (dict(each=3), "each must be 1 to 2, .* got 3"),
         (dict(each=0), "each must be 1 to 2, .* got 0"),
         (dict(seed=-1), "seed must be 0 or more, got -1"),
+        (dict(ratings=0), "ratings must be 1 or more for each clip, got 0"),
+        (dict(between=(2.0, 8.0)), "expected recordings of 2 to 8 s, got none: x: 0.10 s by a"),
+        (dict(between=(8.0, 2.0)), "the smaller first, got 8 and 2"),
         (dict(dest="other"), "other: contains something other than this page"),
         (dict(dest="full"), "full: contains something other than this page"),
         (dict(dest="file"), "file: expected a folder to write the page to"),
@@ -216,18 +221,24 @@ def test_means_and_intervals_are_those_worked_out_by_hand(page):
     files = [reply(page.folder, "ann", GOOD), reply(page.folder, "bob", table(5, 5, 4, 4, 2, 2, 1, 3))]
     found = mos.score(page.folder, files)
     assert found.mean == {"clean_reference": 36 / 8, "flowing": 16 / 8}
-    # Eight ratings each: squared deviations sum to 8 · 1/4 = 2, and to 4 · 0 + 4 · 1 = 4 of 2 1 2 3 2 2 1 3.
-    for system, mean, squares in (("clean_reference", 4.5, 2), ("flowing", 2.0, 4)):
-        half = 1.96 * math.sqrt(squares / 7) / math.sqrt(8)
-        np.testing.assert_allclose(found.interval[system], (mean - half, mean + half), rtol=1e-12)
+    # Variances of all eight ratings (5 4 5 4, 5 5 4 4 and 2 1 2 3, 2 2 1 3), of a rater's, and of an item's, on average
+    variances = {"clean_reference": (2 / 7, 1 / 3, 1 / 4), "flowing": (4 / 7, 2 / 3, 1 / 4)}
+    halves = {}
+    for system, (everything, of_raters, of_items) in variances.items():
+        item, rest = everything - of_items, of_raters + of_items - everything
+        assert everything < of_raters  # so there is no effect of raters
+        # 2 ratings of each of 4 items; the 97.5 % quantile for one degree of freedom, one less than the raters
+        halves[system] = 12.7062 * math.sqrt(item * 4 * 2**2 / 8**2 + rest / 8)
+        mean = found.mean[system]
+        np.testing.assert_allclose(found.interval[system], (mean - halves[system], mean + halves[system]), rtol=1e-5)
     assert found.failed == []
     said = found.to_json()
     assert json.loads(json.dumps(said)) == said and said["n"] == 2 and said["ratings"] == dict.fromkeys(said["mean"], 8)
     assert {"rater": "ann", "system": "flowing", "item": "speaker/utterance1", "score": 1} in said["rows"]
     assert found.table().splitlines() == [
         "system                   MOS  ratings",
-        "clean_reference  4.50 ± 0.37        8",
-        "flowing          2.00 ± 0.52        8",
+        f"clean_reference  4.50 ± {halves['clean_reference']:.2f}        8",
+        f"flowing          2.00 ± {halves['flowing']:.2f}        8",
         "2 raters counted, 0 left out",
     ]
 
@@ -281,12 +292,87 @@ def test_raters_who_do_not_qualify_have_no_part_in_the_majority(page):
 
 def test_raters_may_hear_different_items(systems, tmp_path):
     made = mos.make(systems, tmp_path / "page", **OPTIONS | dict(each=2))
-    low, high = (
-        {("clean_reference", i): 5, ("flowing", i): 2, ("clean_reference", i + 1): 4, ("flowing", i + 1): 1}
-        for i in (0, 2)
-    )
-    found = mos.score(made.folder, [reply(made.folder, "ann", low), reply(made.folder, "bob", high)])
+    names = [f"speaker/utterance{i}" for i in range(4)]
+    one, two = ([names.index(name) for name in part] for part in key_of(made.folder)["parts"][:2])
+    assert sorted(one + two) == [0, 1, 2, 3]
+    scores = [
+        {("clean_reference", i): 5, ("flowing", i): 2, ("clean_reference", k): 4, ("flowing", k): 1}
+        for i, k in (one, two)
+    ]
+    files = [reply(made.folder, name, scores[k], number=k + 1) for k, name in enumerate(("ann", "bob"))]
+    found = mos.score(made.folder, files)
     assert found.mean == {"clean_reference": 4.5, "flowing": 1.5} and not found.failed
+    replacement = reply(made.folder, "cid", scores[0], number=made.listeners + 1)
+    assert mos.score(made.folder, [replacement, *files]).to_json()["n"] == 3
+    with pytest.raises(UserError, match="expected the clips of rater number 1, got others"):
+        mos.score(made.folder, [reply(made.folder, "dan", scores[1], number=1)])
+
+
+@pytest.mark.parametrize("items, each, ratings", [(50, 5, 10), (7, 3, 4), (4, 4, 10), (5, 1, 3)])
+def test_every_item_gets_its_ratings_from_raters_who_hear_it_once(items, each, ratings):
+    names = [f"{number:02}" for number in range(items)]
+    parts = mos._parts(names, each, ratings, np.random.default_rng(0))
+    assert len(parts) == math.ceil(items * ratings / each)
+    assert all(len(set(part)) == each for part in parts)
+    counts = [sum(name in part for part in parts) for name in names]
+    assert min(counts) == ratings and max(counts) - ratings <= (items * ratings % each > 0)
+    neighbours = {tuple(part) for part in parts}
+    assert len(neighbours) > 1 or each == items  # raters share no fixed group
+
+
+def test_pages_have_parts_of_their_items(systems, tmp_path):
+    made = mos.make(systems, tmp_path / "page", **OPTIONS | dict(each=3, ratings=6))
+    key, data = key_of(made.folder), shown(made.folder)
+    assert made.listeners == len(key["parts"]) == len(data["parts"]) == 8
+    for part, names in zip(data["parts"], key["parts"], strict=True):
+        assert {key["clips"][clip]["item"] for item in part for clip in data["items"][item]} == set(names)
+
+
+def test_recordings_of_another_length_are_left_out(systems, tmp_path, voice):
+    folders = {name: tmp_path / name for name in systems}
+    for name, folder in folders.items():
+        folder.mkdir()
+        for recording, seconds in {"short": 1.9, "fits": 2.0, "long": 8.1, "shorter_by_one": 3.0}.items():
+            seconds = 1.0 if (name, recording) == ("flowing", "shorter_by_one") else seconds
+            soundfile.write(folder / f"{recording}.wav", voice(seconds, 0), 16_000)
+    usual = {name: value for name, value in OPTIONS.items() if name != "between"}
+    made = mos.make(folders, tmp_path / "page", **usual)
+    assert {clip["item"] for clip in key_of(made.folder)["clips"].values()} == {"fits"}
+    assert made.left_out.keys() == {"short", "long", "shorter_by_one"}
+    assert made.left_out["shorter_by_one"] == "1.00 s by flowing, expected 2 to 8 s"
+    assert 'each of <span id="seconds">' in (made.folder / "index.html").read_text()
+    assert shown(made.folder)["between"] == ["2", "8"]
+
+
+@pytest.mark.parametrize("each", [50, 5])
+def test_the_interval_holds_the_mean_of_all_raters_and_items_as_often_as_it_says(each):
+    """Ratings are simulated: a mean of 3, effects of rater, item and rest. A rater hears all items, or a tenth."""
+    rng, studies, covered, variances, means = np.random.default_rng(0), 600, 0, [], []
+    names = [str(number) for number in range(50)]
+    for _ in range(studies):
+        parts = mos._parts(names, each, 10, rng)
+        item, ratings = rng.normal(0.0, 0.4, 50), np.full((len(parts), 50), np.nan)
+        for rater, part in enumerate(parts):
+            heard = [int(name) for name in part]
+            ratings[rater, heard] = 3.0 + rng.normal(0.0, 0.6) + item[heard] + rng.normal(0.0, 0.8, each)
+        half, mean = mos.half_interval(ratings), float(np.nanmean(ratings))
+        covered += abs(mean - 3.0) < half
+        freedom = min(ratings.shape) - 1
+        variances.append((half / scipy.stats.t.ppf(0.975, freedom)) ** 2)
+        means.append(mean)
+    exact = 0.4**2 / 50 + 0.6**2 / len(parts) + 0.8**2 / np.isfinite(ratings).sum()
+    assert np.var(means) == pytest.approx(exact, rel=0.2)  # the simulation is right
+    # the formula takes the variance of all ratings for the sum of the three, which is too low by a share of 1 / raters
+    low = 0.6**2 / len(parts) ** 2 + 0.4**2 / 50**2
+    assert np.mean(variances) == pytest.approx(exact - low, rel=0.05)
+    assert covered / studies == pytest.approx(0.95, abs=0.03)
+
+
+def test_ratings_without_repetition_have_the_interval_of_independent_ones():
+    scores = np.array([1.0, 2.0, 4.0, 5.0, 3.0])
+    half = scipy.stats.t.ppf(0.975, 4) * scores.std(ddof=1) / math.sqrt(5)
+    assert mos.half_interval(np.where(np.eye(5, dtype=bool), scores, np.nan)) == pytest.approx(half)
+    assert mos.half_interval(scores[None]) is None and mos.half_interval(scores[:, None]) is None
 
 
 def test_a_single_rating_has_no_interval(systems, tmp_path):
@@ -316,6 +402,8 @@ BAD_SCORE = "must be 1 to 5, got "
         (GOOD, dict(answers=[{"clip": "999", "score": 3}]), "each clip of the page once"),
         (GOOD, dict(rater="../ann"), "rater must be .* got '../ann'"),
         (GOOD, dict(rater=None), "rater must be .* got None"),
+        (GOOD, dict(number=0), "number must be a whole number from 1, got 0"),
+        (GOOD, dict(number="7"), "number must be a whole number from 1, got '7'"),
         (GOOD, dict(headset="yes"), "headset must be true or false, got 'yes'"),
         (GOOD, dict(onboarding=["001"]), "onboarding must be one clip of each of 2 pairs"),
         (GOOD, dict(onboarding=[[], {}]), "onboarding must be one clip of each of 2 pairs"),

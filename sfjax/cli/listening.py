@@ -20,6 +20,15 @@ def _add_make(parser):
     parser.add_argument("-o", "--output", required=True, type=Path, help="folder for the page")
     parser.add_argument("--items", type=int, help="number of recordings of each system to rate; default: all")
     parser.add_argument("--each", type=int, help="number of recordings that one rater hears; default: all")
+    parser.add_argument("--ratings", type=int, default=10, help="ratings of each recording; default: %(default)s")
+    parser.add_argument(
+        "--between",
+        nargs=2,
+        type=float,
+        default=(2.0, 8.0),
+        metavar=("SECONDS", "SECONDS"),
+        help="shortest and longest recording to rate; default: 2 8",
+    )
     parser.add_argument("--title", default="Listening test", help="title of the page")
     parser.add_argument("--seed", type=natural, default=0)
 
@@ -42,11 +51,14 @@ def _run_make(arguments):
         each=arguments.each,
         seed=arguments.seed,
         title=arguments.title,
+        ratings=arguments.ratings,
+        between=tuple(arguments.between),
     )
     for name, reason in page.left_out.items():
         print(f"left out {name}: {reason}", file=sys.stderr)
     print(
-        f"{page.folder / 'index.html'}: {page.clips} clips per rater; do not give {page.folder / 'key.json'} to raters"
+        f"{page.folder / 'index.html'}: {page.clips} clips per rater; raters numbered 1 to {page.listeners}, as in "
+        f"index.html?number=1, rate every clip equally often; do not give {page.folder / 'key.json'} to raters"
     )
 
 

@@ -1,8 +1,9 @@
 """Listening tests: a web page that asks for mean opinion scores, and the analysis of its answers (A.4.6).
 
 The page is static and blinded: it works from a disk or any web server, and nothing in it tells a rater which system
-made a recording. `score` decides which raters count, by the three rules of the paper: a headset, an onboarding test,
-and agreement with the majority.
+made a recording. Listeners have numbers, and each number hears its own items, so that every clip gets equally many
+ratings. `score` decides which raters count, by the three rules of the paper: a headset, an onboarding test, and
+agreement with the majority.
 """
 
 from __future__ import annotations
@@ -22,13 +23,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+import scipy.stats
+from jaxtyping import Float, Int
 
 from sfjax import audio_io
 from sfjax.errors import UserError
 
 AGREEMENT = 0.2  # a rater's correlation with the majority must be larger (A.4.6)
-NORMAL = 1.96  # standard errors on either side of a mean, for an interval of 95 %
+CONFIDENCE = 0.95  # of the intervals
+SECONDS = (2.0, 8.0)  # of a clip (Table 12)
+RATINGS = 10  # of a clip (A.4.6)
 QUESTIONS = 2  # questions of the onboarding test (A.4.6)
 LEVEL = 1.0  # noise level of the worse recording of an onboarding question, relative to the speech
 RATER = re.compile(r"[a-z0-9_-]{1,40}")
@@ -38,28 +42,44 @@ RATER = re.compile(r"[a-z0-9_-]{1,40}")
 
 
 class Page(NamedTuple):
-    """A listening page: its folder and hash, the number of clips for a rater, and the skipped names with reasons."""
+    """A listening page: its folder and hash, and the skipped names with reasons.
+
+    `clips` is the number of clips for a rater, `listeners` the number of raters who rate every clip equally often.
+    """
 
     folder: Path
     hash: str
     clips: int
+    listeners: int
     left_out: dict[str, str]
 
 
 def make(
-    systems: Mapping[str, Path], dest: Path, *, items: int | None, each: int | None, seed: int, title: str
+    systems: Mapping[str, Path],
+    dest: Path,
+    *,
+    items: int | None,
+    each: int | None,
+    seed: int,
+    title: str,
+    ratings: int = RATINGS,
+    between: tuple[float, float] = SECONDS,
 ) -> Page:
     """Write a page on which raters hear and score the recordings that have the same name in each system's folder.
 
     `dest` gets `index.html` and `audio/` for the raters, and `key.json`, which maps clips to systems and is not for
-    raters. `items` names are drawn by `seed` (all if None). Each rater hears `each` of these names (all if None) from
-    all systems, in an order of their own. Clips are 16-bit and mono, at their own sample rate. The onboarding test
-    compares recordings of the first system with the same recordings plus noise. Raises `UserError` if the folders have
-    no name in common, or fewer than `items`, if a recording cannot be read, or if `dest` contains anything but this
-    same page.
+    raters. `items` names are drawn by `seed` (all if None) from those whose recordings all last `between` these two
+    numbers of seconds. Each rater hears `each` of these names (all if None) from all systems, in an order of their own.
+    Raters 1 to `Page.listeners` together give every clip `ratings` ratings, or one more where the numbers do not
+    divide. Rater `Page.listeners` + 1 hears what rater 1 heard, to replace a rater who does not count. Clips are 16-bit
+    and mono, at their own sample rate. The onboarding test compares recordings of the first system with the same
+    recordings plus noise. Raises `UserError` if the folders have no name in common, or fewer than `items` of that
+    length, if a recording cannot be read, or if `dest` contains anything but this same page.
     """
-    recordings, left_out = _common(systems)
+    recordings, left_out = _of_length(*_common(systems), between)
     items, each, seed = _counts(items, each, seed, len(recordings))
+    if ratings < 1:
+        raise UserError(f"ratings must be 1 or more for each clip, got {ratings}; 10 is usual")
     if dest.exists() and not dest.is_dir():
         raise UserError(f"{dest}: expected a folder to write the page to, found a file; choose another path")
     rng = np.random.default_rng(seed)
@@ -69,10 +89,13 @@ def make(
     practice = [(side, k) for k in range(QUESTIONS) for side in ("better", "worse")]
     sources = rated + practice
     clips = dict(zip(sources, (f"{i + 1:03d}" for i in rng.permutation(len(sources))), strict=True))
+    parts = _parts(sorted(order[:items]), each, ratings, rng)
     key = {
         "title": title,
         "seed": seed,
         "each": each,
+        "between": list(between),
+        "parts": parts,
         "systems": list(systems),
         "clips": {clips[system, name]: {"system": system, "item": name} for system, name in rated},
         "onboarding": [{side: clips[side, k] for side in ("better", "worse")} for k in range(QUESTIONS)],
@@ -93,7 +116,7 @@ def make(
         raise UserError(
             f"{dest}: could not be written ({error.strerror}); free space or choose another folder"
         ) from None
-    return Page(dest, key["page"], each * len(systems), left_out)
+    return Page(dest, key["page"], each * len(systems), len(parts), left_out)
 
 
 def _common(systems: Mapping[str, Path]) -> tuple[dict[str, dict[str, Path]], dict[str, str]]:
@@ -110,6 +133,42 @@ def _common(systems: Mapping[str, Path]) -> tuple[dict[str, dict[str, Path]], di
             f"expected recordings of the same name for all systems, got none: {counts}; only the suffix may differ"
         )
     return common, {name: f"none of {', '.join(without)}" for name, without in lacking.items() if without}
+
+
+def _of_length(
+    recordings: dict[str, dict[str, Path]], left_out: dict[str, str], between: tuple[float, float]
+) -> tuple[dict[str, dict[str, Path]], dict[str, str]]:
+    """Leave out the names whose recordings are shorter or longer than `between`, in seconds."""
+    from sfjax import audio
+
+    shortest, longest = between
+    if not 0 < shortest <= longest:
+        raise UserError(
+            f"expected lengths above 0 s, the smaller first, got {shortest:g} and {longest:g}; take 2 and 8"
+        )
+    wrong = {}
+    for name, paths in recordings.items():
+        for system, path in paths.items():
+            info = audio.probe(path)
+            if not shortest <= info.frames / info.rate <= longest:
+                wrong[name] = f"{info.frames / info.rate:.2f} s by {system}, expected {shortest:g} to {longest:g} s"
+    fitting = {name: paths for name, paths in recordings.items() if name not in wrong}
+    if not fitting:
+        name, reason = next(iter(wrong.items()))
+        raise UserError(f"expected recordings of {shortest:g} to {longest:g} s, got none: {name}: {reason}, …")
+    return fitting, left_out | wrong
+
+
+def _parts(items: Sequence[str], each: int, ratings: int, rng: np.random.Generator) -> list[list[str]]:
+    """Return the items of rater 1, 2 and so on; each item has `ratings` raters, or one more."""
+    counts = np.zeros(len(items), np.int64)
+    parts = []
+    while counts.min() < ratings:
+        order = rng.permutation(len(items))
+        part = order[np.argsort(counts[order], kind="stable")[:each]]  # the items with the fewest raters so far
+        counts[part] += 1
+        parts.append([items[number] for number in sorted(part)])
+    return parts
 
 
 def _counts(items: int | None, each: int | None, seed: int, available: int) -> tuple[int, int, int]:
@@ -151,9 +210,12 @@ def _write_page(folder: Path, key: dict[str, Any], seconds: float) -> str:
     items = collections.defaultdict(list)
     for clip, origin in key["clips"].items():
         items[origin["item"]].append(clip)
+    # Sorted by the blinded numbers, so that the order does not reveal the systems.
+    position = {item: number for number, item in enumerate(sorted(items, key=lambda item: sorted(items[item])))}
     data: dict[str, Any] = {
-        # Sorted by the blinded numbers, so that the order does not reveal the systems.
-        "items": sorted(sorted(clips) for clips in items.values()),
+        "items": [sorted(items[item]) for item in position],
+        "parts": [sorted(position[item] for item in part) for part in key["parts"]],
+        "between": [f"{seconds:g}" for seconds in key["between"]],
         "onboarding": [sorted(test.values()) for test in key["onboarding"]],
         "each": key["each"],
         "minutes": math.ceil(key["each"] * len(key["systems"]) * (1.5 * seconds + 8) / 60),
@@ -201,14 +263,16 @@ class Scores:
 
     @property
     def interval(self) -> dict[str, tuple[float, float]]:
-        """Compute the 95 % interval of each mean, ±1.96 standard errors; a system with a single rating has none."""
-        intervals = {}
-        for system, mean in self.mean.items():
-            ratings = self._ratings(system)
-            if len(ratings) > 1:
-                half = NORMAL * float(ratings.std(ddof=1)) / math.sqrt(len(ratings))
-                intervals[system] = (mean - half, mean + half)
-        return intervals
+        """Compute the 95 % interval of each mean as CrowdMOS does; a system with one rater or one item has none.
+
+        See `half_interval`.
+        """
+        halves = {system: half_interval(self._matrix(system)) for system in self.systems}
+        return {
+            system: (mean - half, mean + half)
+            for system, mean in self.mean.items()
+            if (half := halves[system]) is not None
+        }
 
     def to_json(self) -> dict:
         """Return everything as JSON values: n (raters), failed, mean, interval, ratings (their number) and rows."""
@@ -237,12 +301,56 @@ class Scores:
     def _raters(self) -> int:
         return len({row["rater"] for row in self.rows})
 
+    def _matrix(self, system: str) -> Float[np.ndarray, "raters items"]:
+        """Return the ratings of a system by rater and item, NaN where a rater did not hear the item."""
+        rows = [row for row in self.rows if row["system"] == system]
+        raters, items = (list(dict.fromkeys(row[name] for row in rows)) for name in ("rater", "item"))
+        matrix = np.full((len(raters), len(items)), np.nan)
+        for row in rows:
+            matrix[raters.index(row["rater"]), items.index(row["item"])] = row["score"]
+        return matrix
+
     def _ratings(self, system: str) -> Float[np.ndarray, " ratings"]:
         return np.array([row["score"] for row in self.rows if row["system"] == system], np.float64)
 
 
+def half_interval(ratings: Float[np.ndarray, "raters items"]) -> float | None:
+    """Compute half of the 95 % interval of a mean opinion score, by CrowdMOS; None for one rater or one item.
+
+    A missing rating is NaN. A rating is a mean plus an effect of its rater, an effect of its item and a rest, all
+    random. Their variances follow from three others: between the items of a rater (item + rest), between the raters of
+    an item (rater + rest), and between all ratings (all three). The variance of the mean weighs each by how unevenly
+    the ratings are spread, and Student's distribution has as many degrees of freedom as there are raters or items,
+    whichever are fewer, minus 1. Source: Ribeiro et al., "CrowdMOS", ICASSP 2011.
+    """
+    present = ~np.isnan(ratings)
+    total, freedom = int(present.sum()), min(ratings.shape) - 1
+    if freedom < 1:
+        return None
+    per_rater, per_item = present.sum(axis=1), present.sum(axis=0)
+    everything = float(np.nanvar(ratings, ddof=1))
+    item_rest = _mean_variance(ratings, per_rater)
+    rater_rest = _mean_variance(ratings.T, per_item)
+    # if no item has two ratings, effects of items and the rest average alike; so do raters and the rest
+    item = 0.0 if rater_rest is None else everything - rater_rest
+    rater = 0.0 if item_rest is None else everything - item_rest
+    rest = everything - item - rater
+    variance = (
+        max(item, 0.0) * float((per_item**2).sum()) / total**2
+        + max(rater, 0.0) * float((per_rater**2).sum()) / total**2
+        + max(rest, 0.0) / total
+    )
+    return float(scipy.stats.t.ppf(0.5 + CONFIDENCE / 2, freedom)) * math.sqrt(variance)
+
+
+def _mean_variance(rows: Float[np.ndarray, "rows columns"], counts: Int[np.ndarray, " rows"]) -> float | None:
+    """Return the mean variance of the rows with at least two numbers, or None if there are none."""
+    enough = rows[counts > 1]
+    return float(np.nanvar(enough, axis=1, ddof=1).mean()) if len(enough) else None
+
+
 class _Answers(NamedTuple):
-    """The answers of one rater: the clips chosen in the onboarding test, and the score of each clip."""
+    """The answers of one rater with a number: the clips chosen in the onboarding test, and the score of each clip."""
 
     rater: str
     headset: bool
@@ -297,8 +405,16 @@ def _read_key(page: Path) -> dict[str, Any]:
     path = page / "key.json" if page.is_dir() else page
     key = _read_object(path, "the key of a listening page")
     match key:
-        case {"page": str(), "each": int(), "systems": list(systems), "clips": dict(clips), "onboarding": list(tests)}:
+        case {
+            "page": str(),
+            "each": int(),
+            "systems": list(systems),
+            "clips": dict(clips),
+            "onboarding": list(tests),
+            "parts": list(parts),
+        }:
             known = all(isinstance(name, str) for name in systems) and all(_is_pair(test) for test in tests)
+            known = known and bool(parts) and all(_is_part(part) for part in parts)
             if known and all(_is_origin(origin, systems) for origin in clips.values()):
                 return key
     raise UserError(f"{path}: expected the key of a listening page, found other JSON; give the folder of a page")
@@ -307,6 +423,11 @@ def _read_key(page: Path) -> dict[str, Any]:
 def _is_origin(origin: Any, systems: list[str]) -> bool:
     """Return whether an entry of a key says where a clip comes from."""
     return isinstance(origin, dict) and isinstance(origin.get("item"), str) and origin.get("system") in systems
+
+
+def _is_part(part: Any) -> bool:
+    """Return whether an entry of a key lists the items of a rater."""
+    return isinstance(part, list) and all(isinstance(item, str) for item in part)
 
 
 def _is_pair(test: Any) -> bool:
@@ -339,9 +460,11 @@ def _read_answers(path: Path, key: Mapping[str, Any]) -> _Answers:
             f"{path}: expected answers to page {key['page']!r}, got answers to page {content.get('page')!r}; "
             "do not mix pages"
         )
-    rater, headset, choices = (content.get(name) for name in ("rater", "headset", "onboarding"))
+    rater, number, headset, choices = (content.get(name) for name in ("rater", "number", "headset", "onboarding"))
     if not (isinstance(rater, str) and RATER.fullmatch(rater)):
         raise UserError(f"{path}: rater must be up to 40 of a-z, 0-9, - and _, got {rater!r}; correct the name")
+    if type(number) is not int or number < 1:
+        raise UserError(f"{path}: number must be a whole number from 1, got {number!r}; ask for the file again")
     if type(headset) is not bool:
         raise UserError(f"{path}: headset must be true or false, got {headset!r}; ask for the file again")
     pairs = [set(test.values()) for test in key["onboarding"]]
@@ -365,6 +488,8 @@ def _read_answers(path: Path, key: Mapping[str, Any]) -> _Answers:
         raise UserError(
             f"{path}: expected {expected} clips, all systems of each item, got {len(scores)}; finish the page"
         )
+    if clips_of_item.keys() != set(key["parts"][(number - 1) % len(key["parts"])]):
+        raise UserError(f"{path}: expected the clips of rater number {number}, got others; ask for the file again")
     return _Answers(rater, headset, choices, scores)
 
 
