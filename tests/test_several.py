@@ -91,6 +91,7 @@ def learned(toy_config, corpus, tmp_path_factory):
 def test_each_task_takes_its_own_guidance_unless_you_give_one(learned, voice, name):
     model, wav = inference.load(learned / name), voice(0.9, 0)
     assert model.options["guidance"] == 0.7
+    assert release.info(learned / name)["sample"]["enhance guidance"] == 0.5
     assert model.sampling({}, model.enhancing())["guidance"] == 0.5
     assert model.sampling({}, model.separating(2))["guidance"] == 0.7
     assert model.sampling({"guidance": 0.1}, model.enhancing())["guidance"] == 0.1

@@ -339,7 +339,14 @@ def _about(config, facts, leaves):
         "mel": config["mel"],
         "phones": len(task.phones),
         "figures": facts["figures"],
-        "sample": {} if model_card.helps(task) else config["sample"],
+        "sample": {} if model_card.helps(task) else config["sample"] | _own_guidance(task),
+    }
+
+
+def _own_guidance(task):
+    """Return the guidance of the parts of a task that have their own, for the model card."""
+    return {
+        f"{name} {option}": value for name, part in task.parts.items() for option, value in task.sampling(part).items()
     }
 
 
