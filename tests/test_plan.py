@@ -36,7 +36,7 @@ def planned(tmp_path, *words):
     """What `sfjax plan` says and writes, from a process of its own: devices are chosen when it starts."""
     out = tmp_path / "plan.json"
     command = [sys.executable, "-m", "sfjax", "plan", *words, "-o", str(out)]
-    environment = {name: value for name, value in os.environ.items() if name != "JAX_PLATFORMS"}
+    environment = {name: value for name, value in os.environ.items() if name not in ("JAX_PLATFORMS", "XLA_FLAGS")}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     return done, json.loads(out.read_text()) if out.exists() else None
 
