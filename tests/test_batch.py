@@ -32,7 +32,7 @@ def separator(toy_config, tmp_path_factory):
     from sfjax import train
 
     folder = tmp_path_factory.mktemp("separator")
-    train.run(toy_config("separate", **{"optim.updates": 1, "run.valid_batches": 0, "mix.noise": ""}), folder)
+    train.run(toy_config("separate", **{"run.stop": 1, "mix.noise": ""}), folder)
     return folder
 
 

@@ -99,7 +99,7 @@ def test_a_bad_file_costs_no_other(model, tmp_path, voice):
 def test_a_pretrained_model_does_not_enhance(toy_config, tmp_path, voice):
     from sfjax import train
 
-    train.run(toy_config("pretrain", **{"optim.updates": 1}), tmp_path)
+    train.run(toy_config("pretrain", **{"run.stop": 1}), tmp_path)
     with pytest.raises(UserError, match="not to enhance"):
         sfjax.load(tmp_path).enhance(voice(1.0, 0), 16_000)
 

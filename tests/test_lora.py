@@ -42,7 +42,7 @@ def base(toy_config, tmp_path_factory):
 @pytest.fixture(scope="module")
 def other(toy_config, tmp_path_factory):
     folder = tmp_path_factory.mktemp("other")
-    train.run(toy_config("pretrain", seed=1), folder)
+    train.run(toy_config("pretrain", **{"run.stop": 3}), folder)  # other parameters by the same program
     return folder
 
 
@@ -55,14 +55,14 @@ def adapted(toy_config, base, tmp_path_factory):
 
 def outputs(network, params):
     x, condition = jax.random.normal(jax.random.key(3), (2, 2, 40, 80))
-    return network.apply({"params": params}, x, jnp.array([0.2, 0.7]), condition, jnp.array([40, 31]))
+    return jax.jit(network.apply)({"params": params}, x, jnp.array([0.2, 0.7]), condition, jnp.array([40, 31]))
 
 
 def test_a_fresh_adapter_changes_no_bit_and_merging_a_trained_one_next_to_none(toy_config, base):
     params = jax.device_put(release.weights(base, ema=True)[0])
     made = train.make_program(read(toy_config("enhance", **RANK)))
     plain = train.make_program(read(toy_config("enhance")))
-    fresh = lora.join(params, made.objective.init(jax.random.key(1)))
+    fresh = lora.join(params, jax.jit(made.objective.init)(jax.random.key(1)))
     np.testing.assert_array_equal(outputs(made.network, fresh), outputs(plain.network, params))
     noise = lambda path, leaf: leaf + 0.3 * jax.random.normal(jax.random.key(hash(path) % 1000), leaf.shape)
     flat = {path: noise(path, leaf) if "_lora/" in path else leaf for path, leaf in flatten(fresh).items()}

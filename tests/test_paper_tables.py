@@ -205,21 +205,10 @@ def test_the_commands_of_the_docstring_are_understood(tmp_path, monkeypatch, cal
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory):
-    """Keeps what is compiled, which many rows share."""
-    before = jax.config.jax_compilation_cache_dir
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    yield
-    jax.config.update("jax_compilation_cache_dir", before)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
-
-
-@pytest.fixture(scope="module")
-def pretrained(toy_config, compiled, tmp_path_factory):
+def pretrained(toy_config, tmp_path_factory):
     """The folder of a toy run that others start from."""
     folder = tmp_path_factory.mktemp("pretrained")
-    train.run(toy_config("pretrain", **{"optim.updates": 1, "run.valid_batches": 0}), folder)
+    train.run(toy_config("pretrain", **{"run.stop": 1}), folder)
     return folder
 
 

@@ -216,13 +216,11 @@ def test_speakers_of_three_minutes_stay_on_their_channel(enhancer, voice, monkey
 def test_a_model_of_aligned_copies_separates_recordings_of_any_length(toy_config, tmp_path_factory, voice, reconstruct):
     folder = tmp_path_factory.getbasetemp() / "aligned"
     if not folder.exists():
-        config = toy_config(
-            "separate", **{"optim.updates": 2, "run.valid_batches": 1, "run.pictures": 1, "mix.noise": ""}
-        )
-        train.run(config, folder)
+        train.run(toy_config("separate", **{"run.pictures": 1, "mix.noise": ""}), folder)
     model = inference.load(folder, reconstruct=reconstruct)
     assert model.network.copies == 2 and model.network.embedding == 0  # it is for training
-    for samples in (16_000, 16_321, 23_457):  # frames that four divides, and that it does not
+    # frames that four divides, and that it does not
+    for samples in (16_000, 16_321, 23_457) if reconstruct == "ratio" else (16_321,):
         mixture = voice(samples / RATE, 0)[:samples]
         waves = model.separate(mixture, RATE)
         assert waves.shape == (2, samples) and np.isfinite(waves).all()
@@ -231,16 +229,14 @@ def test_a_model_of_aligned_copies_separates_recordings_of_any_length(toy_config
 
 
 def test_what_only_training_clusters_is_not_exported_and_is_new_where_it_is_trained_again(toy_config, tmp_path):
-    shorter = {"optim.updates": 1, "run.valid_batches": 1, "run.pictures": 0, "mix.noise": ""}
+    shorter = {"run.stop": 1, "mix.noise": ""}
     train.run(toy_config("separate", **shorter), tmp_path / "run")
     assert "embedding" in release.weights(tmp_path / "run", ema=True)[0]
     release.export(tmp_path / "run", tmp_path / "given", ema=True, step=None, dtype="float16")
     assert "embedding" not in release.weights(tmp_path / "given", ema=True)[0]
     given = {"init_from": str(tmp_path / "given")}
     train.run(toy_config("separate", **shorter, **given), tmp_path / "again")
-    train.run(
-        toy_config("enhance", **shorter | {"mix.noise": toy_config("enhance").mix.noise}, **given), tmp_path / "other"
-    )
+    train.run(toy_config("enhance", **{"run.stop": 1}, **given), tmp_path / "other")
     assert not {"embedding", "copy_table"} & release.weights(tmp_path / "other", ema=True)[0].keys()
 
 

@@ -142,11 +142,9 @@ def test_each_frame_of_a_crop_has_the_phone_that_is_said_there(tmp_path):
 
 def test_a_model_that_knows_no_phones_is_taught_those_of_the_data(toy_config, spoken, tmp_path):
     start, here = tmp_path / "pretrain", tmp_path / "speak"
-    train.run(toy_config("pretrain", **{"optim.updates": 1, "run.valid_batches": 0}), start)
-    config = toy_config(
-        "speak", **{"data.train": str(spoken), "optim.updates": 1, "init_from": str(start), "run.valid_batches": 0}
-    )
-    config.optim.peak = 0.0
+    train.run(toy_config("pretrain", **{"run.stop": 1}), start)
+    changes = {"data.train": str(spoken), "init_from": str(start), "optim.updates": 2}
+    config = toy_config("speak", **changes, **{"run.stop": 1})  # its learning rate is 0
     state = train.run(config, here)
     before = checkpoint.params(start, ema=True)[0]
     for name, leaf in jax.tree_util.tree_leaves_with_path(before):
@@ -169,7 +167,7 @@ def _at(tree, path):
 
 @pytest.mark.slow
 def test_adapters_train_the_phones_beside_them(toy_config, spoken, tmp_path):
-    train.run(toy_config("pretrain", **{"optim.updates": 1}), tmp_path / "pretrain")
+    train.run(toy_config("pretrain", **{"run.stop": 1}), tmp_path / "pretrain")
     changes = {"data.train": str(spoken), "init_from": str(tmp_path / "pretrain"), "lora.rank": 2, "optim.updates": 2}
     train.run(toy_config("speak", **changes), tmp_path / "lora")
     trained = checkpoint.params(tmp_path / "lora", ema=False)[0]

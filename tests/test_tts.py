@@ -338,7 +338,7 @@ def test_what_fills_a_gap_is_what_was_found_at_the_same_place(model, story):
 def test_a_pre_trained_model_fills_gaps_without_phones(toy_config, tmp_path, voice):
     from sfjax import train
 
-    train.run(toy_config("pretrain", **{"optim.updates": 1, "run.valid_batches": 0}), tmp_path)
+    train.run(toy_config("pretrain", **{"run.stop": 1}), tmp_path)
     model, wave = inference.load(tmp_path), voice(5.0, 0)
     made = model.infill(wave, 16_000, gaps=[(20_000, 20_400), (60_000, 60_800)], **STEPS)
     np.testing.assert_array_equal(made[:19_000], wave[:19_000])
