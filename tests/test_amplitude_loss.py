@@ -66,9 +66,9 @@ def test_its_weight_adds_it_to_the_loss_of_any_task(name, toy_config):
 
     def error(weight):
         config.amplitude = weight
-        program = train.make_program(read(config))
-        params = program.objective.init(jax.random.key(0))
-        return float(program.objective.error(tasks.make(**config.task))(params, batch, keys, t, None).total)
+        objective = train.make_program(read(config)).objective
+        loss = objective.error(tasks.make(**config.task))
+        return float(jax.jit(lambda key: loss(objective.init(key), batch, keys, t, None).total)(jax.random.key(0)))
 
     plain, one, two = (error(weight) for weight in (0.0, 1.0, 2.0))
     assert one > plain and two - plain == pytest.approx(2 * (one - plain), rel=1e-3)

@@ -9,6 +9,13 @@ import soundfile
 from sfjax import audio, audio_io, metrics
 from sfjax.errors import UserError
 
+# compiled as a whole: operation by operation takes longer
+log_mel, stft, istft = (jax.jit(each, static_argnames="spec") for each in (audio.log_mel, audio.stft, audio.istft))
+
+
+def reconstruct(name):
+    return jax.jit(audio.RECONSTRUCTIONS[name], static_argnums=2)
+
 
 def test_log_mel_is_librosas(spec, voice):
     import librosa
@@ -18,12 +25,12 @@ def test_log_mel_is_librosas(spec, voice):
     magnitude = np.abs(librosa.stft(padded, n_fft=1024, hop_length=160, win_length=640, center=False))
     bank = librosa.filters.mel(sr=16_000, n_fft=1024, n_mels=80, fmin=0, fmax=8000)
     expected = (np.log(np.maximum(bank @ magnitude, 1e-5)).T + 5.8843) / 2.2615
-    assert np.abs(audio.log_mel(jnp.array([wav]), spec)[0] - expected).max() <= 1e-4
+    assert np.abs(log_mel(jnp.array([wav]), spec)[0] - expected).max() <= 1e-4
 
 
 @pytest.mark.parametrize("samples, frames", [(16_000, 100), (16_001, 101), (1600, 10), (1599, 10)])
 def test_there_is_one_frame_for_each_started_hop(spec, samples, frames):
-    assert audio.log_mel(jnp.ones((1, samples)), spec).shape == (1, frames, 80)
+    assert log_mel(jnp.ones((1, samples)), spec).shape == (1, frames, 80)
     assert spec.num_frames(samples) == frames
 
 
@@ -36,32 +43,32 @@ def test_the_filterbank_is_well_conditioned_and_has_no_empty_band(spec):
 
 def test_a_padded_wave_has_the_frames_it_has_alone(spec, voice):
     wav = voice(0.777, 1)
-    alone = audio.log_mel(jnp.array([wav]), spec)[0]
-    padded = audio.log_mel(jnp.array([np.pad(wav, (0, 5000))]), spec, jnp.array([len(wav)]))[0]
+    alone = log_mel(jnp.array([wav]), spec)[0]
+    padded = log_mel(jnp.array([np.pad(wav, (0, 5000))]), spec, jnp.array([len(wav)]))[0]
     np.testing.assert_array_equal(padded[: len(alone)], alone)
 
 
 def test_a_wave_shorter_than_the_reflection_is_framed(spec):
     wav = jnp.zeros((1, 8000)).at[0, :200].set(0.1)
-    assert np.isfinite(audio.log_mel(wav, spec, jnp.array([200]))).all()
+    assert np.isfinite(log_mel(wav, spec, jnp.array([200]))).all()
 
 
 def test_the_gradient_of_silence_is_finite(spec):
-    gradient = jax.grad(lambda wav: audio.log_mel(wav, spec).sum())(jnp.zeros((1, 1600)))
+    gradient = jax.grad(lambda wav: log_mel(wav, spec).sum())(jnp.zeros((1, 1600)))
     assert np.isfinite(gradient).all()
 
 
 def test_istft_undoes_stft_to_the_last_sample(spec, voice):
     wav = voice(1.0, 2)
-    back = audio.istft(audio.stft(jnp.array([wav]), spec), spec)[0]
+    back = istft(stft(jnp.array([wav]), spec), spec)[0]
     np.testing.assert_allclose(back, wav, atol=1e-6)
 
 
 def test_a_padded_spectrum_gives_the_wave_it_gives_alone(spec, voice):
     wav = voice(0.5, 2)
-    spectrum = audio.stft(jnp.array([wav]), spec)
+    spectrum = stft(jnp.array([wav]), spec)
     padded = jnp.pad(spectrum, ((0, 0), (0, 9), (0, 0)), constant_values=3.0)
-    back = audio.istft(padded, spec, jnp.array([len(wav)]))[0]
+    back = istft(padded, spec, jnp.array([len(wav)]))[0]
     np.testing.assert_allclose(back[: len(wav)], wav, atol=1e-6)
 
 
@@ -130,11 +137,11 @@ def test_unreadable_files_are_one_line_errors(tmp_path):
 
 def test_statistics_of_real_speech_are_the_specified_ones(spec, real_data, voice):
     if real_data is None:  # generated voices have their own figures
-        mel = np.asarray(audio.log_mel(jnp.stack([voice(2.0, i) for i in range(4)]), spec))
+        mel = np.asarray(log_mel(jnp.stack([voice(2.0, i) for i in range(4)]), spec))
         expected = (-0.1, 1.1)
     else:
         files = sorted((real_data / "pairs/vbd/clean").glob("*.flac"))
-        mel = np.concatenate([np.asarray(audio.log_mel(jnp.array([audio.read(f)[0]]), spec))[0] for f in files])
+        mel = np.concatenate([np.asarray(log_mel(jnp.array([audio.read(f)[0]]), spec))[0] for f in files])
         expected = (-5.890, 2.237)
     found = mel * spec.std + spec.mean if real_data else mel
     assert found.mean() == pytest.approx(expected[0], abs=0.02 if real_data else 0.5)
@@ -143,8 +150,8 @@ def test_statistics_of_real_speech_are_the_specified_ones(spec, real_data, voice
 
 def test_a_recording_keeps_what_lies_under_the_mel_and_loses_what_lies_above(spec, voice):
     noisy = jnp.stack([voice(1.0, 0), voice(1.0, 1)])
-    spectrum, own, half = audio.stft(noisy, spec), audio.log_mel(noisy, spec), np.log(2) / spec.std
-    attenuate, equalise = audio.RECONSTRUCTIONS["mask"], audio.RECONSTRUCTIONS["boost"]
+    spectrum, own, half = stft(noisy, spec), log_mel(noisy, spec), np.log(2) / spec.std
+    attenuate, equalise = reconstruct("mask"), reconstruct("boost")
     for mel, scale in ((own, 1.0), (own + half, 1.0), (own - half, 0.5)):  # nothing is added
         np.testing.assert_allclose(attenuate(mel[:, None], spectrum, spec)[:, 0], scale * noisy, atol=1e-4)
         np.testing.assert_allclose(equalise(mel[:, None], spectrum, spec)[:, 0], scale * noisy, atol=1e-4)
@@ -154,15 +161,15 @@ def test_a_recording_keeps_what_lies_under_the_mel_and_loses_what_lies_above(spe
     most = audio.BOOST / np.exp(audio.UNCERTAIN)
     np.testing.assert_allclose(equalise(own[:, None] + 20.0, spectrum, spec)[:, 0], most * noisy, atol=1e-4 * most)
     top = attenuate(own.at[:, :, 60:].add(-10.0)[:, None], spectrum, spec)[:, 0]  # one band of frequencies alone
-    gain = np.abs(audio.stft(top, spec) / (jnp.abs(spectrum) + 1e-6))
+    gain = np.abs(stft(top, spec) / (jnp.abs(spectrum) + 1e-6))
     edge = int(np.flatnonzero(audio.filterbank(spec)[60])[0])
     assert np.median(gain[..., : edge - 40]) > 0.99 and np.median(gain[..., edge + 120 :]) < 0.05
 
 
 def test_ratio_masks_of_all_sources_add_up_to_the_recording(spec, voice):
-    recording = audio.stft(jnp.stack([voice(1.0, 0), voice(1.0, 1)]), spec)
+    recording = stft(jnp.stack([voice(1.0, 0), voice(1.0, 1)]), spec)
     mels = jax.random.normal(jax.random.key(0), (2, 3, recording.shape[1], spec.bands))
-    whole, ratio_mask = audio.istft(recording, spec), audio.RECONSTRUCTIONS["ratio"]
+    whole, ratio_mask = istft(recording, spec), reconstruct("ratio")
     np.testing.assert_allclose(ratio_mask(mels, recording, spec).sum(axis=1), whole, atol=1e-5)
     # equal sources get equal shares, and one that is far louder than the others gets all
     np.testing.assert_allclose(ratio_mask(0 * mels, recording, spec)[:, 0], whole / 3, atol=1e-5)
@@ -173,9 +180,9 @@ def test_ratio_masks_of_all_sources_add_up_to_the_recording(spec, voice):
 
 
 def test_the_wiener_mask_leaves_out_what_no_source_explains(spec, voice):
-    recording = audio.stft(jnp.stack([voice(1.0, 0), voice(1.0, 1)]), spec)
-    own = audio.log_mel(audio.istft(recording, spec), spec)
-    ratio_mask, wiener_mask = audio.RECONSTRUCTIONS["ratio"], audio.RECONSTRUCTIONS["wiener"]
+    recording = stft(jnp.stack([voice(1.0, 0), voice(1.0, 1)]), spec)
+    own = log_mel(istft(recording, spec), spec)
+    ratio_mask, wiener_mask = reconstruct("ratio"), reconstruct("wiener")
     halves = (
         jnp.stack([own, own], axis=1) - np.log(2) / 2 / spec.std
     )  # each source has half of the power: nothing is left
@@ -189,9 +196,15 @@ def test_the_wiener_mask_leaves_out_what_no_source_explains(spec, voice):
 
 
 def test_borrowed_phase_reaches_its_upper_bound(spec, real_data, voice):
+    @jax.jit
+    def borrowed(clean, noisy, length):
+        mel, recording = log_mel(clean, spec, length), stft(noisy, spec, length)
+        return audio.borrow_phase(mel[:, None], recording, spec, length)[:, 0]
+
     def bound(clean, noisy):
-        mel, recording = audio.log_mel(jnp.array([clean]), spec), audio.stft(jnp.array([noisy]), spec)
-        return np.asarray(audio.borrow_phase(mel[:, None], recording, spec))[0, 0, : len(clean)]
+        size = -(-len(clean) // 80_000) * 80_000  # few sizes to compile for
+        padded = [np.pad(wave, (0, size - len(wave)))[None].astype(np.float32) for wave in (clean, noisy)]
+        return np.asarray(borrowed(*padded, np.array([len(clean)])))[0, : len(clean)]
 
     if real_data is None:
         clean = voice(3.0, 7)

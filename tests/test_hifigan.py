@@ -423,11 +423,15 @@ def test_it_learns_the_mel_of_a_voice(errors, params, judges, pair):
     tx = optax.adamw(2e-3, b1=0.8, b2=0.99)
     trees, heard = [params, judges[1]], []
     state = tx.init(trees)
-    update = jax.jit(lambda gradient, state, trees: tx.update(gradient, state, trees))
+
+    @jax.jit
+    def update(gradient, state, trees):
+        changes, state = tx.update(gradient, state, trees)
+        return optax.apply_updates(trees, changes), state
+
     for _ in range(40):
         ((_, parts), (of_generator, _)), (_, (_, of_judges)) = errors(*trees, *pair)
-        changes, state = update([of_generator, of_judges], state, trees)
-        trees = optax.apply_updates(trees, changes)
+        trees, state = update([of_generator, of_judges], state, trees)
         heard.append(float(parts["mel"]))
     assert heard[-1] < 0.6 * heard[0]
 

@@ -29,41 +29,57 @@ def net(spec):
     return phase_net.PhaseNet(width=16, kernel=3, layers=2, spec=spec, dtype=jnp.float32)
 
 
+@pytest.fixture(scope="module")
+def apply(net):
+    return jax.jit(net.apply)
+
+
+@pytest.fixture(scope="module")
+def start(net):
+    """A function from inputs to the net's first parameters."""
+    init = jax.jit(net.init)
+    return lambda *given: init(jax.random.key(0), *given)
+
+
+@jax.jit
+def moved(params):
+    """Parameters a little off those given."""
+    return jax.tree.map(lambda p: p + 0.02 * jax.random.normal(jax.random.key(1), p.shape), params)
+
+
 def seen(sources, spec):
     mel = lambda wave: audio.log_mel(wave, spec, LENGTHS)
     mels = jax.vmap(mel, in_axes=1, out_axes=1)(sources)
     return mels, audio.stft(sources.sum(axis=1), spec, LENGTHS), (LENGTHS + 159) // 160
 
 
-def test_it_starts_as_the_borrowed_phase(sources, net, spec):
+def test_it_starts_as_the_borrowed_phase(sources, net, start, spec):
     mels, mixture, frames = seen(sources, spec)
-    params = net.init(jax.random.key(0), mels, mixture, frames)
+    params = start(mels, mixture, frames)
     waves = phase_net.spectra_to_waves(net.apply(params, mels, mixture, frames), spec, LENGTHS)
     np.testing.assert_allclose(waves, audio.borrow_phase(mels, mixture, spec, LENGTHS), atol=1e-6)
 
 
-def test_the_bound_does_not_depend_on_the_padding_of_its_program(sources, net, spec):
+def test_the_bound_does_not_depend_on_the_padding_of_its_program(sources, net, start, apply, spec):
     clean = sources[1, :, : LENGTHS[1]]
     mels, spectrum = audio.log_mel(clean, spec), audio.stft(jnp.stack([clean.sum(axis=0)] * 2), spec)
     given = mels[None], spectrum[:1], jnp.array([mels.shape[1]])
-    params = net.init(jax.random.key(0), *given)["params"]
-    params = jax.tree.map(lambda p: p + 0.02 * jax.random.normal(jax.random.key(1), p.shape), params)
-    learned = phase_net.spectra_to_waves(net.apply({"params": params}, *given), spec, LENGTHS[1:])[0]
+    params = moved(start(*given)["params"])
+    learned = phase_net.spectra_to_waves(apply({"params": params}, *given), spec, LENGTHS[1:])[0]
     borrowed = audio.borrow_phase(mels[None], spectrum[:1], spec)[0]
     for wanted, used in ((borrowed, None), (learned, auxiliary.Phase(net, params))):
         made = inference.bound(np.asarray(clean), np.asarray(clean.sum(axis=0)), spec, "phase", used)
         np.testing.assert_allclose(made, wanted[:, : LENGTHS[1]], atol=1e-5)
 
 
-def test_a_source_does_not_depend_on_padding_batch_or_order(sources, net, spec):
+def test_a_source_does_not_depend_on_padding_batch_or_order(sources, start, apply, spec):
     mels, mixture, frames = seen(sources, spec)
-    params = net.init(jax.random.key(0), mels, mixture, frames)
-    params = jax.tree.map(lambda p: p + 0.02 * jax.random.normal(jax.random.key(1), p.shape), params)
-    both = net.apply(params, mels, mixture, frames)
+    params = moved(start(mels, mixture, frames))
+    both = apply(params, mels, mixture, frames)
     n = int(frames[1])
-    alone = net.apply(params, mels[1:, :, :n], mixture[1:, :n], frames[1:])
+    alone = apply(params, mels[1:, :, :n], mixture[1:, :n], frames[1:])
     np.testing.assert_allclose(alone[0], both[1, :, :n], atol=1e-5)
-    turned = net.apply(params, mels[:, ::-1], mixture, frames)
+    turned = apply(params, mels[:, ::-1], mixture, frames)
     np.testing.assert_allclose(turned[:, ::-1], both, atol=1e-5)
 
 
@@ -126,7 +142,7 @@ def test_a_phase_net_is_no_model_and_a_model_no_phase_net(trained, enhancer):
 @pytest.fixture(scope="module")
 def separator(toy_config, tmp_path_factory):
     folder = tmp_path_factory.mktemp("separator")
-    train.run(toy_config("separate", **{"optim.updates": 2, "run.valid_batches": 0, "mix.noise": ""}), folder)
+    train.run(toy_config("separate", **{"run.stop": 2, "mix.noise": ""}), folder)
     return folder
 
 

@@ -1,5 +1,6 @@
 """The separation losses equal direct computations: the best order of sources, ratio masks, and deep clustering."""
 
+import functools
 import itertools
 
 import jax
@@ -25,11 +26,13 @@ def flat(x):
 
 def joined(copy, *, free=1.0, mask=0.0, cluster=0.0, emphasis=None):
     batch, frames = copy.shape
-    whole = lambda value: jnp.full(batch, value, jnp.float32)
-    emphasis = jnp.ones((batch, frames, MELS)) * (copy > 0)[..., None] if emphasis is None else emphasis
+    whole = lambda value: jnp.asarray(np.full(batch, value, np.float32))
+    shown = np.broadcast_to((np.asarray(copy) > 0)[..., None], (batch, frames, MELS)).astype(np.float32)
+    emphasis = jnp.asarray(shown) if emphasis is None else emphasis
     return separation_loss.Joined(copy, whole(free), emphasis, whole(mask), whole(cluster))
 
 
+@functools.partial(jax.jit, static_argnames="count")
 def total(v, x1, x0, t, weight, known, count):
     """The loss of a field that says `v`."""
     compare = lambda squared, estimate: separation_loss.error(squared, estimate, x1, t, known, count=count, std=STD)
@@ -48,13 +51,13 @@ def test_at_the_start_the_best_order_counts_and_later_the_given_one(count):
     copy = copies(count, 6)
     t = jnp.array([0.0, 0.0, 0.0, 0.2, 0.5, 0.9])
     weight = flat((copy > 0).astype(np.float32))
-    found = total(flat(v), flat(x1), flat(x0), t, weight, joined(flat(copy)), count)
+    found = total(flat(v), flat(x1), flat(x0), t, weight, joined(flat(copy)), count=count)
     cut = lambda x, b: x[b, :, :FRAMES]
     best = [squared_by_hand(cut(v, b), cut(x1, b), cut(x0, b)) for b in range(3)]
     given = [np.sum((cut(v, b) - (cut(x1, b) - (1 - 1e-5) * cut(x0, b))) ** 2) for b in range(3, 6)]
     assert float(found.total) == pytest.approx(sum(best) + sum(given), rel=1e-5)
     assert float(found.count) == 6 * count * FRAMES * MELS
-    fixed = total(flat(v), flat(x1), flat(x0), t, weight, joined(flat(copy), free=0.0), count)
+    fixed = total(flat(v), flat(x1), flat(x0), t, weight, joined(flat(copy), free=0.0), count=count)
     plain = flow.loss(lambda xt, t: flat(v), flat(x1), weight, flat(x0), t)
     assert float(fixed.total) == pytest.approx(float(plain.total), rel=1e-5) and float(fixed.total) > float(found.total)
 
@@ -64,7 +67,7 @@ def test_sources_in_the_wrong_order_cost_nothing_at_the_start_and_examples_witho
     copy = jnp.stack([jnp.repeat(jnp.array([1, 2]), 4), jnp.zeros(8, jnp.int32)])
     turned = jnp.roll(x1, 4, axis=1)
     known = joined(copy, mask=3.0)
-    found = lambda t: float(total(turned, x1, 0 * x1, jnp.array(t), jnp.ones((2, 8)), known, 2).total)
+    found = lambda t: float(total(turned, x1, 0 * x1, jnp.array(t), jnp.ones((2, 8)), known, count=2).total)
     assert found([0.0, 0.0]) == pytest.approx(float(jnp.square(turned - x1)[1].sum()), rel=1e-5)
     assert found([0.5, 0.0]) > float(jnp.square(turned - x1).sum())
 
@@ -81,7 +84,7 @@ def test_the_error_of_shares_equals_a_direct_computation_and_has_a_part_in_the_o
     emphasis = rng.random((4, 1, FRAMES + GAP, MELS)).astype(np.float32) * (copies(count, 4) > 0)[..., None]
     known, weight = joined(flat(copies(count, 4)), mask=50.0, emphasis=flat(emphasis)), flat(copies(count, 4) > 0)
     x0 = flat(np.zeros_like(x1))
-    found = total(flat(estimate), flat(x1), x0, jnp.zeros(4), weight.astype(jnp.float32), known, count)
+    found = total(flat(estimate), flat(x1), x0, jnp.zeros(4), weight.astype(jnp.float32), known, count=count)
     wanted, by_mels = 0.0, 0.0
     for b in range(4):
         mine, true, loud = (x[b, :, :FRAMES] for x in (estimate, x1, emphasis))
@@ -114,7 +117,8 @@ def test_the_error_of_clusters_compares_all_pairs_of_bins(count):
     embedding = rng.standard_normal((2, count, FRAMES + GAP, MELS, 6)).astype(np.float32)
     loud = np.repeat(rng.random((2, 1, FRAMES + GAP, MELS)), count, axis=1) * (copies(count, 2) > 0)[..., None]
     known = joined(flat(copies(count, 2)), emphasis=flat(loud.astype(np.float32)))
-    found = separation_loss.cluster_error(flat(embedding), flat(x1), known, count)
+    error = jax.jit(lambda embedding, x1: separation_loss.cluster_error(embedding, x1, known, count))
+    found = error(flat(embedding), flat(x1))
     for b in range(2):
         v = embedding[b] / np.linalg.norm(embedding[b], axis=-1, keepdims=True)
         label = np.broadcast_to(x1[b].argmax(axis=0), x1[b].shape).ravel()
@@ -123,7 +127,7 @@ def test_the_error_of_clusters_compares_all_pairs_of_bins(count):
         wanted = np.sum(weight[:, None] * weight[None] * (v @ v.T - same) ** 2)
         assert float(found[b]) == pytest.approx(wanted, rel=1e-4)
     perfect = jax.nn.one_hot(flat(np.broadcast_to(x1.argmax(axis=1, keepdims=True), x1.shape)), 6)
-    np.testing.assert_allclose(separation_loss.cluster_error(perfect, flat(x1), known, count), 0, atol=1e-5)
+    np.testing.assert_allclose(error(perfect, flat(x1)), 0, atol=1e-5)
 
 
 def test_each_error_counts_by_its_weight_and_none_is_that_of_the_paper(toy_config):
@@ -137,14 +141,17 @@ def test_each_error_counts_by_its_weight_and_none_is_that_of_the_paper(toy_confi
         "labels": {},
     }
     keys, t = jax.random.split(jax.random.key(2), 3), jnp.array([0.0, 0.0, 0.6])
+    drawn = {}
 
     def error(**changes):
         with config.unlocked():
             config.task.update(changes)
-        program = train.make_program(read(config))
-        params = program.objective.init(jax.random.key(0))
-        assert ("embedding" in params) == (config.task.cluster > 0)
-        return float(program.objective.error(tasks.make(**config.task))(params, batch, keys, t, None).total)
+        objective, clusters = train.make_program(read(config)).objective, config.task.cluster > 0
+        if clusters not in drawn:
+            drawn[clusters] = jax.jit(objective.init)(jax.random.key(0))
+        assert ("embedding" in drawn[clusters]) == clusters
+        loss = objective.error(tasks.make(**config.task))
+        return float(jax.jit(lambda params: loss(params, batch, keys, t, None).total)(drawn[clusters]))
 
     plain = error(order="random", mask=0.0, cluster=0.0)
     fixed = error(mask=1e-9)
