@@ -104,11 +104,11 @@ def pairs(real_data, tmp_path_factory):
 
 def test_a_recording_is_cleaned_right_after_installation(pairs, tmp_path, call):
     clean, noisy = pairs
-    code, _, said = call("enhance", noisy, "-o", tmp_path)
+    names = sorted(path.name for path in clean.glob("*.flac"))[:3]
+    code, _, said = call("enhance", *(noisy / name for name in names), "-o", tmp_path)
     assert code == 0
     assert "enhance with sfjax://enhance, step" in said and "Trained on" in said
-    names = sorted(path.name for path in clean.glob("*.flac"))
-    assert len(names) == 6
+    assert len(names) == 3
     scores = {}
     for folder in (noisy, tmp_path):
         read = [(audio.read(clean / name, rate=16_000)[0], audio.read(folder / name, rate=16_000)[0]) for name in names]
@@ -116,10 +116,9 @@ def test_a_recording_is_cleaned_right_after_installation(pairs, tmp_path, call):
     for metric in ("pesq_wb", "estoi"):
         before, after = (np.mean([score[metric] for score in scores[folder]]) for folder in (noisy, tmp_path))
         assert after > before, metric
-    np.testing.assert_array_equal(
-        sfjax.load().enhance(*audio.read(noisy / names[0])),
-        inference.load("sfjax://enhance").enhance(*audio.read(noisy / names[0])),
-    )
+    default, named = sfjax.load(), inference.load("sfjax://enhance")
+    assert (default.name, default.options) == (named.name, named.options)
+    jax.tree.map(np.testing.assert_array_equal, default.params, named.params)
 
 
 def test_a_text_is_spoken_with_nothing_but_the_package(tmp_path, call):
