@@ -54,9 +54,9 @@ def make(*, name: str, **hyperparameters: Any) -> Any:
     if name == "several":
         if not hyperparameters:
             raise UserError("task 'several' needs the sections of its tasks, got none; start from configs/several.py")
-        sections = [dict(section) for section in hyperparameters.values()]
-        guidance = tuple(section.pop("guidance", None) for section in sections)
-        return Several(tuple(hyperparameters), tuple(make(**section) for section in sections), guidance)
+        sections = {part: dict(section) for part, section in hyperparameters.items()}
+        guidance = tuple((part, section.pop("guidance")) for part, section in sections.items() if "guidance" in section)
+        return Several(tuple(sections), tuple(make(**section) for section in sections.values()), guidance)
     if name not in TASKS:
         raise UserError(f"unknown task {name!r}; choose from {', '.join([*TASKS, 'several'])}")
     fields = {field.name for field in dataclasses.fields(TASKS[name])}

@@ -19,13 +19,13 @@ from sfjax.tasks.task import GenerativeTask, Task
 class Several(Task):
     """The `tasks` with their `names`; feature `task` is the number of an example's task.
 
-    Inference uses one of them at a time, see `sfjax.tasks.choose`. `guidance` has the strength of guidance of each
-    task, or None for the one in config section `sample`.
+    Inference uses one of them at a time, see `sfjax.tasks.choose`. `guidance` has the strength of guidance of the
+    tasks that do not take the one in config section `sample`, by name.
     """
 
     names: tuple[str, ...]
     tasks: tuple[GenerativeTask, ...]
-    guidance: tuple[float | None, ...]
+    guidance: tuple[tuple[str, float], ...] = ()
 
     kind = "several"
 
@@ -36,8 +36,7 @@ class Several(Task):
 
     def sampling(self, part: Any) -> dict[str, float]:
         """The guidance of a part, if it has its own."""
-        by_task = zip(self.tasks, self.guidance, strict=True)
-        return next(({"guidance": value} for task, value in by_task if task == part and value is not None), {})
+        return next(({"guidance": value} for name, value in self.guidance if self.parts[name] == part), {})
 
     def chunk_share(self, part: Any) -> float:
         """The share of a part's longest waveform in an example: 1/2 for the separation of two speakers."""
