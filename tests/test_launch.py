@@ -253,8 +253,9 @@ def test_the_box_makes_what_each_training_reads_before_it(tmp_path):
     for line in done.stdout.replace("\\\n", "").splitlines():
         arguments, config = parsed(line)
         if config is not None:
-            lists = (config.data.train, config.data.valid, config.mix.noise, config.degrade.rooms, config.init_from)
-            needed = {name.partition(":")[0] for names in lists for name in names.split(",") if name}
+            lists = (config.data.train, config.data.valid, config.mix.noise, config.mixture.noise, config.degrade.rooms)
+            names = [*",".join(lists).split(","), config.init_from]
+            needed = {name.partition(":")[0] for name in names if name}
             assert needed <= written, (line, needed - written)
             assert config.model.width == 256 or config.task.name == "durations"  # of size box
             written.add(str(arguments.workdir))
@@ -263,7 +264,7 @@ def test_the_box_makes_what_each_training_reads_before_it(tmp_path):
             exported.add(arguments.output.name)
         else:
             written.add(str(arguments.dest))
-    assert exported == {"base", "enhance", "restore", "separate", "speak", "durations", "vocoder"}
+    assert exported == {"base", "enhance", "restore", "separate", "extract", "speak", "durations", "vocoder"}
 
 
 def test_the_box_skips_what_is_there_and_says_what_is_missing(tmp_path):

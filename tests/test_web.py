@@ -123,6 +123,10 @@ def test_required_fields_are_marked(model, speaking):
         "Recording",
         "Text of the recording",
         "Text of the result",
+        "Recording",
+        "Text of the recording",
+        "Voice, about 3 s",
+        "Text of that voice",
     ]
     assert len([label for label in labels if "(optional" in label]) == len(labels) - len(required) == 3
 
