@@ -194,7 +194,7 @@ def test_bad_sounds_cost_no_good_one_and_each_is_said_once(call, sounds, enhance
         assert np.abs(audio.read(out / name)[0]).max() > 0
     assert re.findall("1 of .* files have several channels.*", said) == [
         f"1 of {len(files) - 1} files have several channels, as {sounds / 'six.wav'}, which has 6: their average is "
-        "used"
+        "used, because this model generates a phase"
     ]
 
 

@@ -80,5 +80,5 @@ def test_runs_stand_side_by_side_by_what_differs(toy_config, call, refused, tmp_
     refused("expected folders of runs, found none", "report", tmp_path / "nowhere")
     refused("expected .* .csv, .json or .png, got .txt", "report", tmp_path, "-o", tmp_path / "a.txt")
     (tmp_path / "low/config.json").write_text("{")
-    with pytest.raises(UserError, match="low: .*damaged"):
+    with pytest.raises(UserError, match="low/config.json: .*damaged"):
         compare_runs.runs([tmp_path / "low"])

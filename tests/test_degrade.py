@@ -304,7 +304,7 @@ def test_noisy_recordings_of_the_manifest_are_not_degraded_again(corpus, respons
         str(tmp_path / "pairs.parquet"),
         tasks.make(**config.task),
         spec=audio.MelSpec(**config.mel),
-        simulation=examples.Simulation(config.mix, config.degrade, None),
+        simulation=examples.Simulation(config.mix, config.degrade, None, None),
         split=None,
     )
     assert isinstance(found.make, examples.Recorded)

@@ -150,7 +150,8 @@ def test_an_adaptive_example_does_not_see_its_batch():
     x0, rates = jnp.ones((2, 2, 2)), jnp.array([1.0, 30.0])
     options = DEFAULT | {"solver": "dopri5"}
     both = flow.solve(field, x0, rates, **options)
-    np.testing.assert_array_equal(both[0], flow.solve(field, x0[:1], rates[:1], **options)[0])
+    alone = flow.solve(field, x0[:1], rates[:1], **options)
+    np.testing.assert_allclose(both[0], alone[0], rtol=1e-6)  # steps of its own: those of the fast one are shorter
 
 
 def test_an_adaptive_example_without_enough_steps_is_an_error_and_no_unfinished_state():

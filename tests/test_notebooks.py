@@ -11,7 +11,7 @@ import pytest
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 LONGEST = 180  # seconds on two cores
-TWO_MINUTES = ("02", "03")  # the notebooks that take so long
+TWO_MINUTES = ("02", "03", "04")  # the notebooks that take so long
 LAST = {"05": "text/markdown"}  # what the last code cell shows, if not a picture
 
 specification = importlib.util.spec_from_file_location("store", FOLDER / "store.py")
