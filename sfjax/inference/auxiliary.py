@@ -66,4 +66,4 @@ def _load(folder, network):
     trainable = NETWORKS[network]
     if config.task.network != network:
         raise UserError(f"{folder} holds a model to {config.task.description}, not a {trainable.title}")
-    return networks.load(params, config, str(folder)), config.mel
+    return networks.load(release.inference_params(params), config, str(folder)), config.mel
