@@ -62,7 +62,7 @@ def export(model: Model, dest: str | os.PathLike, *, dtype: str, licence: Sequen
     """Export a model as programs into the folder `dest`, whole or not at all; return `dest`.
 
     Parameters are stored as `dtype` (of `sfjax.export.release.DTYPES`) and become float32 when a program runs;
-    `options` replace those of config section `sample`; programs of a model of several tasks have the guidance of its
+    `options` override config section `sample`. If the model has several tasks, its programs use the guidance of its
     enhancement, or of its first task. `licence` are lines on data and licences to pass on. A folder of exported
     programs at `dest` is replaced; any other folder that is not empty raises `UserError`.
     """

@@ -151,7 +151,7 @@ def test_an_adaptive_example_does_not_see_its_batch():
     options = DEFAULT | {"solver": "dopri5"}
     both = flow.solve(field, x0, rates, **options)
     alone = flow.solve(field, x0[:1], rates[:1], **options)
-    np.testing.assert_allclose(both[0], alone[0], rtol=1e-6)  # steps of its own: those of the fast one are shorter
+    np.testing.assert_allclose(both[0], alone[0], rtol=1e-6)  # it has its own steps
 
 
 def test_an_adaptive_example_without_enough_steps_is_an_error_and_no_unfinished_state():

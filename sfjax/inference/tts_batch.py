@@ -100,7 +100,7 @@ def synthesize(
 def write_recordings(test_list: Manifest, folder: Path, *, rate: int, force: bool) -> Result:
     """Write the recordings of a list instead of generated speech, at `rate` Hz: the ground truth of Tables 3 and 11.
 
-    The folders are those of `synthesize` without `vocoded`. `full` has the recording, and `generated` the part after
+    The folders are as in `synthesize`, without `vocoded`. `full` has the recording, and `generated` the part after
     the prompt, for 'cross' all of it. Rows whose files exist are skipped, except with `force`. Raises `UserError` for
     an 'edited' or invalid list, for two files with the same name, or if a model made files of the folder.
     """

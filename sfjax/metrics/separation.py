@@ -58,17 +58,12 @@ def improvement(
     The last i means improvement over the mixture. `silent` is the share of estimates that are digital silence; they
     count as -100 dB and an ESTOI of 0. Raises `Unscorable`, for example if a reference is silent.
     """
-    order = best_order(reference, estimate)
-    rows = []
-    for target, index in zip(reference, order, strict=True):
-        guess = estimate[index]
-        silent = np.ptp(guess) == 0
-        estoi_before = estoi(target, mixture, rate)
-        estoi_after = 0.0 if silent else estoi(target, guess, rate)
-        ratio, ratio_before = _si_sdr_or_limit(target, guess), float(si_sdr(target, mixture))
-        rows.append([ratio, ratio - ratio_before, estoi_after, estoi_after - estoi_before, float(silent)])
-    means = np.mean(rows, axis=0).tolist()
-    return dict(zip(("si_sdr", "si_sdri", "estoi", "estoii", "silent"), means, strict=True))
+    guesses = [estimate[index] for index in best_order(reference, estimate)]
+    rows = [
+        _source_scores(target, guess, mixture, rate) | {"silent": float(np.ptp(guess) == 0)}
+        for target, guess in zip(reference, guesses, strict=True)
+    ]
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
 def extraction(
@@ -82,16 +77,21 @@ def extraction(
     `wrong` is 1 if the estimate has a higher SI-SDR to another source than to the first, else 0. A silent estimate
     counts as -100 dB and an ESTOI of 0. Raises `Unscorable`, for example if a reference is silent.
     """
-    target, silent = reference[0], np.ptp(estimate) == 0
-    ratio, ratio_before = _si_sdr_or_limit(target, estimate), float(si_sdr(target, mixture))
-    estoi_before, estoi_after = estoi(target, mixture, rate), 0.0 if silent else estoi(target, estimate, rate)
+    scores = _source_scores(reference[0], estimate, mixture, rate)
     others = max(_si_sdr_or_limit(other, estimate) for other in reference[1:])
+    return scores | {"wrong": float(others > scores["si_sdr"])}
+
+
+def _source_scores(target, estimate, mixture, rate):
+    """Return the scores of one source's estimate; -100 dB and an ESTOI of 0 for a silent one."""
+    ratio, ratio_before = _si_sdr_or_limit(target, estimate), float(si_sdr(target, mixture))
+    estoi_before = estoi(target, mixture, rate)
+    estoi_after = 0.0 if np.ptp(estimate) == 0 else estoi(target, estimate, rate)
     return {
         "si_sdr": ratio,
         "si_sdri": ratio - ratio_before,
         "estoi": estoi_after,
         "estoii": estoi_after - estoi_before,
-        "wrong": float(others > ratio),
     }
 
 

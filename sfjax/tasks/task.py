@@ -27,7 +27,7 @@ class Task:
         return {"": self}
 
     def sampling(self, part: Any) -> dict[str, float]:
-        """The sampling options of a part that replace those of config section `sample`."""
+        """The sampling options of each part; they override config section `sample`."""
         return {}
 
     def chunk_share(self, part: Any) -> float:

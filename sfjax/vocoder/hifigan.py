@@ -32,7 +32,7 @@ TINY = np.finfo(np.float32).tiny  # avoids a division by zero: a direction of le
 
 
 def released(params: Any) -> Any:
-    """Return the parameters of a vocoder that inference needs: those of the generator."""
+    """Return the parameters of the generator, which are all that inference needs."""
     return params.get("generator", params)
 
 

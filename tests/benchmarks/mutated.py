@@ -446,7 +446,7 @@ def _compare(reference, hypothesis):
     wer.rate([wer.word_errors(reference, hypothesis)])
 
 
-# Commands, and the files to mutate for them, one of which is chosen
+# Commands, and the files to mutate for them; one file is drawn
 TABLES = """
 prepare merge m.parquet out.parquet | m.parquet m.stats.json
 prepare subset m.parquet out.parquet --hours 0.0001 | m.parquet
