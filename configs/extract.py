@@ -5,8 +5,8 @@
 
 Training draws mixtures of two speakers by the rules of LibriMix, and another recording of one of them as the enrolment.
 The speech must have speakers. The paper does not have this task.
-In the middle of a first training (1,000 of 2,400 updates from sfjax://separate, an hour of one core), SI-SDRi is 3.5 dB, and
-4 % of the results are the wrong speaker: tests/benchmarks/README.md, "Extraction".
+In the middle of a training (1,000 of 2,400 updates from sfjax://separate, an hour of one core), SI-SDRi is 3.5 dB,
+and 4 % of the results are the wrong speaker: tests/benchmarks/README.md, "Extraction".
 """
 
 from sfjax.configs import default
