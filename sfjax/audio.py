@@ -286,6 +286,11 @@ class MelSpec:
         """Return the frames of a waveform of `samples`, a number or an array: one for each started hop."""
         return (samples + self.hop - 1) // self.hop
 
+    @property
+    def hop_seconds(self) -> float:
+        """The time between two frames in seconds."""
+        return self.hop / self.sample_rate
+
 
 def at_rate(spec: MelSpec, rate: int) -> MelSpec:
     """Return the windows and bands of `spec` for recordings of `rate` Hz: about the same in seconds, the same in Hz."""

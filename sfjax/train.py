@@ -34,11 +34,11 @@ FEW = 1000  # files; so many are taken as seen at the start, where one bad file 
 
 
 class Program(NamedTuple):
-    """What is trained: `init(key)` and `start(params)` make a State, `step(state, batch)` trains on a batch."""
+    """What is trained. `random_state(key)` and `initial_state(params)` make a State; `step(state, batch)` trains it."""
 
     objective: Objective
-    init: Callable[..., State]
-    start: Callable[..., State]
+    random_state: Callable[..., State]
+    initial_state: Callable[..., State]
     step: Callable[..., tuple[State, dict[str, Array]]]
 
     @property
@@ -85,12 +85,12 @@ def make_program(config: Config) -> Program:
     )
     if trainable.training and (training := trainable.training(config, rule)):
         tx, step = training
-    start = functools.partial(train_step.start, tx=tx, policy=config.precision, adapter=config.lora)
+    initial_state = functools.partial(train_step.initial_state, tx=tx, policy=config.precision, adapter=config.lora)
 
-    def init(key):
-        return start(objective.init(key))
+    def random_state(key):
+        return initial_state(objective.init(key))
 
-    return Program(objective, init, start, step)
+    return Program(objective, random_state, initial_state, step)
 
 
 def readers(config: Config) -> tuple[loader.Reader, dict[str, loader.Reader]]:
@@ -103,7 +103,7 @@ def readers(config: Config) -> tuple[loader.Reader, dict[str, loader.Reader]]:
         data=config.data,
         simulation=Simulation(config.mix, config.degrade, config.mixture, config.enrolment),
         seed=config.seed,
-        share=(jax.process_index(), jax.process_count()),
+        process=(jax.process_index(), jax.process_count()),
     )
     training = loader.training_reader(config.task, **options)
     return training, loader.validation_readers(config.task, **options) if config.run.valid_batches else {}
@@ -111,7 +111,7 @@ def readers(config: Config) -> tuple[loader.Reader, dict[str, loader.Reader]]:
 
 def on_mesh(program: Program, mesh: Mesh) -> tuple[State, Callable]:
     """Return shapes and shardings of a program's state on a mesh, and its jitted step; the step donates the state."""
-    shapes = jax.eval_shape(program.init, jax.random.key(0))
+    shapes = jax.eval_shape(program.random_state, jax.random.key(0))
     places = sharding.shardings(shapes, mesh)
     like = jax.tree.map(lambda s, p: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=p), shapes, places)
     across, whole = sharding.batch(mesh), sharding.replicated(mesh)
@@ -287,7 +287,7 @@ def _initial_state(program, like, config, base):
             raise UserError(f"{config.init_from} holds another network than --config.model describes; use its size")
         weights_places = lora.base(params_places)
         params = lora.join(jax.device_put(weights, {name: weights_places[name] for name in weights}), params)
-    return jax.jit(program.start, out_shardings=places)(params)
+    return jax.jit(program.initial_state, out_shardings=places)(params)
 
 
 def _with_frozen(state, like, adapter, base, saved):

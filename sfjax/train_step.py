@@ -43,7 +43,7 @@ class UpdateRule(NamedTuple):
     decay: float
 
 
-def start(
+def initial_state(
     params: Any, tx: optax.GradientTransformation, policy: precision.Policy, adapter: lora.Adapter | None
 ) -> State:
     """Return the state at step 0 with the given parameters; with an adapter, some of them are frozen."""

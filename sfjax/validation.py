@@ -75,7 +75,7 @@ class _Judge:
         self.name, self.spec, self.across = name, reader.spec, across
         self.whole = sharding.replicated(across.mesh)
         self.batches = [_arrays(batch) for batch in loader.batches(reader, first=0, last=batches, workers=0)]
-        first = dataclasses.replace(reader, share=(0, 1))(0)  # the same on every process
+        first = dataclasses.replace(reader, process=(0, 1))(0)  # the same on every process
         pictures = pictures if objective.draw else 0
         self.shown = jax.tree.map(lambda x: x[:pictures], _arrays(first)) if pictures else None
         split = sharding.activations(across.mesh)

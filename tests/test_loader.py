@@ -28,12 +28,12 @@ def plan(lengths=None, weights=(1.0,), **changes):
     return loader.Plan(tuple(lengths), tuple(weights), **options)
 
 
-def reader(corpus, columns=("speech",), share=(0, 1), **changes):
+def reader(corpus, columns=("speech",), process=(0, 1), **changes):
     columns = dict.fromkeys(columns, 1.0)
     found = sources(f"{corpus}/speech.parquet", task(columns), noise=f"{corpus}/noise.parquet")
     options = dict(buckets=(1.0, 2.0), seconds=4.0, multiple=2, seed=0) | changes
     order = loader.Plan((found[0].manifest.seconds,), (1.0,), **options)
-    return loader.Reader(found, order, task(columns), SPEC, share)
+    return loader.Reader(found, order, task(columns), SPEC, process)
 
 
 def task(columns, **fields):
@@ -100,7 +100,7 @@ def test_workers_and_processes_change_no_batch(corpus, columns):
         for one, two in zip(whole, other, strict=True):
             same(one, two)
     for step, batch in enumerate(whole):
-        halves = [reader(corpus, columns, share=(i, 2))(step) for i in range(2)]
+        halves = [reader(corpus, columns, process=(i, 2))(step) for i in range(2)]
         assert batch["names"] == halves[0]["names"] + halves[1]["names"]
         for column, wav in batch["waves"].items():
             np.testing.assert_array_equal(wav, np.concatenate([half["waves"][column] for half in halves]))

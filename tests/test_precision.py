@@ -32,7 +32,7 @@ def run(toy_config, spec, voice):
         del settings["epochs"]
         tx = optim.optimizer(rate, **settings)
         rule = train_step.UpdateRule(tx, rate, policy, 0.9)
-        state = jax.jit(lambda key: train_step.start(made.init(key), tx, policy, None))(jax.random.key(0))
+        state = jax.jit(lambda key: train_step.initial_state(made.init(key), tx, policy, None))(jax.random.key(0))
         step = functools.partial(train_step.step, seed=0, error=error, rule=rule, pieces=1, t0_fraction=0.0)
         return state, jax.jit(lambda state: step(state, batch))
 

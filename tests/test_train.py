@@ -153,7 +153,7 @@ def parts(toy_config, spec):
     error = made.error(task)
     rate = optim.schedule(**{name: config.optim[name] for name in SPEC_KEYS})
     policy = precision.policy("fp32")
-    state = jax.jit(lambda key: train_step.start(made.init(key), tx, policy, None))(jax.random.key(0))
+    state = jax.jit(lambda key: train_step.initial_state(made.init(key), tx, policy, None))(jax.random.key(0))
     rule = train_step.UpdateRule(tx, rate, policy, 0.9)
 
     @functools.cache
@@ -224,7 +224,7 @@ def test_a_share_of_the_times_is_zero_and_the_rest_is_even(share):
         return flow.Error(params["x"] * t.sum(), 1.0 * t.size)
 
     tx, policy = optax.sgd(0.1), precision.policy("fp32")
-    state = train_step.start({"x": jnp.ones(())}, tx, policy, None)
+    state = train_step.initial_state({"x": jnp.ones(())}, tx, policy, None)
     batch = given(jnp.zeros((4000, 1)), jnp.ones(4000, jnp.int32))
     train_step.step(
         state,

@@ -431,7 +431,7 @@ def _run_protocol(arguments):
         seconds=arguments.seconds,
         between=tuple(arguments.between),
         seed=arguments.seed,
-        hop_seconds=measures["mel"].hop / measures["mel"].sample_rate,
+        hop_seconds=measures["mel"].hop_seconds,
     )
     return _print_summary(prepare.protocol(rows, rejects, arguments.dest, **measures))
 

@@ -10,8 +10,6 @@ from sfjax.cli.verb import Verb, check_outputs, force_flag, introduce, load_mode
 from sfjax.errors import UserError, complain
 from sfjax.weights import DURATION_MODEL, DURATION_MODELS, SPEAKER
 
-HOP = 0.01  # seconds of a frame, the unit of durations
-
 
 def _add_speak(parser):
     parser.add_argument("text", help='text to speak; <break time="500ms"/> is a pause; - reads standard input')
@@ -56,7 +54,8 @@ def _run_speak(arguments):
         words = _transcript(arguments.prompt_text, arguments.prompt_textgrid, wave, rate)
         prompt = (wave, rate, words if has_transcript else _recognise(arguments.prompt, wave, rate, "--prompt-text"))
     model = _model(arguments)
-    lines = None if arguments.durations is None else durations.read(arguments.durations, hop_seconds=HOP)
+    hop = model.spec.hop_seconds
+    lines = None if arguments.durations is None else durations.read(arguments.durations, hop_seconds=hop)
     speech = model.speak(
         text,
         prompt=prompt,
@@ -70,7 +69,7 @@ def _run_speak(arguments):
     if clipped := audio.write(arguments.output, speech.wave, speech.rate):
         print(f"{arguments.output}: {clipped} samples were clipped", file=sys.stderr)
     if arguments.write_durations is not None:
-        durations.write(arguments.write_durations, speech.lines, hop_seconds=HOP)
+        durations.write(arguments.write_durations, speech.lines, hop_seconds=hop)
     if arguments.textgrid is not None:
         textgrid.write_textgrid(arguments.textgrid, speech.line)
     seconds, work_seconds = len(speech.wave) / speech.rate, sum(speech.spent.values())

@@ -30,14 +30,14 @@ ATTEMPTS = 20  # consecutive rows to try before a batch fails
 class Source:
     """A manifest, how often each row occurs in an epoch (`weight`), and the maker of examples from its rows.
 
-    `task` is the number of its task. The waveforms that `make` returns are at most `share` times as long as the
+    `task` is the number of its task. The waveforms that `make` returns are at most `length_factor` times as long as the
     examples of the batch.
     """
 
     manifest: Manifest
     weight: float
     task: int
-    share: float
+    length_factor: float
     make: Maker
 
 
@@ -165,7 +165,7 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True)
 class Reader:
-    """Read the part of a batch that belongs to one process; `share` is (index of the process, number of processes).
+    """Read the part of a batch that belongs to one process; `process` is (its index, the number of processes).
 
     A batch is a dict:
 
@@ -186,18 +186,18 @@ class Reader:
     plan: Plan
     task: Task
     spec: audio.MelSpec
-    share: tuple[int, int]
+    process: tuple[int, int]
 
     def __call__(self, step: int) -> dict[str, Any]:
         task, spec = self.task, self.spec
         bucket, rows = self.plan[step]
         samples = self.plan.buckets[bucket] * spec.sample_rate
-        index, count = self.share
+        index, count = self.process
         if len(rows) % count:
             raise UserError(f"{count} processes cannot share a batch of {len(rows)} examples; set data.multiple")
         positions = range(index * len(rows) // count, (index + 1) * len(rows) // count)
         size, frames = len(positions), -(-round(samples) // spec.hop)
-        waves = {name: np.zeros((size, round(samples * share)), np.float32) for name, share in task.columns.items()}
+        waves = {name: np.zeros((size, round(samples * factor)), np.float32) for name, factor in task.columns.items()}
         mels = {
             name: np.zeros((size, sources, frames, spec.bands), np.float32) for name, sources in task.predicted.items()
         }
@@ -229,7 +229,8 @@ class Reader:
             source, index = self.locate_row((number + attempt) % total)
             row = source.manifest.row(index)
             try:
-                waves = source.make(source.manifest, row, round(samples * source.share), self.spec.sample_rate, rng)
+                longest = round(samples * source.length_factor)
+                waves = source.make(source.manifest, row, longest, self.spec.sample_rate, rng)
                 return row["path"], source.task, waves
             except UserError as error:
                 bad.append(str(error))
@@ -245,18 +246,18 @@ class Reader:
 
 
 def training_reader(
-    task: Task, *, spec: audio.MelSpec, data: Any, simulation: Simulation, seed: int, share: tuple[int, int]
+    task: Task, *, spec: audio.MelSpec, data: Any, simulation: Simulation, seed: int, process: tuple[int, int]
 ) -> Reader:
     """Return the reader of training batches, from the manifests and in the sizes of config section `data`.
 
-    See `sources` for `simulation` and for the errors, and `Reader` for `share`.
+    See `sources` for `simulation` and for the errors, and `Reader` for `process`.
     """
     rows = sources(data.train, task, spec=spec, simulation=simulation, split=data.split)
-    return Reader(rows, _plan(rows, data, seed), task, spec, share)
+    return Reader(rows, _plan(rows, data, seed), task, spec, process)
 
 
 def validation_readers(
-    task: Task, *, spec: audio.MelSpec, data: Any, simulation: Simulation, seed: int, share: tuple[int, int]
+    task: Task, *, spec: audio.MelSpec, data: Any, simulation: Simulation, seed: int, process: tuple[int, int]
 ) -> dict[str, Reader]:
     """Return a reader of validation batches for each part of `task` that has validation data, by its name.
 
@@ -265,7 +266,7 @@ def validation_readers(
     rows = sources(data.valid or data.train, task, spec=spec, simulation=simulation, split=data.valid_split)
     by_part = {name: tuple(source for source in rows if source.task == i) for i, name in enumerate(task.parts)}
     return {
-        name: Reader(part_rows, _plan(part_rows, data, seed), task.parts[name], spec, share)
+        name: Reader(part_rows, _plan(part_rows, data, seed), task.parts[name], spec, process)
         for name, part_rows in by_part.items()
         if part_rows
     }
@@ -273,7 +274,7 @@ def validation_readers(
 
 def _plan(rows, data, seed):
     """Return the plan of batches from sources of rows, in the sizes of config section `data`."""
-    lengths = tuple(source.manifest.seconds / source.share for source in rows)
+    lengths = tuple(source.manifest.seconds / source.length_factor for source in rows)
     weights = tuple(source.weight for source in rows)
     return Plan(lengths, weights, data.buckets, data.seconds, data.multiple, seed)
 

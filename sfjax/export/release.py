@@ -34,28 +34,8 @@ from sfjax.vocoder import hifigan
 FORMAT = 1  # of exported folders; increase it when this program would misread the new ones
 DTYPES = {"float32": np.float32, "bfloat16": jnp.bfloat16, "float16": np.float16}
 NAMES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}  # of types, in the header of safetensors
-# The sections of a config that are exported, with the fields to blank because they hold paths of this machine
-KEPT = {
-    "precision": (),
-    "process": (),
-    "mel": (),
-    "model": (),
-    "task": (),
-    "lora": (),
-    "phase": (),
-    "vocoder": (),
-    "spectral": (),
-    "sample": (),
-    "infer": (),
-    "seed": (),
-    "optim": (),
-    "ema": (),
-    "accumulate": (),
-    "data": ("train", "valid"),
-    "mix": ("noise",),
-    "degrade": ("rooms",),
-    "mixture": ("noise",),
-}
+MACHINE = ("debug", "mesh", "run")  # fields of a config that are not exported
+PATHS = {"data": ("train", "valid"), "mix": ("noise",), "degrade": ("rooms",), "mixture": ("noise",)}  # exported empty
 EXPORTED = {"format": int, "step": int, "averaged": bool, "frozen": dict, "figures": dict}
 
 
@@ -269,10 +249,10 @@ def _last_validation(folder, step):
 
 def _public_config(config):
     """Return a config without paths and machine settings; of the base folder only its name remains."""
-    kept = {name: config[name] for name in KEPT if name in config}
-    blanked = {name: kept[name] | dict.fromkeys(fields, "") for name, fields in KEPT.items() if fields and name in kept}
+    public = {name: value for name, value in config.items() if name not in MACHINE}
+    blank = {name: public[name] | dict.fromkeys(fields, "") for name, fields in PATHS.items() if name in public}
     base = config["init_from"]
-    return kept | blanked | {"init_from": base if locate.is_address(base) else Path(base).name}
+    return public | blank | {"init_from": base if locate.is_address(base) else Path(base).name}
 
 
 @contextlib.contextmanager

@@ -69,7 +69,7 @@ def edit(
     All samples outside the changed words and a cross-fade of 5 ms stay unchanged. Raises `UserError` if the texts are
     the same, if `old` does not fit the recording, or if the change is longer than `LONGEST` of a chunk.
     """
-    spec, hop = model.spec, model.spec.hop / model.spec.sample_rate
+    spec, hop = model.spec, model.spec.hop_seconds
     wave = audio.resample(_mono(recording), rate, spec.sample_rate)
     line = old if isinstance(old, Line) else aligned(wave, spec, old, None)
     words = [word for sentence in new for word in sentence.words]

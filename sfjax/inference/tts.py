@@ -147,7 +147,7 @@ def speak(
     Raises `UserError` for a text that cannot be pronounced, or if `lines` belong to another text.
     """
     timer = _StageTimer()
-    hop = model.spec.hop / model.spec.sample_rate
+    hop = model.spec.hop_seconds
     sentences = Pronouncer(lexicon, plain_phones(model))(text)
     spelled = [phones.spell([word.phones for word in sentence.words]) for sentence in sentences]
     timer.end("text")
@@ -204,7 +204,7 @@ def _speech(model, lines, prompt, seed, options, timer):
     waves = to_waves(model, mels)
     timer.end("wave")
     wave, whole = joined(model, asked, waves)
-    words = durations.times(whole, hop_seconds=model.spec.hop / model.spec.sample_rate)
+    words = durations.times(whole, hop_seconds=model.spec.hop_seconds)
     timer.end("join")
     return Speech(wave, model.spec.sample_rate, words, whole, list(lines), [], timer.seconds)
 

@@ -92,7 +92,7 @@ def timed(name: str, run: Callable[[], Any], audio_seconds: float, compile_secon
 def train_case(size: str, made: Sized, waves: dict[str, np.ndarray]) -> Case:
     """`sfjax.train_step.step`, jitted and donated as `sfjax.train.run` does."""
     batch = waves["speech"]
-    state = jax.jit(made.program.init)(jax.random.key(0))
+    state = jax.jit(made.program.random_state)(jax.random.key(0))
     lengths = np.full(len(batch), batch.shape[1], np.int32)
     given = jax.device_put({"waves": waves, "mels": {}, "labels": {}, "lengths": lengths, "task": 0 * lengths})
     program, spent = compiled(made.program.step, state, given, donate=(0,))
@@ -162,7 +162,7 @@ def matmul_rate(dtype: Any) -> float:
 def utilisation(made: Sized, batch: int, frames: int, seconds: float) -> float:
     """The share of `matmul_rate` that a train step of so many seconds reaches."""
     network = made.program.network
-    params = jax.eval_shape(made.program.init, jax.random.key(0)).params
+    params = jax.eval_shape(made.program.random_state, jax.random.key(0)).params
     work = plan.flops(params, {}, width=network.config.width, layers=network.config.layers, batch=batch, tokens=frames)
     return work / seconds / matmul_rate(network.dtype)
 

@@ -153,8 +153,8 @@ def started(args: argparse.Namespace, lever: str, minutes: float, seed: int) -> 
 def first_state(config: Any, program: train.Program) -> train.State:
     """The state at step 0, from `init_from` or from scratch."""
     if not config.init_from:
-        return jax.jit(program.init)(jax.random.key(config.seed))
-    return program.start(jax.device_put(release.weights(config.init_from, ema=True)[0]))
+        return jax.jit(program.random_state)(jax.random.key(config.seed))
+    return program.initial_state(jax.device_put(release.weights(config.init_from, ema=True)[0]))
 
 
 def reached(curve: list[tuple[float, int, float]], target: float) -> float | None:
