@@ -19,9 +19,7 @@ from sfjax.errors import UserError, complain
 
 
 def _add_score(parser):
-    parser.add_argument(
-        "--reference", required=True, nargs="+", type=Path, help="file or folder; for a separation one per speaker"
-    )
+    parser.add_argument("--reference", nargs="+", type=Path, help="file or folder; for a separation one per speaker")
     parser.add_argument(
         "--estimate",
         required=True,
@@ -32,6 +30,7 @@ def _add_score(parser):
     parser.add_argument(
         "--mixture", type=Path, help="file or folder of mixtures: score a separation, in its best order of speakers"
     )
+    _dnsmos_flag(parser, "; without --reference, only DNSMOS")
     report_flags(parser)
 
 
@@ -40,13 +39,40 @@ def _run_score(arguments):
 
     _check_output(arguments)
     workers, progress = arguments.workers, sys.stderr.isatty()
+    scorer = _scorer(arguments)
+    if arguments.reference is None:
+        if not arguments.dnsmos or arguments.mixture is not None or len(arguments.estimate) > 1:
+            raise UserError("expected --reference, got none; --dnsmos scores one file or folder without references")
+        report = evaluation.score_opinions(arguments.estimate[0], workers=workers, progress=progress)
+        return _finish(report, arguments)
     if arguments.mixture is not None:
+        if arguments.dnsmos:
+            raise UserError("--dnsmos does not score mixtures; score the folder of each speaker by itself")
         items = evaluation.mixture_files(arguments.reference, arguments.estimate, arguments.mixture)
         return _finish(evaluation.score_mixtures(items, workers=workers, progress=progress), arguments)
     if len(arguments.reference) > 1 or len(arguments.estimate) > 1:
         raise UserError("several references are the speakers of a mixture; give the mixture as --mixture")
     pairs = evaluation.pair_files(arguments.reference[0], arguments.estimate[0])
-    return _finish(evaluation.score_files(pairs, workers=workers, progress=progress), arguments)
+    return _finish(evaluation.score_files(pairs, workers=workers, progress=progress, scorer=scorer), arguments)
+
+
+def _dnsmos_flag(parser, note=""):
+    parser.add_argument(
+        "--dnsmos",
+        action="store_true",
+        help=f"also predict listeners' opinions on speech, background and the whole by DNSMOS P.835{note}",
+    )
+
+
+def _scorer(arguments):
+    """Return the function that scores pairs. Raises `UserError` if its package is missing, before any work."""
+    from sfjax import metrics
+    from sfjax.metrics import dnsmos
+
+    if not arguments.dnsmos:
+        return metrics.score
+    dnsmos.network()
+    return dnsmos.score
 
 
 def _add_evaluate(parser):
@@ -75,6 +101,7 @@ def _add_evaluate(parser):
     model_flags(parser)
     sampling_flags(parser)
     reconstruct_flag(parser)
+    _dnsmos_flag(parser)
     report_flags(parser)
 
 
@@ -107,6 +134,7 @@ def _run_evaluate(arguments):
         by=arguments.by,
         phase=phase,
         reconstruct=arguments.reconstruct,
+        scorer=_scorer(arguments),
         **sampling(arguments),
     )
     return _finish(report, arguments)

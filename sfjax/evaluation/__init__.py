@@ -10,6 +10,7 @@ from sfjax.evaluation.scoring import (
     score_arrays,
     score_files,
     score_mixtures,
+    score_opinions,
 )
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "score_arrays",
     "score_files",
     "score_mixtures",
+    "score_opinions",
 ]

