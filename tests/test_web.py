@@ -108,7 +108,7 @@ def test_the_knobs_are_set_as_the_model_is(model):
 def test_the_card_of_a_model_has_its_score_and_licence_and_of_a_run_what_it_does(model, tmp_path):
     facts = card(model, model.task)
     assert facts.name == "sfjax://enhance" and facts.does == "Cleans noisy recordings of one speaker"
-    assert facts.score.startswith("PESQ 2.07") and facts.licence == "CC-BY-4.0" and "ESC-10" in facts.notes
+    assert facts.score.startswith("PESQ 2.14") and facts.licence == "CC-BY-SA-4.0" and "ESC-10" in facts.notes
     facts = card(dataclasses.replace(model, folder=str(tmp_path)), SEPARATION)
     assert (facts.name, facts.does, facts.notes) == (str(tmp_path), "Separates the 3 speakers of one recording", "")
 
