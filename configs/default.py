@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 SIZES = {  # width, layers, heads, ffn
     "tiny": (64, 4, 4, 256),  # 0.3 M parameters: a toy for one CPU
-    "box": (256, 6, 4, 1280),  # 6 M: base, restore and separate in the package
+    "box": (256, 6, 4, 1280),  # 6 M: base, enhance and separate in the package
     "small": (384, 8, 6, 1536),  # 16 M: small enough to publish
     "base": (768, 12, 12, 3072),  # 93 M
     "large": (1024, 24, 16, 4096),  # 330 M, SpeechFlow 4.1

@@ -7,9 +7,11 @@ Each example passes a random selection of degradations: room, noise or babble, m
 lost packets, level (sfjax/data/degrade.py). The target is the clean recording; with a room, it is the direct sound
 with its first 50 ms. `sfjax prepare rooms rooms.parquet --count 500` simulates rooms. `sfjax prepare degraded` writes
 a list; `sfjax evaluate --by degradation` scores each kind of degradation in it. The output is the recording with
-spectral gains (`boost`): down, and up where much is missing. In 4,650 updates, four hours of
-one core, size box raises PESQ for noise by .47, babble .24, rooms .16, clipping .07, narrow bands .21, codecs .26 and
-all together .40; clean recordings lose .12. tests/benchmarks/README.md, "Restoration", has the commands.
+spectral gains (`boost`): down, and up where much is missing.
+Size box made sfjax://enhance, the model in the package: 4,650 updates, four hours of one core. It raises PESQ for noise
+by .47, babble .24, rooms .16, clipping .07, narrow bands .21, codecs .26 and all together .40; clean recordings lose
+.12. On 72 mixtures with noise only, PESQ is 2.14 (noisy: 1.64). tests/benchmarks/README.md, "Restoration", has the
+commands.
 """
 
 from sfjax.configs import enhance

@@ -12,9 +12,9 @@ MORE_NOISE := moodist,blanket,moh,arabicnoise
 SHELL := bash
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all base enhance restore separate extract speak vocoder
-all: base enhance restore separate extract speak vocoder
-base enhance restore separate extract speak vocoder: %: weights/%/config.json
+.PHONY: all base enhance separate extract speak vocoder
+all: base enhance separate extract speak vocoder
+base enhance separate extract speak vocoder: %: weights/%/config.json
 comma := ,
 
 # Manifests, minutes each. --shards copies the sound as 16-bit FLAC, which loads ten times as fast as Opus
@@ -45,12 +45,8 @@ from_base = --config.init_from=runs/base
 # 5 hours
 runs/base/trained: data/speech.parquet data/more_speech.parquet
 	$(call train,pretrain,--config.data.train=data/speech.parquet$(comma)data/more_speech.parquet)
-# 3 hours; noise only
-runs/enhance/trained: runs/base/trained data/speech.parquet data/more_clean.parquet data/ls100.parquet data/noise.parquet
-	$(call train,enhance,$(from_base) --config.data.train=data/speech.parquet$(comma)data/more_clean.parquet \
-	    --config.data.valid=data/ls100.parquet --config.mix.noise=data/noise.parquet --config.mix.babble=0.25)
 # 3 hours
-runs/restore/trained: runs/base/trained data/speech.parquet data/more_clean.parquet data/ls100.parquet data/noise.parquet \
+runs/enhance/trained: runs/base/trained data/speech.parquet data/more_clean.parquet data/ls100.parquet data/noise.parquet \
     data/rooms.parquet
 	$(call train,restore,$(from_base) --config.data.train=data/speech.parquet$(comma)data/more_clean.parquet \
 	    --config.data.valid=data/ls100.parquet --config.mix.noise=data/noise.parquet \

@@ -5,9 +5,9 @@
 #   launch/box.sh DATA box enhance -n
 #
 # DATA contains manifest.jsonl, more/manifest.jsonl (with path, set, spk, split, kind, dr), align.jsonl.xz and the
-# recordings. The second folder gets data/, runs/ and weights/. Goals follow (base enhance restore separate extract speak
-# vocoder; default: all), then flags or variables of GNU make: -n prints the steps, -k continues after an error. After a
-# stop, run the same command again: it skips finished steps and resumes a training from its last checkpoint.
+# recordings. The second folder gets data/, runs/ and weights/. Goals follow (base enhance separate extract speak vocoder;
+# default: all), then flags or variables of GNU make: -n prints the steps, -k continues after an error. After a stop, run
+# the same command again: it skips finished steps and resumes a training from its last checkpoint.
 set -euo pipefail
 
 fail() {
