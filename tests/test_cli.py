@@ -364,6 +364,11 @@ REFUSED = [
     ("has no field 'optm'; Did you mean \"optim\"", training("--config.optm.peak=1")),
     ("peak=abc: could not convert string to float", training("--config.optim.peak=abc")),
     ("data.buckets must have values as in", training("--config.data.buckets=abc")),
+    (
+        r"task.phones must have values as in \('AH_S',\), got \(1,\)",
+        training("--config.task.phones=(1,)", config="configs/durations.py:tiny"),
+    ),
+    ("a batch may have 1048576 examples, got", training("--config.data.buckets=(1e-9,)")),
     ("unknown size 'huge'; choose from tiny, box, small, base, large", training(config="configs/pretrain.py:huge")),
     ("none.py: no such config", training(config="configs/none.py")),
     ("text.txt: .*correct it", training(config="{sounds}/text.txt")),

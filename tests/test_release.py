@@ -423,6 +423,8 @@ TAMPERED = [
     ("config.json: lacks .*mel", lambda folder: (text("config.json", "[]")(folder), sign(folder))),
     ("config.json: lacks mel;", config(lambda found: found.pop("mel"))),
     ("config.json: expected other values of vocoder", config(lambda found: found.update(vocoder=3))),
+    ("config.json: expected other values of degrade", config(lambda found: found.update(degrade=1e308))),
+    ("config.json: expected other values of init_from", config(lambda found: found.update(init_from=5))),
     ("config.json: lacks run|config.json: expected its section", config(lambda found: found.pop("exported"))),
     ("config.json: expected other values of step;", config(lambda found: found["exported"].update(step="6"))),
     ("config.json: expected other values of frozen;", config(lambda found: found["exported"].update(frozen=[]))),

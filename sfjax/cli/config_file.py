@@ -70,7 +70,7 @@ def load_config(spec: str, overrides: list[str]) -> Any:
     overriding: Any = values["config"]
     for name, value in overriding.override_values.items():  # flags do not check what is in a tuple
         old = functools.reduce(dict.get, name.split("."), before)
-        kind = str if isinstance(old, tuple) and isinstance(old[0], str) else int | float
+        kind = int | float if isinstance(old, tuple) and old and not isinstance(old[0], str) else str  # (): phones
         if isinstance(old, tuple) and not all(isinstance(item, kind) for item in value):
-            raise UserError(f"config {spec}: {name} must have values as in {old}, got {value}")
+            raise UserError(f"config {spec}: {name} must have values as in {old or ('AH_S',)}, got {value}")
     return config

@@ -23,6 +23,7 @@ from sfjax.errors import UserError
 from sfjax.tasks import Task
 
 ARRAYS = ("waves", "mels", "labels", "lengths", "task")  # the part of a batch that goes to the devices
+MOST = 2**20  # examples of a batch
 ATTEMPTS = 20  # consecutive rows to try before a batch fails
 
 
@@ -110,6 +111,11 @@ class Plan:
             raise UserError(f"config.accumulate must be the number of pieces of a batch, 1 or more, got {pieces}")
         for bucket, seconds in enumerate(self.buckets):
             size = self.size(bucket)
+            if size > MOST:
+                raise UserError(
+                    f"a batch may have {MOST} examples, got {size} of {seconds:g} s; lower --config.data.seconds or "
+                    "--config.data.multiple, or raise --config.data.buckets"
+                )
             if size % (parts * pieces):
                 raise UserError(
                     f"a batch of {size} examples of {seconds} s does not divide into mesh {parts} × accumulate "

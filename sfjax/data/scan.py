@@ -30,6 +30,7 @@ TEXT = (
     "transcript",
     "normalized_text",
 )  # columns of Parquet files, preferred first
+LONGEST = 1e9  # seconds, of an offset or a duration
 SPEAKER = ("speaker_id", "speaker", "client_id")
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -280,11 +281,11 @@ def _json_object(line: bytes) -> dict[str, Any]:
 def _offset_and_duration(entry: dict[str, Any], offset_key: str) -> tuple[float, float | None]:
     """Return where the utterance starts and how long it is, in seconds; a duration of None means to the end."""
     for key, least, rule in (
-        (offset_key, 0.0, "0 seconds or more"),
-        ("duration", math.ulp(0.0), "more than 0 seconds"),
+        (offset_key, 0.0, f"from 0 to {LONGEST:g} seconds"),
+        ("duration", math.ulp(0.0), f"above 0 seconds, at most {LONGEST:g}"),
     ):
         value = entry.get(key)
-        if value is not None and not (type(value) in (int, float) and least <= value < math.inf):
+        if value is not None and not (type(value) in (int, float) and least <= value <= LONGEST):
             raise ValueError(f"{key} must be {rule}, got {value!r}")
     return float(entry.get(offset_key) or 0.0), None if entry.get("duration") is None else float(entry["duration"])
 

@@ -75,6 +75,8 @@ def _read_config(name, folder):
     wrong = [field for field, kind in EXPORTED.items() if type(exported.get(field)) is not kind]
     sections = ("data", "infer", "lora", "mel", "model", "optim", "phase", "sample", "task", "vocoder")
     wrong += [section for section in sections if type(config.get(section)) is not dict]
+    wrong += [section for section in PATHS if type(config.get(section, {})) is not dict]
+    wrong += [] if isinstance(config.get("init_from"), str) else ["init_from"]
     if wrong or number != FORMAT:
         raise UserError(f"{path}: expected other values of {', '.join(wrong or ['format'])}; {AGAIN}")
     try:
