@@ -39,6 +39,8 @@ def main(argv: list[str] | None = None) -> int:
     the reader of standard output has closed it.
     """
     _quiet()
+    if sys.stderr is None:  # closed with 2>&-; print(file=None) would write to standard output
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (it stays open)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
     try:

@@ -16,6 +16,7 @@ import pytest
 import soundfile
 
 from sfjax import audio, checkpoint, examples
+from sfjax.__main__ import main
 from sfjax.cli import CONFIGURED, VERBS
 from sfjax.cli.config_file import load_config
 from sfjax.cli.verb import Group, parser
@@ -97,6 +98,13 @@ def test_every_verb_says_what_it_does_and_shows_an_example_that_parses(words, ca
     found, rest = parser(VERBS).parse_known_args(shlex.split(verb.example)[1:])
     assert found.verb == words.split()[0] and (not rest or found.verb in CONFIGURED)
     assert isinstance(verb, Group) or found.run is verb.run
+
+
+def test_a_closed_standard_error_is_no_error_and_its_lines_do_not_go_to_standard_output(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stderr", None)  # as Python has it after 2>&-
+    words = ["enhance", str(examples.path("noisy")), "-o", str(tmp_path / "out")]
+    assert main(words) == 0 and main(["enhance", str(tmp_path / "gone.wav")]) == 2
+    assert capsys.readouterr().out == "" and len(list((tmp_path / "out").iterdir())) == 1
 
 
 def test_help_names_every_verb_and_loads_no_jax():
