@@ -108,6 +108,8 @@ def open(path: str | os.PathLike) -> soundfile.SoundFile | Chain:
     """Open a recording. Raises `UserError` if there is none, or no sound in it that can be read to its end."""
     inside = None if os.path.isfile(path) else INSIDE.fullmatch(os.fspath(path))
     if inside is None and not os.path.isfile(path):
+        if os.path.exists(path) and not os.path.isdir(path):
+            raise UserError(f"{path}: expected a sound file, found a pipe or a device; write its sound to a file")
         kind = "a folder" if os.path.isdir(path) else "nothing"
         raise UserError(f"{path}: expected a sound file, found {kind}; check the path")
     try:

@@ -43,7 +43,12 @@ def _is_signed(content: bytes) -> bool:
 
 
 def refusal(path: str | os.PathLike, *, force: bool) -> str:
-    """Return why the file `path` must not be replaced, and what to do; empty if it may be written."""
+    """Return why the file `path` must not be replaced, and what to do; empty if it may be written.
+
+    A pipe or a device is never replaced: a file in its place would break the program that uses it.
+    """
+    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+        return f"{path} must be a file, got a pipe or a device; choose another name"
     if force or not os.path.lexists(path) or os.path.isdir(path) or is_ours(path):
         return ""
     return f"{path} exists, and no mark in it says that sfjax wrote it; choose another name, or replace it with --force"

@@ -199,6 +199,20 @@ def test_what_cannot_be_extracted_is_refused(extractor, voice, refused, tmp_path
     assert not (tmp_path / "out").exists()
 
 
+def test_the_voice_is_passed_over_in_a_folder_and_never_overwritten(extractor, voice, call, tmp_path):
+    for name, seed in {"in/talk": 0, "in/me": 1, "out/talk": 1}.items():
+        audio.write(tmp_path / f"{name}.wav", voice(3.0, seed), RATE)  # with the mark of sfjax
+    before = (tmp_path / "out/talk.wav").read_bytes()
+    words = ["extract", tmp_path / "in", "--model", extractor.folder, "-o", tmp_path / "out", "--voice"]
+    code, complaints, _ = call(*words, tmp_path / "in/me.wav", "--force")
+    assert code == 2 and len(complaints) == 1 and "me.wav is both a mixture and the voice" in complaints[0]
+    assert (tmp_path / "out/talk.wav").read_bytes() != before and not (tmp_path / "out/me.wav").exists()
+    before = (tmp_path / "out/talk.wav").read_bytes()
+    code, complaints, _ = call(*words, tmp_path / "out/talk.wav", "--force")
+    assert code == 2 and "out/talk.wav would be overwritten" in complaints[0]
+    assert (tmp_path / "out/talk.wav").read_bytes() == before and (tmp_path / "out/me.wav").exists()
+
+
 def test_a_list_with_enrolments_scores_the_first_speaker(extractor, corpus, call, tmp_path):
     words = ["prepare", "mixtures", corpus / "speech.parquet", tmp_path / "list.parquet", "--count", 2, "--enrolment"]
     assert call(*words)[0] == 0

@@ -1,6 +1,7 @@
 """A command replaces the files of sfjax only, unless --force says otherwise."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -86,6 +87,43 @@ def test_other_files_are_refused_by_name_and_replaced_with_force(tmp_path):
         with pytest.raises(UserError, match=f"^{path} exists.*--force"):
             overwrite.check([tmp_path / "new.wav", path], force=False)
         overwrite.check([path], force=True)
+
+
+def test_a_pipe_is_never_replaced(tmp_path):
+    os.mkfifo(tmp_path / "a.wav")
+    for force in (False, True):
+        with pytest.raises(UserError, match=f"{tmp_path}/a.wav must be a file, got a pipe"):
+            overwrite.check([tmp_path / "a.wav"], force=force)
+    with pytest.raises(UserError, match=r"a\.wav: expected a sound file, found a pipe"):
+        audio.probe(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("speak hello --prompt a.wav --prompt-text a -o a.wav", "a.wav would be overwritten by its own result"),
+        (
+            "speak hello --prompt a.wav --prompt-textgrid a.TextGrid -o b.wav --textgrid a.TextGrid",
+            "a.TextGrid would be overwritten by its own result",
+        ),
+        ("speak hello -o b.wav --textgrid ./b.wav", "b.wav is the name of two results"),
+        ("edit a.wav --from a --to b -o a.wav", "a.wav would be overwritten by its own result"),
+        (
+            "edit a.wav --textgrid-in a.TextGrid --to b -o b.wav --textgrid a.TextGrid",
+            "a.TextGrid would be overwritten by its own result",
+        ),
+        ("convert b.flac --voice a.wav -o a.wav", "a.wav would be overwritten by its own result"),
+        ("convert a.wav --voice b.flac -o a.wav", "a.wav would be overwritten by its own result"),
+    ],
+)
+def test_an_input_is_not_replaced_by_its_own_result(refused, tmp_path, monkeypatch, words, expected):
+    """The inputs have the mark of sfjax, so that only this rule protects them."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.wav", "b.flac"):
+        audio.write(name, WAVE, 16_000)
+    textgrid.write_textgrid("a.TextGrid", LINE)
+    for force in ([], ["--force"]):
+        refused(expected, *words.split(), *force)
 
 
 SPEAK = ("speak", "hello", "--prompt", "p.wav", "--prompt-text", "a")

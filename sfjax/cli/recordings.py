@@ -115,7 +115,7 @@ def _run(arguments, default_folder, task_of, results):
         if out.exists() and not out.is_dir():
             raise UserError(f"{out}: expected a folder for the results, found a file; choose another with -o")
         inputs, passed_over = _find_inputs(arguments.files, out, stdin_file)
-        files, refused = _assign_targets(inputs, out, results)
+        files, refused = _assign_targets(inputs, out, results, voice=getattr(arguments, "voice", None))
         report = _process(arguments, task_of, files, refused)
         _print_counts(report, "standard output" if streaming else out, passed_over, stdin_file)
         return _write_reports(arguments, report, passed_over, stdin_file, streaming)
@@ -181,14 +181,21 @@ def _find_inputs(words, out, stdin_file):
     return inputs, passed_over
 
 
-def _assign_targets(inputs, out, results):
-    """Return the recordings with the files to write for them, and the inputs that are refused."""
+def _assign_targets(inputs, out, results, *, voice):
+    """Return the recordings with the files to write for them, and the inputs that are refused.
+
+    `voice` is the recording that --voice names, or None; it is neither a mixture nor overwritten.
+    """
     from sfjax import audio_io
     from sfjax.inference.batch import FileResult
 
     sources = {identity: path for path, _, reason in inputs if not reason for identity in audio_io.identity(path)}
     files, refused, taken = [], [], {}
+    voices = set() if voice is None else audio_io.identity(voice)
+    sources |= dict.fromkeys(voices, voice)
     for path, name, reason in inputs:
+        if not reason and audio_io.identity(path) & voices:
+            reason = f"{path} is both a mixture and the voice; leave it out, or give another recording with --voice"
         targets = [] if reason else [out / result for result in results(name)]
         if clashes := [target for target in targets if target in taken]:
             reason = f"{taken[clashes[0]]} and {path} would both be written to {clashes[0]}; use two commands"
@@ -213,7 +220,7 @@ def _process(arguments, task_of, files, refused):
     from sfjax.inference.batch import process_files
 
     model = load_model(arguments)
-    task, voice = task_of(model), _voice(arguments, model, files)
+    task, voice = task_of(model), _voice(arguments, model)
     introduce(f"{arguments.verb} with", model, arguments.model)
     began = time.perf_counter()
     with tqdm(unit="s", unit_scale=True, desc=arguments.verb, disable=None) as bar:
@@ -247,19 +254,13 @@ def _process(arguments, task_of, files, refused):
     }
 
 
-def _voice(arguments, model, files):
+def _voice(arguments, model):
     """Return the enrolment that --voice names; empty for commands without this flag."""
-    from sfjax import audio_io
     from sfjax.inference.chunking import NO_VOICE
     from sfjax.inference.enrolment import enrolment
 
     if (path := getattr(arguments, "voice", None)) is None:
         return NO_VOICE
-    voices = set(audio_io.identity(path))
-    if same := [source for source, _ in files if voices & set(audio_io.identity(source))]:
-        raise UserError(
-            f"{same[0]} is both a mixture and the voice; give another recording of the speaker with --voice"
-        )
     try:
         return enrolment(path, None, model.spec)
     except UserError as error:

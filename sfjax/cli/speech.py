@@ -45,7 +45,8 @@ def _run_speak(arguments):
     if arguments.durations is None and _duration_model(arguments) is None:
         raise UserError("expected --duration-model RUN or --durations FILE.json, got neither; give one of them")
     audio_io.check_suffix(arguments.output)
-    check_outputs(arguments, arguments.output, arguments.write_durations, arguments.textgrid)
+    sources = arguments.prompt, arguments.prompt_textgrid, arguments.durations, arguments.lexicon
+    check_outputs(arguments, arguments.output, arguments.write_durations, arguments.textgrid, inputs=sources)
     text = _read_stdin() if arguments.text == "-" else arguments.text
     encoding.check_characters(text)  # before the model loads
     prompt = None
@@ -189,8 +190,9 @@ def _run_convert(arguments):
     wave, rate = audio.read(arguments.file)
     voice, voice_rate = audio.read(arguments.voice)
     model = _model(arguments)
-    text = arguments.text or _recognise(arguments.file, wave, rate, "--text")
-    voice_text = arguments.voice_text or _recognise(arguments.voice, voice, voice_rate, "--voice-text")
+    text, voice_text = arguments.text, arguments.voice_text
+    text = _recognise(arguments.file, wave, rate, "--text") if text is None else text
+    voice_text = _recognise(arguments.voice, voice, voice_rate, "--voice-text") if voice_text is None else voice_text
     prompt = (voice, voice_rate, voice_text)
     speech = model.convert(wave, rate, said=text, prompt=prompt, seed=arguments.seed, **sampling(arguments))
     audio.write(arguments.output, speech.wave, speech.rate)
@@ -360,9 +362,8 @@ def _check_output(arguments):
     from sfjax import audio_io
 
     audio_io.check_suffix(arguments.output)
-    if arguments.output.exists() and arguments.file.exists() and arguments.output.samefile(arguments.file):
-        raise UserError(f"{arguments.file} would be overwritten by its own result; choose another name with -o")
-    check_outputs(arguments, arguments.output, getattr(arguments, "textgrid", None))
+    sources = [getattr(arguments, name, None) for name in ("file", "voice", "textgrid_in", "lexicon")]
+    check_outputs(arguments, arguments.output, getattr(arguments, "textgrid", None), inputs=sources)
 
 
 def _write(arguments, wave):

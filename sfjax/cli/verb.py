@@ -6,7 +6,7 @@ import argparse
 import difflib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -209,11 +209,20 @@ def force_flag(parser: argparse.ArgumentParser, text: str = FORCE) -> None:
     parser.add_argument("--force", action="store_true", help=text)
 
 
-def check_outputs(arguments: argparse.Namespace, *paths: Path | None) -> None:
-    """Raise `UserError` if a file that will be written exists and sfjax did not write it, except with --force."""
-    from sfjax import overwrite
+def check_outputs(arguments: argparse.Namespace, *paths: Path | None, inputs: Iterable[Path | None] = ()) -> None:
+    """Raise `UserError` if a file that will be written exists and sfjax did not write it, except with --force.
 
-    overwrite.check([path for path in paths if path is not None], force=arguments.force)
+    Also raises it for two outputs of one name, and, with or without --force, if an output is one of the `inputs`.
+    """
+    from sfjax import audio_io, overwrite
+
+    outputs, sources = [path for path in paths if path is not None], [path for path in inputs if path is not None]
+    for number, output in enumerate(outputs):
+        if os.path.abspath(output) in map(os.path.abspath, outputs[:number]):
+            raise UserError(f"{output} is the name of two results; choose another name for one of them")
+        if lost := [source for source in sources if audio_io.identity(source) & audio_io.identity(output)]:
+            raise UserError(f"{lost[0]} would be overwritten by its own result; choose another name for the result")
+    overwrite.check(outputs, force=arguments.force)
 
 
 def report_flags(parser: argparse.ArgumentParser) -> None:

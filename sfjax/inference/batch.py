@@ -65,7 +65,7 @@ def process_files(
             entries.append(FileJob(source, targets, model, made_by, voice))
         except UserError as error:
             entries.append(FileResult(source, targets, None, "failed", str(error)))
-    entries = [_refused(entry) or entry if isinstance(entry, FileJob) and not force else entry for entry in entries]
+    entries = [_refused(entry, force) or entry if isinstance(entry, FileJob) else entry for entry in entries]
     jobs = [job for job in entries if isinstance(job, FileJob) and (force or not job.is_there())]
     if mixed := [job for job in jobs if job.info.channels > job.like.channels]:
         example = f"as {mixed[0].source}, which has {mixed[0].info.channels}"
@@ -92,9 +92,9 @@ def process_files(
     ]
 
 
-def _refused(job: FileJob) -> FileResult | None:
-    """Return a failure if a result would replace a file that another program wrote."""
-    reasons = [reason for target in job.targets if (reason := overwrite.refusal(target, force=False))]
+def _refused(job: FileJob, force: bool) -> FileResult | None:
+    """Return a failure if a result must not replace the file that has its name."""
+    reasons = [reason for target in job.targets if (reason := overwrite.refusal(target, force=force))]
     return FileResult(job.source, job.targets, job.info, "failed", reasons[0]) if reasons else None
 
 
