@@ -464,6 +464,10 @@ def test_edit_and_infill_write_what_they_left_alone_bit_for_bit(call, words, tmp
             "the prompt is silent",
             "convert {d}/a.wav --voice {d}/s.wav --text a --voice-text b -o {d}/b.wav --model {m}",
         ),
+        (
+            "expected the text of the recording, got none",
+            "convert {d}/a.wav --voice {d}/v.wav --text= --voice-text= -o {d}/b.wav --model {m}",
+        ),
         ("exactly 0 .*give the gaps with --gaps", "infill {d}/a.wav -o {d}/b.wav --model {m}"),
         ("expected gaps in seconds", "infill {d}/a.wav -o {d}/b.wav --model {m} --gaps 1..2"),
         ("end by 1", "infill {d}/a.wav -o {d}/b.wav --model {m} --gaps 1-99"),
@@ -473,6 +477,7 @@ def test_edit_and_infill_write_what_they_left_alone_bit_for_bit(call, words, tmp
 )
 def test_what_cannot_work_is_said_in_one_line(refused, speaker, enhancer, tmp_path, story, wanted, line):
     soundfile.write(tmp_path / "a.wav", story[0], 16_000)
+    soundfile.write(tmp_path / "v.wav", story[0], 16_000)
     soundfile.write(tmp_path / "s.wav", np.zeros(16_000), 16_000)
     places = dict(m=speaker[0], t=speaker[1], e=enhancer, d=tmp_path)
     refused(wanted, *(word.format(**places) for word in line.split()))

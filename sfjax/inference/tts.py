@@ -97,7 +97,10 @@ def prompt(
     if np.abs(wave).max() < QUIET:
         raise UserError("the prompt is silent; give a recording of the voice to speak in")
     wave = audio.resample(wave, rate, spec.sample_rate)
-    line = said if isinstance(said, Line) else aligned(wave, spec, said, align)
+    try:
+        line = said if isinstance(said, Line) else aligned(wave, spec, said, align)
+    except UserError as error:
+        raise UserError(f"the prompt: {error}") from None
     if not line.words:
         raise UserError("the prompt's alignment has no words; give a recording of speech")
     most = round(SHARE * model.chunk_frames)
