@@ -28,6 +28,7 @@ def get_config(size: str = "large"):
         config.model.width, config.model.layers, config.model.heads, config.model.ffn = 512, 8, 8, 2048
         config.model.unroll = 4
     del config.model.patch, config.model.precondition, config.model.residual
+    del config.model.lookahead, config.model.history
     config.model.attention_block = 0
     config.model.remat = "none"
     config.optim.end = 0.0

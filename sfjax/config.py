@@ -352,9 +352,26 @@ def _checked_model(model: TransformerConfig) -> TransformerConfig:
         )
     if model.remat not in REMAT:
         raise UserError(f"unknown model.remat {model.remat!r}; choose from {', '.join(REMAT)}")
+    if isinstance(model, EstimatorConfig):
+        _check_lookahead(model)
     if not model.dropout < 1:
         raise UserError(f"config.model.dropout must be below 1, got {model.dropout}; the paper has 0.1")
     return model
+
+
+def _check_lookahead(model: EstimatorConfig) -> None:
+    """Raise `UserError` if a causal network cannot look so many frames ahead and back."""
+    patch = max(model.patch, 1)  # `sfjax.objective` checks it
+    most = model.conv_depth * (model.conv_kernel // 2) * patch
+    if model.causal and (model.lookahead % patch or model.lookahead > most):
+        raise UserError(
+            f"config.model.lookahead must be a multiple of patch ({patch}) up to {most}, got {model.lookahead}; "
+            "take -1 for a network that sees all frames"
+        )
+    if model.causal and (model.history % patch or model.history < patch):
+        raise UserError(
+            f"config.model.history must be a multiple of patch ({patch}) from {patch} on, got {model.history}; take 200"
+        )
 
 
 def _section(kind, config, name):
@@ -385,6 +402,7 @@ LEAST = {
     **dict.fromkeys(("run.workers", "run.valid_batches", "run.pictures", "run.keep_every", "run.stop"), 0),
     **dict.fromkeys(("spectral.iterations", "optim.warmup", "optim.updates", "run.max_bad", "run.max_streak"), 0),
     "model.layers": 2,
+    "model.lookahead": -1,
     "mel.sample_rate": 1000,
 }
 ABOVE_ZERO = {

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 
 from sfjax import flow, masks
 from sfjax.lora import Adapter
-from sfjax.transformer import INIT, ConvPos, Transformer, TransformerConfig
+from sfjax.transformer import INIT, ConvPos, Transformer, TransformerConfig, delayed
 
 PRECONDITIONS = {"flow": flow.scales}  # how the network's output becomes the field; "none" is the other choice
 
@@ -24,11 +24,22 @@ class EstimatorConfig(TransformerConfig):
 
     `patch` is the number of frames in a token; `precondition` is "none" or a key of `PRECONDITIONS`. With `residual`
     the network computes the difference from (1 − t) times the condition, so that a clean recording passes unchanged.
+
+    With `lookahead` −1, each frame sees all others. Otherwise the network is causal: it sees `lookahead` frames after
+    the present one, all through the convolutions of the position embedding, and its attention sees `history` frames
+    before it. Both are multiples of `patch`.
     """
 
     patch: int
     precondition: str
     residual: bool
+    lookahead: int
+    history: int
+
+    @property
+    def causal(self) -> bool:
+        """Return whether the network sees a bounded part of the future."""
+        return self.lookahead >= 0
 
 
 def time_features(t: Float[Array, " batch"], width: int) -> Float[Array, "batch width"]:
@@ -63,6 +74,10 @@ class Estimator(nn.Module):
     - `embedding`: the number of values for each bin (0: none). They are computed from the input of the last layer and
       stored as the intermediate "bins"; training clusters them (`sfjax.separation_loss`).
     - `dtype`: the type that layers compute in; the result is float32.
+
+    A causal network also computes a stream, block by block, with the same result: make collection `PAST` of
+    `sfjax.transformer` mutable, pass its values to the next call, and count the `lengths` of each block in it. The
+    result of a block is `lookahead` frames behind its inputs.
     """
 
     config: EstimatorConfig
@@ -112,9 +127,20 @@ class Estimator(nn.Module):
             h = h + jnp.where(copy[..., None] > 0, table[copy - 1], 0.0).astype(h.dtype)
             positions = 1 + masks.moments(copy)  # the time token has position 0
             positions = jnp.pad(positions, ((0, 0), (1, 0)))
-        h = h + ConvPos(
-            config.width, config.conv_kernel, config.conv_groups, config.conv_depth, self.dtype, name="position"
-        )(h, valid)
+        ahead, history = (
+            (config.lookahead // config.patch, config.history // config.patch) if config.causal else (0, None)
+        )
+        position = ConvPos(
+            config.width,
+            config.conv_kernel,
+            config.conv_groups,
+            config.conv_depth,
+            self.dtype,
+            lookahead=ahead if config.causal else None,
+            name="position",
+        )
+        h = delayed(self, "embedded", h, ahead) + position(h, valid)
+        valid = delayed(self, "valid", valid, ahead)
         scale = self.param("time_scale", nn.initializers.ones, ())
         token = (scale * time_features(t, config.width)).astype(h.dtype)
         h = jnp.concatenate([token[:, None], h], axis=1)
@@ -124,6 +150,7 @@ class Estimator(nn.Module):
             lead=1,
             adapter=self.adapter,
             dtype=self.dtype,
+            history=history,
             name="transformer",
         )(h, valid, positions, train=train)
         if self.embedding:
@@ -133,6 +160,8 @@ class Estimator(nn.Module):
             self.sow("intermediates", "bins", bins.astype(jnp.float32))
         out = nn.Dense(config.patch * self.mels, kernel_init=INIT, dtype=self.dtype, name="output")(h[:, 1:])
         out = out.reshape(out.shape[0], -1, self.mels)[:, :frames].astype(jnp.float32)
+        x = delayed(self, "x", x, ahead * config.patch)
+        speech_condition = delayed(self, "condition", speech_condition, ahead * config.patch)
         if config.residual:
             out = out + (1 - t[:, None, None]) * speech_condition
         return out if scales is None else scales.skip * x + scales.output * out

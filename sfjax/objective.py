@@ -128,6 +128,11 @@ def _check_network(config):
         raise UserError(f"config.model.patch must be 1 or more frames, got {patch}; take 1 or 2")
     if config.task.aligned_copies and ALIGNMENT % patch:
         raise UserError(f"aligned copies need a model.patch of 1, 2 or 4 frames, got {patch}; take 2")
+    if config.model.lookahead >= 0 and any(part.count > 1 for part in config.task.parts.values()):
+        raise UserError(
+            f"config.model.lookahead must be -1 for a task that joins sources in time, got {config.model.lookahead}; "
+            "only tasks with one source can be causal"
+        )
     if precondition not in ("none", *PRECONDITIONS):
         raise UserError(f"unknown model.precondition {precondition!r}; choose from none, {', '.join(PRECONDITIONS)}")
     if precondition != "none" and precondition != config.process:

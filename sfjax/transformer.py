@@ -15,7 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
 from sfjax.lora import SUFFIX, Adapter
 from sfjax.sharding import constrain
@@ -26,6 +26,7 @@ REMAT = {
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     "full": jax.checkpoint_policies.nothing_saveable,
 }
+PAST = "past"  # collection of the values that a stream keeps between calls
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +51,29 @@ class TransformerConfig:
     unroll: int
 
 
+def with_past(
+    module: nn.Module, name: str, x: Shaped[Array, "batch frames *_"], count: int
+) -> Shaped[Array, "batch _ *_"]:
+    """Put the last `count` frames of the earlier calls before `x`, zeros in the first call; keep them as `name`.
+
+    Only a stream does so: a caller that makes collection `PAST` mutable. Other callers give all frames in one call, and
+    `x` is returned.
+    """
+    if not module.is_mutable_collection(PAST):
+        return x
+    past = module.variable(PAST, name, jnp.zeros, (x.shape[0], count, *x.shape[2:]), x.dtype)
+    joined = jnp.concatenate([past.value, x], axis=1)
+    past.value = joined[:, joined.shape[1] - count :]
+    return joined
+
+
+def delayed(
+    module: nn.Module, name: str, x: Shaped[Array, "batch frames *_"], count: int
+) -> Shaped[Array, "batch frames *_"]:
+    """Return `x`, in a stream `count` frames later; for values that meet the output of a layer that looks ahead."""
+    return with_past(module, name, x, count)[:, : x.shape[1]] if count else x
+
+
 def alibi_slopes(heads: int) -> Float[np.ndarray, " heads"]:
     """Return the fixed slope of each head: 2^(−8k / heads) for k = 1..heads (ALiBi, arXiv 2108.12409)."""
     return np.exp2(-8.0 * np.arange(1, heads + 1) / heads).astype(np.float32)
@@ -67,22 +91,25 @@ def alibi(
 
 def attention(
     query: Float[Array, "batch frames heads size"],
-    key: Float[Array, "batch frames heads size"],
-    value: Float[Array, "batch frames heads size"],
-    shown: Bool[Array, "batch frames"],
-    positions: Int[Array, "batch frames"] | None = None,
+    key: Float[Array, "batch keys heads size"],
+    value: Float[Array, "batch keys heads size"],
+    shown: Bool[Array, "batch keys"],
+    positions: Int[Array, "#batch keys"] | None = None,
     *,
     lead: int,
     block: int,
+    history: int | None = None,
 ) -> Float[Array, "batch frames heads size"]:
     """Compute softmax attention with the ALiBi bias over the `shown` keys; the softmax is in float32.
 
-    `positions` are the positions for ALiBi, by default the frame numbers. Queries are split into equal blocks of at
+    `positions` are the positions of the keys for ALiBi, by default their numbers. The queries are at the first `lead`
+    and at the last of them. With `history`, a query sees only keys at its own position, at the `history` positions
+    before it, and below `lead`: the future has no effect, and no gradient. Queries are split into equal blocks of at
     most `block` (0: one block). The scores and the bias of a block are computed again in the backward pass, so memory
     grows with block · frames and not with frames². The backward pass needs only the output and the logarithm of the
     softmax's sum (FlashAttention, arXiv 2205.14135).
     """
-    frames = query.shape[1]
+    frames, keys = query.shape[1], key.shape[1]
     count = -(-frames // block) if block else 1
     rows = -(-frames // count)
 
@@ -90,39 +117,40 @@ def attention(
         return x.swapaxes(1, 2)  # [batch, frames, heads, size] and [batch, heads, frames, size]
 
     query = jnp.pad(swap_heads(query * query.shape[-1] ** -0.5), ((0, 0), (0, 0), (0, count * rows - frames), (0, 0)))
-    positions = jnp.arange(frames)[None] if positions is None else positions
-    out: Any = _attend(query, swap_heads(key), swap_heads(value), shown, positions, lead, count)
+    positions = jnp.arange(keys)[None] if positions is None else positions
+    queries = jnp.concatenate([positions[:, :lead], positions[:, lead + keys - frames :]], axis=1)
+    out: Any = _attend(query, swap_heads(key), swap_heads(value), shown, queries, positions, lead, history, count)
     return swap_heads(out[:, :, :frames])
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
-def _attend(query, key, value, shown, positions, lead, count):
-    return _attend_forward(query, key, value, shown, positions, lead, count)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(6, 7, 8))
+def _attend(query, key, value, shown, queries, positions, lead, history, count):
+    return _attend_forward(query, key, value, shown, queries, positions, lead, history, count)[0]
 
 
-def _attend_forward(query, key, value, shown, positions, lead, count):
+def _attend_forward(query, key, value, shown, queries, positions, lead, history, count):
     def attend(_, block):
         query, rows = block
-        scores = _scores(query, key, shown, rows, positions, lead)
+        scores = _scores(query, key, shown, rows, positions, lead, history)
         highest = scores.max(-1, keepdims=True)
         weights = jnp.exp(scores - highest)
         total = weights.sum(-1, keepdims=True)
         values = jnp.einsum("bhqk,bhkd->bhqd", weights.astype(value.dtype), value, preferred_element_type=jnp.float32)
         return None, ((values / total).astype(value.dtype), highest + jnp.log(total))
 
-    blocks = (*_split_rows(count, query), _split_positions(count, query, positions))
+    blocks = (*_split_rows(count, query), _split_positions(count, query, queries))
     _, (out, log_total) = jax.lax.scan(attend, None, blocks)
     out, log_total = _join_rows(out), _join_rows(log_total)
-    return out, (query, key, value, shown, positions, out, log_total)
+    return out, (query, key, value, shown, queries, positions, out, log_total)
 
 
-def _attend_backward(lead, count, residuals, cotangent):
-    query, key, value, shown, positions, out, log_total = residuals
+def _attend_backward(lead, history, count, residuals, cotangent):
+    query, key, value, shown, queries, positions, out, log_total = residuals
     delta = (cotangent.astype(jnp.float32) * out.astype(jnp.float32)).sum(-1, keepdims=True)  # D of FlashAttention
 
     def attend(sums, block):
         query, cotangent, delta, log_total, rows = block
-        weights = jnp.exp(_scores(query, key, shown, rows, positions, lead) - log_total)
+        weights = jnp.exp(_scores(query, key, shown, rows, positions, lead, history) - log_total)
         to_weights = jnp.einsum("bhqd,bhkd->bhqk", cotangent, value, preferred_element_type=jnp.float32)
         to_scores = (weights * (to_weights - delta)).astype(query.dtype)
         weights = weights.astype(value.dtype)
@@ -131,9 +159,9 @@ def _attend_backward(lead, count, residuals, cotangent):
         return (sums[0] + to_key, sums[1] + to_value), jnp.einsum("bhqk,bhkd->bhqd", to_scores, key)
 
     zeros = jnp.zeros(key.shape, jnp.float32)
-    blocks = (*_split_rows(count, query, cotangent, delta, log_total), _split_positions(count, query, positions))
+    blocks = (*_split_rows(count, query, cotangent, delta, log_total), _split_positions(count, query, queries))
     sums, to_query = jax.lax.scan(attend, (zeros, zeros), blocks)
-    return _join_rows(to_query), sums[0].astype(key.dtype), sums[1].astype(value.dtype), None, None
+    return _join_rows(to_query), sums[0].astype(key.dtype), sums[1].astype(value.dtype), None, None, None
 
 
 _attend.defvjp(_attend_forward, _attend_backward)
@@ -158,11 +186,15 @@ def _join_rows(blocks):
     return blocks.transpose(1, 2, 0, 3, 4).reshape(batch, heads, count * rows, -1)
 
 
-def _scores(query, key, shown, rows, positions, lead):
+def _scores(query, key, shown, rows, positions, lead, history):
     """Compute the biased scores of the queries at positions `rows`; −inf for hidden keys."""
     scores = jnp.einsum("bhqd,bhkd->bhqk", query, key, preferred_element_type=jnp.float32)
     scores = scores + alibi(rows, positions, heads=key.shape[1], lead=lead)
-    return jnp.where(shown[:, None, None, :], scores, -jnp.inf)
+    seen = shown[:, None, None, :]
+    if history is not None:
+        queries, keys = rows[:, None, :, None], positions[:, None, None, :]
+        seen = seen & (keys <= queries) & ((keys >= queries - history) | (keys < lead))
+    return jnp.where(seen, scores, -jnp.inf)
 
 
 def gelu(x: Float[Array, "*_"]) -> Float[Array, "*_"]:
@@ -225,6 +257,7 @@ class Block(nn.Module):
     lead: int
     adapter: Adapter | None
     skip: bool
+    history: int | None
     dtype: Any
 
     @nn.compact
@@ -241,7 +274,10 @@ class Block(nn.Module):
             return constrain(h, "batch", "frames", "heads", "size")
 
         query, key, value = project("query"), project("key"), project("value")
-        h = attention(query, key, value, shown, positions, lead=self.lead, block=self.attention_block)
+        if self.history is not None:
+            key, value = _behind_lead(self, "keys", key), _behind_lead(self, "values", value)
+        options: Any = dict(lead=self.lead, block=self.attention_block, history=self.history)
+        h = attention(query, key, value, shown, positions, **options)
         x = x + dense(self.width, "out")(h.reshape(x.shape))
         h = nn.LayerNorm(dtype=self.dtype, name="ffn_norm")(x)
         h = gelu(constrain(dense(self.ffn, "up")(h), "batch", "frames", "units"))
@@ -266,13 +302,15 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """A Transformer with U-Net skips: layer L − i + 1 also takes the input of layer i (Voicebox 5.1).
 
-    The first `lead` positions have no time.
+    The first `lead` positions have no time. With `history`, each layer sees so many positions before the present one,
+    and none after it; see `attention`.
     """
 
     config: TransformerConfig
     lead: int
     adapter: Adapter | None
     dtype: Any
+    history: int | None = None
 
     @nn.compact
     def __call__(
@@ -293,7 +331,7 @@ class Transformer(nn.Module):
             axes: Any = (nn.broadcast, nn.broadcast, earlier_input_axis, nn.broadcast)  # flax infers int
             scanned = nn.scan(
                 block,
-                variable_axes={"params": 0},
+                variable_axes={"params": 0, PAST: 0},
                 split_rngs={"params": True, "dropout": True},
                 in_axes=axes,
                 length=half,
@@ -308,10 +346,13 @@ class Transformer(nn.Module):
                 lead=self.lead,
                 adapter=self.adapter,
                 skip=skip,
+                history=self.history,
                 dtype=self.dtype,
                 name=name,
             )
 
+        if self.history is not None:
+            shown = _behind_lead(self, "shown", shown)
         x = x.astype(self.dtype)
         early = stack("early", skip=False, earlier_input_axis=nn.broadcast)
         x, early_inputs = early(x, shown, positions, None, train)
@@ -320,20 +361,33 @@ class Transformer(nn.Module):
         return nn.LayerNorm(dtype=self.dtype, name="norm")(x), late_inputs[-1]
 
 
-def grouped_conv(
-    x: Float[Array, "batch frames width"], kernel: Float[Array, "taps fan width"], *, block: int = 8
-) -> Float[Array, "batch frames width"]:
-    """Convolve over time in groups of `fan` channels, with zeros beyond both ends; the result is as long as `x`.
+def _behind_lead(module, name, x):
+    """Put the past of a stream between the first `lead` positions of `x` and the others."""
+    joined = with_past(module, name, x[:, module.lead :], module.history)
+    return jnp.concatenate([x[:, : module.lead], joined], axis=1)
 
-    For each group, `block` frames are one row of a matrix product with the kernel as a Toeplitz matrix. This computes
-    (block + taps − 1) / taps times the products that are needed, in a shape that suits matrix units. On a CPU it takes
-    an eighth of the time of XLA's grouped convolution, forward and backward, at 160 channels.
+
+def grouped_conv(
+    x: Float[Array, "batch frames width"],
+    kernel: Float[Array, "taps fan width"],
+    zeros: tuple[int, int] | None = None,
+    *,
+    block: int = 8,
+) -> Float[Array, "batch _ width"]:
+    """Convolve over time in groups of `fan` channels, with so many `zeros` before and after `x`.
+
+    By default, the result is as long as `x`, and each frame is in the middle of the kernel. For each group, `block`
+    frames are one row of a matrix product with the kernel as a Toeplitz matrix. This computes (block + taps − 1) / taps
+    times the products that are needed, in a shape that suits matrix units. On a CPU it takes an eighth of the time of
+    XLA's grouped convolution, forward and backward, at 160 channels.
     """
     batch, frames, width = x.shape
     taps, fan, _ = kernel.shape
-    groups, span, blocks = width // fan, block + taps - 1, -(-frames // block)
-    before = (taps - 1) // 2
-    x = jnp.pad(x, ((0, 0), (before, blocks * block - frames + taps - 1 - before), (0, 0)))
+    before, after = ((taps - 1) // 2, taps // 2) if zeros is None else zeros
+    length = before + frames + after - (taps - 1)
+    block = min(block, length)
+    groups, span, blocks = width // fan, block + taps - 1, -(-length // block)
+    x = jnp.pad(x, ((0, 0), (before, after + blocks * block - length), (0, 0)))
     x = x.reshape(batch, -1, groups, fan)[:, jnp.arange(blocks)[:, None] * block + np.arange(span)]
     rows = x.transpose(3, 0, 1, 2, 4).reshape(groups, batch, blocks, span * fan)
     # each row is one element longer than the matrix is wide, so every repetition is shifted by one
@@ -341,27 +395,39 @@ def grouped_conv(
     matrix = jnp.tile(kernel, block)[..., : block * span].reshape(groups, fan, fan, block, span)
     matrix = matrix.transpose(0, 4, 1, 3, 2).reshape(groups, span * fan, block * fan)
     out = jnp.einsum("gbnk,gkm->gbnm", rows, matrix).reshape(groups, batch, blocks, block, fan)
-    return out.transpose(1, 2, 3, 0, 4).reshape(batch, blocks * block, width)[:, :frames]
+    return out.transpose(1, 2, 3, 0, 4).reshape(batch, blocks * block, width)[:, :length]
 
 
 class GroupedConv(nn.Module):
-    """`grouped_conv` with a bias; its parameters have the shapes of those of `nn.Conv`."""
+    """`grouped_conv` with a bias; its parameters have the shapes of those of `nn.Conv`.
+
+    With `lookahead`, the taps that see more frames after the present one are not used.
+    """
 
     taps: int
     groups: int
     dtype: Any
+    lookahead: int | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch frames width"]) -> Float[Array, "batch frames width"]:
         kernel = self.param("kernel", INIT, (self.taps, x.shape[-1] // self.groups, x.shape[-1]))
         bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
-        return grouped_conv(x, kernel.astype(self.dtype)) + bias.astype(self.dtype)
+        kernel, zeros = kernel.astype(self.dtype), None
+        if self.lookahead is not None:
+            before = (self.taps - 1) // 2
+            kernel = kernel[: before + 1 + self.lookahead]
+            joined = with_past(self, "input", x, before + self.lookahead)
+            x, zeros = joined, (before, self.lookahead) if joined is x else (0, 0)
+        return grouped_conv(x, kernel, zeros) + bias.astype(self.dtype)
 
 
 class ConvPos(nn.Module):
     """Convolutional position embedding: `depth` grouped convolutions, each with LayerNorm (no affine) and GELU.
 
     Padded frames are set to zero before each convolution, so padding does not change the result (data2vec 2.0's form).
+    With `lookahead`, all convolutions together see so many frames after the present one: the first one as many as its
+    kernel reaches, the next one the rest.
     """
 
     width: int
@@ -369,14 +435,19 @@ class ConvPos(nn.Module):
     groups: int
     depth: int
     dtype: Any
+    lookahead: int | None = None
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "batch frames width"], shown: Bool[Array, "batch frames"]
     ) -> Float[Array, "batch frames width"]:
+        rest = self.lookahead
         for i in range(self.depth):
+            ahead = None if rest is None else min(rest, self.kernel // 2)
             x = jnp.where(shown[..., None], x, 0).astype(self.dtype)
-            x = GroupedConv(self.kernel, self.groups, self.dtype, name=f"conv_{i}")(x)
+            x = GroupedConv(self.kernel, self.groups, self.dtype, ahead, name=f"conv_{i}")(x)
+            if rest is not None and ahead is not None:
+                rest, shown = rest - ahead, delayed(self, f"shown_{i}", shown, ahead)
             x = nn.LayerNorm(use_bias=False, use_scale=False, dtype=self.dtype)(x)
             x = gelu(x)
         return x

@@ -82,7 +82,14 @@ def test_every_section_binds_to_its_consumer(name, size):
 
 WRONG = {
     "mel": {"hop": (0, 700), "window": (2000,), "high": (9e3,), "std": (0.0, math.nan), "bands": ("80",)},
-    "model": {"width": (-64, 65, 64.5), "layers": (3, True), "heads": (0,), "remat": ("some",), "dropout": (1.0,)},
+    "model": {
+        "lookahead": (-2, 99, 0.5),
+        "width": (-64, 65, 64.5),
+        "layers": (3, True),
+        "heads": (0,),
+        "remat": ("some",),
+        "dropout": (1.0,),
+    },
     "data": {"seconds": (math.inf,), "buckets": ((), (4.0, -1.0), 4.0)},
     "mix": {"snr": ((0.0,), (0.0, None))},
     "run": {"log": (0,), "keep": (-1,), "checkpoints": (5,)},

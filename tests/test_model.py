@@ -5,6 +5,7 @@ Padding, batching, blocks of queries and the memory options change no result.
 
 import dataclasses
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,8 @@ TOY = model.EstimatorConfig(
     patch=1,
     precondition="none",
     residual=False,
+    lookahead=-1,
+    history=200,
     attention_block=0,
     remat="none",
     unroll=2,
@@ -221,6 +224,55 @@ def test_padding_behind_copies_changes_nothing_and_examples_without_copies_are_a
     np.testing.assert_allclose(both[0, :12], alone[0], atol=1e-5)
     without = apply(params, x[1:], t[1:], condition[1:], lengths[1:])
     np.testing.assert_allclose(both[1, :17], without[0, :17], atol=1e-5)
+
+
+def causal(patch, lookahead, **changes):
+    """A causal network whose attention sees 8 tokens back, and parameters of one that sees all frames."""
+    network = toy(patch=patch, lookahead=lookahead, history=8 * patch, precondition="flow", residual=True, **changes)
+    return network, {"params": build(patch=patch)[1]["params"]}
+
+
+@pytest.mark.parametrize("patch, lookahead, block", [(1, 0, 0), (1, 3, 7), (2, 4, 0)])
+def test_a_causal_network_sees_no_frame_after_its_lookahead(patch, lookahead, block):
+    network, params = causal(patch, lookahead, attention_block=block)
+    x, t, condition = inputs(1, 24)
+    apply = jax.jit(lambda x, condition: network.apply(params, x, t, condition, jnp.array([24])))
+    first = 12  # frame of the first change
+    blind = first - lookahead  # a multiple of the patch, so that a token begins there
+    late = apply(x.at[:, first:].set(9.0), condition.at[:, first:].set(-9.0))
+    np.testing.assert_array_equal(late[:, :blind], apply(x, condition)[:, :blind])
+    assert np.abs(late - apply(x, condition))[0, blind].max() > 1e-3  # the look-ahead is used
+
+    def early(x, condition):
+        return jnp.square(apply(x, condition)[:, :blind]).sum()
+
+    for gradient in jax.jit(jax.grad(early, (0, 1)))(x, condition):
+        np.testing.assert_array_equal(gradient[:, first:], 0)
+        assert np.abs(gradient[:, first - 1]).max() > 0
+
+
+@pytest.mark.parametrize("patch, lookahead, blocks", [(1, 0, (1,)), (1, 3, (4, 1, 7)), (2, 4, (2,))])
+def test_a_stream_of_blocks_is_the_same_as_all_frames_at_once(patch, lookahead, blocks):
+    network, params = causal(patch, lookahead)
+    (x, t, condition), lengths = inputs(2, 40), jnp.array([40, 33])
+    expected = jax.jit(network.apply)(params, x, t, condition, lengths)
+    x, condition = (jnp.pad(array, ((0, 0), (0, lookahead), (0, 0))) for array in (x, condition))
+    shapes = jax.eval_shape(network.init, jax.random.key(0), x[:, :patch], t, condition[:, :patch], lengths)
+    past = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes[transformer.PAST])
+    apply = jax.jit(functools.partial(network.apply, mutable=[transformer.PAST]))
+    first, results = 0, []
+    for size in itertools.cycle(blocks):
+        end = min(first + size, x.shape[1])
+        variables = params | {transformer.PAST: past}
+        counts = jnp.clip(lengths - first, 0, end - first)
+        result, variables = apply(variables, x[:, first:end], t, condition[:, first:end], counts)
+        results.append(result)
+        past, first = variables[transformer.PAST], end
+        if first == x.shape[1]:
+            break
+    streamed = jnp.concatenate(results, axis=1)[:, lookahead:]
+    for i, length in enumerate(lengths):
+        np.testing.assert_allclose(streamed[i, :length], expected[i, :length], atol=1e-5)
 
 
 def test_an_embedding_of_copies_is_the_only_new_parameter():
