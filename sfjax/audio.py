@@ -318,10 +318,11 @@ def log_mel(
     mels = audio.log_mel(jnp.ones((1, 16_000)), spec)
     ```
     """
-    return _log_mel(stft(wav, spec, lengths), spec)
+    return log_mel_of(stft(wav, spec, lengths), spec)
 
 
-def _log_mel(spectrum, spec):
+def log_mel_of(spectrum: Complex[Array, "batch frames bins"], spec: MelSpec) -> Float[Array, "batch frames mels"]:
+    """Compute the normalised log-Mel spectrogram from the result of `stft` or `spectra`."""
     mel = jnp.einsum("bfk,mk->bfm", jnp.sqrt(_power(spectrum) + TINY), filterbank(spec), precision="highest")
     return (jnp.log(jnp.maximum(mel, spec.floor)) - spec.mean) / spec.std
 
@@ -343,9 +344,16 @@ def stft(
     margin = edge - (spec.n_fft - spec.window) // 2  # only this much of the padding is inside a window
     position = jnp.abs(jnp.arange(-margin, samples + spec.window - spec.hop - margin))
     position = jnp.minimum(position, 2 * (ends[:, None] - 1) - position)  # reflected at both ends
-    padded = jnp.take_along_axis(wav, jnp.maximum(position, 0), axis=1) * (position >= 0)
-    hops = padded.reshape(wav.shape[0], -1, spec.hop)
-    count = samples // spec.hop
+    return spectra(jnp.take_along_axis(wav, jnp.maximum(position, 0), axis=1) * (position >= 0), spec)
+
+
+def spectra(wav: Float[Array, "batch samples"], spec: MelSpec) -> Complex[Array, "batch frames bins"]:
+    """Compute the spectra of the windows that lie inside of each waveform, without padding, as `stft` does.
+
+    The samples are a multiple of the hop.
+    """
+    hops = wav.reshape(wav.shape[0], -1, spec.hop)
+    count = hops.shape[1] - spec.window // spec.hop + 1
     frames = jnp.concatenate([hops[:, i : i + count] for i in range(spec.window // spec.hop)], axis=2)
     return jnp.fft.rfft(frames * _hann(spec), n=spec.n_fft)
 
@@ -357,22 +365,31 @@ def istft(
 
     With `lengths`, in samples, the frames after the end of each waveform are ignored.
     """
-    frames = jnp.fft.irfft(spectrum, n=spec.n_fft)[..., : spec.window] * _hann(spec)
+    frames, weight = windows(spectrum, spec)
     ends = jnp.full(frames.shape[0], frames.shape[1]) if lengths is None else spec.num_frames(lengths)
     inside = (jnp.arange(frames.shape[1]) < ends[:, None])[..., None]
-    frames = jnp.where(inside, frames, 0.0)
-    count = frames.shape[1]
-    parts = spec.window // spec.hop
     margin = (spec.window - spec.hop) // 2
-    weight = jnp.where(inside, _hann(spec) ** 2, 0.0)
+    samples = slice(margin, margin + frames.shape[1] * spec.hop)
+    total = overlap_add(jnp.where(inside, frames, 0.0), spec)[:, samples]
+    return total / jnp.maximum(overlap_add(jnp.where(inside, weight, 0.0), spec)[:, samples], TINY)
 
-    def overlap_add(pieces):
-        hops = pieces.reshape(pieces.shape[0], count, parts, spec.hop)
-        shifted = [jnp.pad(hops[:, :, i], ((0, 0), (i, parts - 1 - i), (0, 0))) for i in range(parts)]
-        total = jnp.sum(jnp.stack(shifted), axis=0)
-        return total.reshape(pieces.shape[0], -1)[:, margin : margin + count * spec.hop]
 
-    return overlap_add(frames) / jnp.maximum(overlap_add(weight), TINY)
+def windows(
+    spectrum: Complex[Array, "batch frames bins"], spec: MelSpec
+) -> tuple[Float[Array, "batch frames window"], Float[Array, " window"]]:
+    """Compute the windowed waveform of each frame and the weight of its samples, the square of the window.
+
+    The waveform is the sum of overlapping frames, divided by the sum of their weights.
+    """
+    return jnp.fft.irfft(spectrum, n=spec.n_fft)[..., : spec.window] * _hann(spec), jnp.asarray(_hann(spec) ** 2)
+
+
+def overlap_add(frames: Float[Array, "batch frames window"], spec: MelSpec) -> Float[Array, "batch samples"]:
+    """Add frames that follow each other by a hop, to frames · hop + window − hop samples."""
+    parts = spec.window // spec.hop
+    hops = frames.reshape(*frames.shape[:2], parts, spec.hop)
+    shifted = [jnp.pad(hops[:, :, i], ((0, 0), (i, parts - 1 - i), (0, 0))) for i in range(parts)]
+    return jnp.sum(jnp.stack(shifted), axis=0).reshape(frames.shape[0], -1)
 
 
 def borrow_phase(
@@ -413,7 +430,7 @@ def equalisation(
 
 def _log_gains(mels, recording, spec, most):
     """Return the logarithm of the gain of each band from `recording` to `mels`; no gain is above `most`."""
-    return jnp.minimum((mels - _log_mel(recording, spec)[:, None]) * spec.std, math.log(most))
+    return jnp.minimum((mels - log_mel_of(recording, spec)[:, None]) * spec.std, math.log(most))
 
 
 def ratio_mask(
@@ -436,7 +453,7 @@ def wiener_mask(
     recording contains noise in addition to the sources.
     """
     power = 2.0 * (spec.std * mels + spec.mean)
-    total = jnp.maximum(jax.nn.logsumexp(power, axis=1), 2.0 * (spec.std * _log_mel(recording, spec) + spec.mean))
+    total = jnp.maximum(jax.nn.logsumexp(power, axis=1), 2.0 * (spec.std * log_mel_of(recording, spec) + spec.mean))
     return jnp.exp(power - total[:, None])
 
 
@@ -466,10 +483,24 @@ def change_bands(
 
     Above the bands, the gain is the mean of the `TOP_BANDS` highest ones, and at most 1. Gains of 1 change no sample.
     """
-    top = jnp.minimum(jnp.mean(gains[..., -TOP_BANDS:], axis=-1, keepdims=True), 1.0)
-    changes = jnp.concatenate([gains, top], axis=-1) - 1.0
-    spectra = jnp.einsum("bsfm,mk->bsfk", changes, _shares_and_top(spec)) * stft(recording, spec, lengths)[:, None]
+    spectra = _scale_bands(_with_top(gains) - 1.0, stft(recording, spec, lengths), spec)
     return recording[:, None] + _istft_sources(spectra, spec, lengths)[..., : recording.shape[1]]
+
+
+def gain_spectra(
+    gains: Float[Array, "batch sources frames mels"], recording: Complex[Array, "batch frames bins"], spec: MelSpec
+) -> Complex[Array, "batch sources frames bins"]:
+    """Apply gains of Mel bands to spectra of any sample rate, as `change_bands` does to recordings."""
+    return _scale_bands(_with_top(gains), recording, spec)
+
+
+def _with_top(gains):
+    top = jnp.minimum(jnp.mean(gains[..., -TOP_BANDS:], axis=-1, keepdims=True), 1.0)
+    return jnp.concatenate([gains, top], axis=-1)
+
+
+def _scale_bands(factors, recording, spec):
+    return jnp.einsum("bsfm,mk->bsfk", factors, _shares_and_top(spec)) * recording[:, None]
 
 
 def _reconstruct_by(band_gains):

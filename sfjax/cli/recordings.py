@@ -11,6 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from sfjax.cli import live
 from sfjax.cli.verb import (
     CLOSED,
     Verb,
@@ -31,10 +32,22 @@ SUFFIXES = {"WAVEX": "wav", "RF64": "wav", "OPUS": "opus"}  # of formats and enc
 
 
 def _add_enhance(parser):
-    _add_flags(parser, "named like the inputs; default: enhanced; for - standard output", default=ENHANCER)
+    _add_flags(parser, "named like the inputs; default: enhanced; for - standard output", files="*", default=ENHANCER)
+    parser.add_argument(
+        "--live",
+        action="store_true",
+        help="clean the sound of the microphone while it arrives, with a causal model (configs/live.py); with -, raw "
+        "16-bit mono samples from standard input to standard output",
+    )
+    parser.add_argument("--rate", type=int, metavar="HZ", help="sample rate with --live; default: the model's")
 
 
 def _run_enhance(arguments):
+    if arguments.live:
+        return live.run(arguments)
+    if not arguments.files or arguments.rate is not None:
+        reason = "--rate needs --live" if arguments.files else "expected recordings or --live"
+        raise UserError(f"{reason}; see `sfjax enhance --help`")
     return _run(arguments, "enhanced", lambda model: model.enhancing(), lambda name: [_result_name(name)])
 
 
@@ -64,10 +77,10 @@ def _run_extract(arguments):
     return _run(arguments, "extracted", lambda model: model.extracting(), lambda name: [_result_name(name)])
 
 
-def _add_flags(parser, results, **model):
+def _add_flags(parser, results, files="+", **model):
     parser.add_argument(
         "files",
-        nargs="+",
+        nargs=files,
         metavar="FILE|FOLDER",
         help="recordings; a folder means all recordings in it, at any depth, except hidden ones; - is standard input",
     )

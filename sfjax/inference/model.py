@@ -20,7 +20,7 @@ from sfjax import audio, flow, masks, networks, tasks
 from sfjax.config import SampleConfig, read_model, typed
 from sfjax.errors import UserError
 from sfjax.export import release
-from sfjax.inference import auxiliary, editing, enrolment, tts, waveform
+from sfjax.inference import auxiliary, editing, enrolment, stream, tts, waveform
 from sfjax.inference.auxiliary import Phase
 from sfjax.inference.band_filter import BandFilter
 from sfjax.inference.chunking import NO_VOICE, Chunk, ChunkBatch, Job, Sources, cut, padded
@@ -151,6 +151,19 @@ class Model:
         ```
         """
         return self.treat(self.enhancing(), noisy, sample_rate, seed=seed, **options)[0]
+
+    def stream(self, sample_rate: Any = None, *, seed: int = 0) -> stream.Stream:
+        """Start to enhance a recording that arrives block by block, if the model is causal (`configs/live.py`).
+
+        The sample rate is the model's, or any multiple of 1000 Hz above it; at a higher rate, the gains of the model
+        also apply above its band. Raises `UserError` for other rates and models.
+
+        ```python
+        stream = sfjax.load("runs/live").stream()
+        clean = [stream.push(block) for block in np.split(noisy, 10)] + [stream.flush()]
+        ```
+        """
+        return stream.start(self, sample_rate, seed=seed)
 
     def separate(
         self, mixture: Recording, sample_rate: Any = None, *, speakers: int = 2, seed: int = 0, **options: Any
