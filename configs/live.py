@@ -5,7 +5,7 @@
 
 Output is `sfjax.inference.stream.latency` behind the input: 90 ms at size box. A causal network has the same parameters
 as one that sees the whole recording, so training can start from a restoration model or from a pre-trained one. Start
-from restoration: at size box, the loss of updates 11 to 15 is 1.8 from `sfjax://restore` and 19.3 from `sfjax://base`.
+from restoration: at size box, the loss of updates 11 to 15 is 1.8 from `sfjax://enhance` and 19.3 from `sfjax://base`.
 """
 
 from sfjax.configs import restore
