@@ -43,6 +43,7 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 install_import_hook("sfjax", "beartype.beartype")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
     """Start the longest files first. A file stays in one worker, which makes its fixtures once; notebooks spread."""
 
