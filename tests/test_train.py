@@ -42,7 +42,7 @@ def whole(pretrain, tmp_path_factory):
     return train.run(pretrain(), folder), folder
 
 
-@pytest.mark.parametrize("stop", [3, 4])  # before a validation and after one
+@pytest.mark.parametrize("stop", [pytest.param(3, marks=pytest.mark.slow), 4])  # before a validation and after one
 def test_a_stopped_and_resumed_run_equals_one_never_stopped(whole, pretrain, tmp_path, stop):
     state, folder = whole
     train.run(pretrain(**{"run.stop": stop}), tmp_path)
@@ -50,6 +50,7 @@ def test_a_stopped_and_resumed_run_equals_one_never_stopped(whole, pretrain, tmp
     assert losses(tmp_path) == losses(folder)
 
 
+@pytest.mark.slow
 def test_a_run_with_muon_and_patches_resumes_as_one_never_stopped(toy_config, tmp_path):
     changes = {"optim.muon": 10.0, "model.patch": 2, "run.valid_batches": 0, "optim.updates": 4}
     state = train.run(toy_config("pretrain", **changes), tmp_path / "whole")
