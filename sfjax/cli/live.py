@@ -49,8 +49,8 @@ def run(arguments: Any) -> int:
 def _check(arguments, piped):
     if arguments.files and not piped:
         raise UserError(f"--live takes a microphone or -, got {arguments.files[0]}; leave --live out for files")
-    if arguments.output or arguments.plot or arguments.json or arguments.force:
-        raise UserError("--live writes no files; leave out -o, --plot, --json and --force")
+    if arguments.output or arguments.plot or arguments.json or arguments.force or arguments.to_rate:
+        raise UserError("--live writes no files; leave out -o, --plot, --json, --force and --to-rate")
     if any(getattr(arguments, name) is not None for name in ("solver", "steps", "guidance", "sway")):
         raise UserError("--live takes one Euler step; leave out --solver, --steps, --guidance and --sway")
     if piped and (sys.stdin is None or sys.stdin.isatty()):

@@ -40,6 +40,13 @@ def _add_enhance(parser):
         "16-bit mono samples from standard input to standard output",
     )
     parser.add_argument("--rate", type=int, metavar="HZ", help="sample rate with --live; default: the model's")
+    parser.add_argument(
+        "--to-rate",
+        type=int,
+        metavar="HZ",
+        help="give mono recordings of a lower rate, such as telephone calls, this rate: a vocoder generates what lies "
+        "above their band; 16000 for the models of this package; default: the rate of each recording",
+    )
 
 
 def _run_enhance(arguments):
@@ -230,10 +237,14 @@ def _process(arguments, task_of, files, refused):
     """Run the model over all files; return the report that `--json` prints, with `FileResult` objects as files."""
     from tqdm import tqdm
 
+    from sfjax.inference import bandwidth
     from sfjax.inference.batch import process_files
 
     model = load_model(arguments)
     task, voice = task_of(model), _voice(arguments, model)
+    if (to_rate := getattr(arguments, "to_rate", None)) is not None:
+        bandwidth.check_rate(to_rate, model.spec)
+        model = model.with_vocoder()
     introduce(f"{arguments.verb} with", model, arguments.model)
     began = time.perf_counter()
     with tqdm(unit="s", unit_scale=True, desc=arguments.verb, disable=None) as bar:
@@ -249,6 +260,7 @@ def _process(arguments, task_of, files, refused):
             seed=arguments.seed,
             force=arguments.force,
             voice=voice,
+            to_rate=to_rate,
             progress=progress,
             **sampling(arguments),
         )

@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from sfjax import audio, checkpoint, overwrite
 from sfjax.errors import UserError
-from sfjax.inference import Model, waveform
+from sfjax.inference import Model, bandwidth, waveform
 from sfjax.inference.chunking import NO_VOICE, Job
 from sfjax.inference.speech_model import SpeechModel
 
@@ -47,6 +47,7 @@ def process_files(
     seed: int = 0,
     force: bool = False,
     voice: Float[np.ndarray, " _"] = NO_VOICE,
+    to_rate: int | None = None,
     progress: Callable[[float, float], Any] = lambda seconds, total: None,
     **options: Any,
 ) -> list[FileResult]:
@@ -56,13 +57,14 @@ def process_files(
     are not replaced, except with `force`. Memory holds one batch of chunks. If the model has no gains to apply to
     several channels (`Model.band_filter`), their average is used, with a note on standard error. Calls
     `progress(seconds, total)` for each finished piece with its seconds and the seconds of all files to run. `voice` is
-    the enrolment (`sfjax.inference.enrolment`) for a task that extracts a speaker.
+    the enrolment (`sfjax.inference.enrolment`) for a task that extracts a speaker. Recordings of a rate below `to_rate`
+    get this rate (`Model.enhance`).
     """
-    made_by = digest(model, task, seed, options, voice)
+    made_by = digest(model, task, seed, options, voice, to_rate)
     entries: list[FileJob | FileResult] = []
     for source, targets in files:
         try:
-            entries.append(FileJob(source, targets, model, made_by, voice))
+            entries.append(FileJob(source, targets, model, made_by, voice, to_rate))
         except UserError as error:
             entries.append(FileResult(source, targets, None, "failed", str(error)))
     entries = [_refused(entry, force) or entry if isinstance(entry, FileJob) else entry for entry in entries]
@@ -99,7 +101,12 @@ def _refused(job: FileJob, force: bool) -> FileResult | None:
 
 
 def digest(
-    model: SpeechModel, task: Any, seed: int, options: dict[str, Any], voice: Float[np.ndarray, " _"] = NO_VOICE
+    model: SpeechModel,
+    task: Any,
+    seed: int,
+    options: dict[str, Any],
+    voice: Float[np.ndarray, " _"] = NO_VOICE,
+    to_rate: int | None = None,
 ) -> str:
     """Compute a digest of everything besides the input that affects a result, such as parameters, options and voice."""
     helpers: tuple[Any, ...] = (model.phase, model.duration_model, model.vocoder)
@@ -116,6 +123,7 @@ def digest(
         model.chunk_seconds(task),
         model.chunking["overlap"],
         *([hashlib.sha256(voice.tobytes()).hexdigest()] if len(voice) else []),
+        *([to_rate] if to_rate else []),
     ]
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=int).encode()).hexdigest()
 
@@ -123,7 +131,8 @@ def digest(
 class FileJob(Job):
     """A job that reads a file and writes one file for each source; they appear only when they are complete.
 
-    They have the rate of the file, and all its channels if the model has gains (`Model.band_filter`), else one.
+    They have the rate of the file, or `to_rate` if that is higher, and all its channels if the model has gains
+    (`Model.band_filter`), else one.
     The comment of the outputs is a digest of the input file and of `made_by`, the digest of model and options.
     """
 
@@ -134,6 +143,7 @@ class FileJob(Job):
         model: Model,
         made_by: str,
         voice: Float[np.ndarray, " _"] = NO_VOICE,
+        to_rate: int | None = None,
     ):
         self.info = audio.probe(source)
         self.source, self.targets, self.made_by = source, targets, made_by
@@ -141,7 +151,11 @@ class FileJob(Job):
         self.seconds, self.writers = self.info.frames / self.info.rate, list[audio.Writer]()
         self.channel_blocks = audio.channel_blocks(source, seconds=SECONDS)
         band_filter = model.band_filter(self.channel_blocks, self.info.rate, self.info.channels)
-        super().__init__(str(source), self._scaled_blocks, lambda wave: None, band_filter, voice)
+        try:
+            band = bandwidth.band(self.info.rate, self.info.channels, to_rate, model.spec)
+        except UserError as error:
+            raise UserError(f"{source}: {error}") from None
+        super().__init__(str(source), self._scaled_blocks, lambda wave: None, band_filter, voice, band)
 
     def _scaled_blocks(self) -> Iterator[np.ndarray]:
         """Read the file at the scale of the model; a file of floats need not be in [-1, 1]."""
@@ -151,6 +165,9 @@ class FileJob(Job):
     @property
     def like(self) -> audio.Info:
         """The header of the results."""
+        if self.band < bandwidth.FULL:
+            frames = round(self.info.frames * self.rate / self.info.rate)
+            return self.info._replace(frames=frames, rate=self.rate, channels=1)
         return self.info if self.band_filter else self.info._replace(channels=1)
 
     @functools.cached_property

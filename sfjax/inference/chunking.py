@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from sfjax.errors import UserError
+from sfjax.inference.bandwidth import FULL
 
 STAGE = 2**0.5  # ratio of neighbouring lengths that programs are compiled for; padding is at most this factor
 
@@ -21,26 +22,29 @@ NO_VOICE = np.zeros(0, np.float32)
 class Chunk(NamedTuple):
     """A piece of a recording: its samples at the model's rate, from sample `first` on; `last` marks the last piece.
 
-    The model sees it behind the samples of `voice`, whose speaker it extracts.
+    The model sees it behind the samples of `voice`, whose speaker it extracts. Above `band` in Hz, a vocoder generates
+    the result (`sfjax.inference.bandwidth`).
     """
 
     first: int
     wave: Float[np.ndarray, " samples"]
     last: bool
     voice: Float[np.ndarray, " _"] = NO_VOICE
+    band: float = FULL
 
 
 class ChunkBatch(NamedTuple):
     """Chunks as one padded batch, with their true lengths in samples and the number of the first frame of each.
 
     With the number, a frame's noise does not depend on the chunk that it lies in. `enrolled` is the number of frames of
-    a voice before each chunk; `waves` and `lengths` include them.
+    a voice before each chunk; `waves` and `lengths` include them. `bands` are the bands of the chunks in Hz.
     """
 
     waves: Float[Array, "batch samples"]
     lengths: Int[Array, " batch"]
     first: Int[Array, " batch"]
     enrolled: Int[Array, " batch"]
+    bands: Float[Array, " batch"] | None = None
 
 
 def cut(blocks: Iterable[np.ndarray], size: int, overlap: int, least: int) -> Iterator[Chunk]:
@@ -97,7 +101,8 @@ class Job:
 
     These are the waves of the model, [sources, samples], or what `band_filter` makes of its gains, [sources, samples,
     channels]. Chunks are cross-faded. Each source keeps its position in the output from chunk to chunk.
-    `voice` is the enrolment of the speaker to extract (`sfjax.inference.enrolment`).
+    `voice` is the enrolment of the speaker to extract (`sfjax.inference.enrolment`), and `band` the band in Hz above
+    which a vocoder generates the result (`sfjax.inference.bandwidth`).
     """
 
     def __init__(
@@ -107,9 +112,10 @@ class Job:
         sink: Callable[[np.ndarray], Any],
         band_filter: Callable[[np.ndarray, bool], np.ndarray] | None = None,
         voice: Float[np.ndarray, " _"] = NO_VOICE,
+        band: float = FULL,
     ):
         self.name, self.blocks, self.sink = name, blocks, sink
-        self.band_filter, self.voice = band_filter, voice
+        self.band_filter, self.voice, self.band = band_filter, voice, band
         self.failure, self.overlap = "", 0
         self.tail: Sources
 

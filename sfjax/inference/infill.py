@@ -21,6 +21,7 @@ from sfjax.config import typed
 from sfjax.inference.chunking import padded
 from sfjax.inference.speech_model import SpeechModel
 from sfjax.objective import sample_mels
+from sfjax.vocoder import hifigan
 from sfjax.vocoder.griffin_lim import griffin_lim
 
 ITERATIONS = 32  # of Griffin-Lim
@@ -192,5 +193,4 @@ def _vocode(
 ) -> Float[Array, "batch samples"]:
     if network is None:
         return griffin_lim(mels, spec, iterations=ITERATIONS, lengths=frame_counts * spec.hop)
-    params, mean, std = vocoder
-    return network.apply({"params": params}, (mels * spec.std + spec.mean - mean) / std, frame_counts)
+    return hifigan.vocode(network, vocoder, mels, spec, frame_counts)

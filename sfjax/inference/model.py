@@ -20,7 +20,7 @@ from sfjax import audio, flow, masks, networks, tasks
 from sfjax.config import SampleConfig, read_model, typed
 from sfjax.errors import UserError
 from sfjax.export import release
-from sfjax.inference import auxiliary, editing, enrolment, stream, tts, waveform
+from sfjax.inference import auxiliary, bandwidth, editing, enrolment, stream, tts, waveform
 from sfjax.inference.auxiliary import Phase
 from sfjax.inference.band_filter import BandFilter
 from sfjax.inference.chunking import NO_VOICE, Chunk, ChunkBatch, Job, Sources, cut, padded
@@ -34,7 +34,7 @@ from sfjax.text import g2p
 from sfjax.text.phones import Line
 from sfjax.vocoder.hifigan import Vocoder
 from sfjax.vocoder.phase_net import PhaseNet, spectra_to_waves
-from sfjax.weights import DURATION_MODELS, ENHANCER
+from sfjax.weights import DURATION_MODELS, ENHANCER, VOCODER
 
 
 def load(
@@ -133,7 +133,13 @@ class Model:
         return dataclasses.replace(_model(release.adapted(self.params, adapter), adapter), **auxiliary_models)
 
     def enhance(
-        self, noisy: Recording, sample_rate: Any = None, *, seed: int = 0, **options: Any
+        self,
+        noisy: Recording,
+        sample_rate: Any = None,
+        *,
+        to_rate: int | None = None,
+        seed: int = 0,
+        **options: Any,
     ) -> Float[np.ndarray, "*_"]:
         """Clean a noisy recording; the result has the same sample rate (Hz) and shape.
 
@@ -141,6 +147,9 @@ class Model:
         several channels (`sfjax.inference.waveform.floats`). The network hears the average of the channels at its own
         rate, and its gains apply to all channels at `sample_rate`, also above the network's band. Models that generate
         a phase (`reconstruct="phase"` or a phase net) have no gains: their result is the average, [samples].
+
+        A mono recording of a rate below `to_rate`, which is the model's rate, becomes [samples] at this rate: the
+        model's vocoder, by default `sfjax://vocoder`, generates what lies above its band (`sfjax.inference.bandwidth`).
 
         `options` are sampling options: solver, steps, guidance, sway, tolerance; the defaults are in config section
         `sample`. Raises `UserError` if the recording is not finite, audible and longer than a window.
@@ -150,7 +159,13 @@ class Model:
         clean = model.enhance(np.random.default_rng(0).normal(0.0, 0.1, 48_000).astype(np.float32), 48_000, steps=2)
         ```
         """
-        return self.treat(self.enhancing(), noisy, sample_rate, seed=seed, **options)[0]
+        model = self if to_rate is None else self.with_vocoder()
+        return model.treat(self.enhancing(), noisy, sample_rate, to_rate=to_rate, seed=seed, **options)[0]
+
+    def with_vocoder(self) -> Model:
+        """Return this model with its vocoder, or with the vocoder of this package if it has none."""
+        vocoder = self.vocoder or auxiliary.load_vocoder(VOCODER, self.spec)
+        return dataclasses.replace(self, vocoder=vocoder)
 
     def stream(self, sample_rate: Any = None, *, seed: int = 0) -> stream.Stream:
         """Start to enhance a recording that arrives block by block, if the model is causal (`configs/live.py`).
@@ -326,6 +341,7 @@ class Model:
         sample_rate: Any = None,
         *,
         voice: Float[np.ndarray, " _"] = NO_VOICE,
+        to_rate: int | None = None,
         seed: int = 0,
         **options: Any,
     ) -> Float[np.ndarray, "sources ..."]:
@@ -343,6 +359,7 @@ class Model:
             )
             wave = wave / np.float32(level)
         by_time = waveform.channels(samples)
+        band = bandwidth.band(sample_rate, by_time.shape[1], to_rate, self.spec)
         band_filter = self.band_filter([by_time], sample_rate, by_time.shape[1])
         pieces: list[np.ndarray] = []
         job = Job(
@@ -351,6 +368,7 @@ class Model:
             pieces.append,
             band_filter,
             voice,
+            band,
         )
         self.run([job], task, seed=seed, **options)
         if job.failure:
@@ -358,10 +376,14 @@ class Model:
         sources = np.concatenate(pieces, axis=1)
         if band_filter is not None:
             return waveform.shaped(sources, samples)
-        sources = np.stack([audio.resample(source, self.spec.sample_rate, sample_rate) for source in sources])
-        sources = np.pad(sources[:, : len(wave)], ((0, 0), (0, max(len(wave) - sources.shape[1], 0))))
+        rate = sample_rate if band == bandwidth.FULL else self.spec.sample_rate
+        length = round(len(wave) * rate / sample_rate)
+        sources = np.stack([audio.resample(source, self.spec.sample_rate, rate) for source in sources])
+        sources = np.pad(sources[:, :length], ((0, 0), (0, max(length - sources.shape[1], 0))))
         sources = sources * np.float32(level)
-        return waveform.shaped(sources[..., None], samples) if by_time.shape[1] == 1 else sources
+        if band < bandwidth.FULL or by_time.shape[1] > 1:
+            return sources
+        return waveform.shaped(sources[..., None], samples)
 
     @property
     def has_gains(self) -> bool:
@@ -423,7 +445,7 @@ class Model:
                     if job.failure:
                         break
                     job.overlap = overlap
-                    yield job, chunk._replace(voice=job.voice)
+                    yield job, chunk._replace(voice=job.voice, band=job.band)
             except UserError as error:
                 job.fail(str(error))
 
@@ -436,18 +458,22 @@ class Model:
         waves = np.zeros((count, frames * self.spec.hop), np.float32)
         lengths = np.full(count, self.spec.window, np.int32)
         first, enrolled = np.zeros(count, np.int32), np.zeros(count, np.int32)
+        bands = np.full(count, bandwidth.FULL, np.float32)
         for i, chunk in enumerate(chunks):
             lengths[i] = len(chunk.voice) + len(chunk.wave)
             waves[i, : lengths[i]] = np.concatenate([chunk.voice, chunk.wave])
             first[i], enrolled[i] = chunk.first // self.spec.hop, len(chunk.voice) // self.spec.hop
-        return ChunkBatch(*map(jnp.asarray, (waves, lengths, first, enrolled)))
+            bands[i] = chunk.band
+        return ChunkBatch(*map(jnp.asarray, (waves, lengths, first, enrolled, bands)))
 
     def _sample(self, task, chunks, seed, options) -> list[Sources]:
+        vocoder = self.vocoder if any(chunk.band < bandwidth.FULL for chunk in chunks) else None
         waves, gains = sample_waves(
             self.params,
             self.phase and self.phase.params,
             self._batch(chunks, task),
             jax.random.key(seed),
+            vocoder and (vocoder.params, vocoder.mean, vocoder.std),
             network=self.network,
             sampler=self.process.sample,
             task=task,
@@ -455,6 +481,7 @@ class Model:
             options=tuple(sorted(options.items())),
             reconstruct=self.reconstruct,
             phase=self.phase and self.phase.network,
+            vocoder=vocoder and vocoder.network,
         )
         waves, gains = np.asarray(waves), None if gains is None else np.asarray(gains)
         sampled = []
@@ -512,7 +539,7 @@ def _mels(
     options: tuple,
 ) -> tuple[Float[Array, "batch sources frames mels"], Complex[Array, "batch frames bins"]]:
     """Sample the Mels that the task makes of recordings; return them and the spectra of the recordings."""
-    waves, lengths, first, enrolled = batch
+    waves, lengths, first, enrolled, _bands = batch
     spectrum = audio.stft(waves, spec, lengths)
     count = spec.num_frames(lengths)
     features = {
@@ -531,12 +558,15 @@ def _mels(
     return jax.vmap(task.sources)(x1, count)[:, :, : spectrum.shape[1]], spectrum
 
 
-@functools.partial(jax.jit, static_argnames=("network", "sampler", "task", "spec", "options", "reconstruct", "phase"))
+@functools.partial(
+    jax.jit, static_argnames=("network", "sampler", "task", "spec", "options", "reconstruct", "phase", "vocoder")
+)
 def sample_waves(
     params: Any,
     phase_params: Any,
     batch: ChunkBatch,
     key: Key[Array, ""],
+    vocoder_params: Any = None,
     *,
     network: Estimator,
     sampler: Callable,
@@ -545,19 +575,26 @@ def sample_waves(
     options: tuple,
     reconstruct: str,
     phase: PhaseNet | None,
+    vocoder: Any = None,
 ) -> Sources:
     """Compute the waveforms that the task makes of recordings, by a phase net or one of `audio.RECONSTRUCTIONS`.
 
-    For those in `audio.GAINS`, the gains are in the result, too.
+    For those in `audio.GAINS`, the gains are in the result, too. A vocoder generates the waveforms above the bands of
+    the batch.
     """
     mels, spectrum = _mels(params, batch, key, network=network, sampler=sampler, task=task, spec=spec, options=options)
+    gains = None
     if phase is not None:
         spectra: Any = phase.apply({"params": phase_params}, mels, spectrum, spec.num_frames(batch.lengths))
-        return Sources(spectra_to_waves(spectra, spec, batch.lengths), None)
-    if reconstruct not in audio.GAINS:
-        return Sources(audio.RECONSTRUCTIONS[reconstruct](mels, spectrum, spec, batch.lengths), None)
-    gains = audio.GAINS[reconstruct](mels, spectrum, spec)
-    return Sources(audio.apply_gains(gains, spectrum, spec, batch.lengths), gains)
+        waves = spectra_to_waves(spectra, spec, batch.lengths)
+    elif reconstruct in audio.GAINS:
+        gains = audio.GAINS[reconstruct](mels, spectrum, spec)
+        waves = audio.apply_gains(gains, spectrum, spec, batch.lengths)
+    else:
+        waves = audio.RECONSTRUCTIONS[reconstruct](mels, spectrum, spec, batch.lengths)
+    if vocoder is not None and batch.bands is not None:
+        waves = bandwidth.extended(waves, mels, batch.bands, batch.lengths, vocoder_params, network=vocoder, spec=spec)
+    return Sources(waves, gains)
 
 
 def bound(

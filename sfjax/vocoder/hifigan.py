@@ -157,6 +157,18 @@ class Vocoder(NamedTuple):
     std: float
 
 
+def vocode(
+    network: Any,
+    vocoder: tuple[Any, Any, Any],
+    mels: Float[Array, "batch frames mels"],
+    spec: MelSpec,
+    counts: Int[Array, " batch"],
+) -> Float[Array, "batch samples"]:
+    """Compute the waves of Mels of `spec` by a vocoder: its network, and its parameters, mean and deviation."""
+    params, mean, std = vocoder
+    return network.apply({"params": params}, (mels * spec.std + spec.mean - mean) / std, counts)
+
+
 # Training
 
 

@@ -4,5 +4,6 @@ Each model is an exported folder. A file with the same name holds the notes of i
 """
 
 ENHANCER, SEPARATOR, INFILLER = "sfjax://enhance", "sfjax://separate", "sfjax://base"
+VOCODER = "sfjax://vocoder"
 SPEAKER, DURATION_MODEL = "sfjax://speak", "sfjax://durations"
 DURATION_MODELS = {SPEAKER: DURATION_MODEL}  # the default duration model of a speaking model
