@@ -19,6 +19,7 @@ OWN = {
     "base": "pretrain",
     "durations": "durations",
     "enhance": "enhance",
+    "extract": "extract",
     "separate": "separate 2 speakers",
     "speak": "speak",
     "vocoder": "vocode",
@@ -46,7 +47,7 @@ def test_a_model_is_whole_and_names_its_data_and_licence(name):
     licence, data = release.card_lines(f"sfjax://{name}")
     assert licence.startswith("licence: CC-BY-") and data.startswith("Trained on ") and "speechocean762" in data
     notes = (locate.OWN / f"{name}.md").read_text()  # what it was exported with
-    assert bool(model_card.score(notes)) == (name in ("base", "enhance", "separate", "speak"))
+    assert bool(model_card.score(notes)) == (name in ("base", "enhance", "extract", "separate", "speak"))
     assert (locate.OWN / name / locate.CARD).read_text().endswith(f"{model_card.DATA}\n\n{notes.strip()}\n")
 
 
@@ -74,7 +75,7 @@ def test_a_name_of_no_model_of_the_package_is_refused():
             inference.load(name)
     with pytest.raises(
         UserError,
-        match="choose from sfjax://base, sfjax://durations, sfjax://enhance, sfjax://separate, "
+        match="choose from sfjax://base, sfjax://durations, sfjax://enhance, sfjax://extract, sfjax://separate, "
         "sfjax://speak, sfjax://vocoder",
     ):
         inference.load("sfjax://nothing")

@@ -25,7 +25,7 @@ from sfjax.cli.verb import (
     sampling_flags,
 )
 from sfjax.errors import UserError, complain
-from sfjax.weights import ENHANCER
+from sfjax.weights import ENHANCER, EXTRACTOR, SEPARATOR
 
 STREAM = "-"  # standard input, whose result goes to standard output
 SUFFIXES = {"WAVEX": "wav", "RF64": "wav", "OPUS": "opus"}  # of formats and encodings whose name is not their suffix
@@ -59,7 +59,7 @@ def _run_enhance(arguments):
 
 
 def _add_separate(parser):
-    _add_flags(parser, "s1/FILE, s2/FILE …; default: separated", required=True)
+    _add_flags(parser, "s1/FILE, s2/FILE …; default: separated", default=SEPARATOR)
     parser.add_argument("--speakers", type=int, default=2, help="number that the model was trained for; default: 2")
 
 
@@ -74,7 +74,7 @@ def _run_separate(arguments):
 
 
 def _add_extract(parser):
-    _add_flags(parser, "named like the inputs; default: extracted; for - standard output", required=True)
+    _add_flags(parser, "named like the inputs; default: extracted; for - standard output", default=EXTRACTOR)
     parser.add_argument(
         "--voice", required=True, type=Path, metavar="FILE", help="recording of the speaker to extract, 1 to 5 s"
     )
@@ -366,14 +366,14 @@ ENHANCE = Verb("enhance", "Clean recordings.", "sfjax enhance noisy.wav -o clean
 SEPARATE = Verb(
     "separate",
     "Write each speaker of a mixture into a file.",
-    "sfjax separate mix.wav --speakers 2 -o apart --model runs/separate",
+    "sfjax separate mix.wav -o apart",
     _add_separate,
     _run_separate,
 )
 EXTRACT = Verb(
     "extract",
     "Extract one speaker of a mixture, by a recording of the voice.",
-    "sfjax extract talk.wav --voice me.wav -o alone --model runs/extract",
+    "sfjax extract talk.wav --voice me.wav -o alone",
     _add_extract,
     _run_extract,
 )

@@ -6,9 +6,9 @@ import sys
 
 from sfjax.cli.verb import MODEL, Verb
 from sfjax.errors import UserError
-from sfjax.weights import DURATION_MODEL, ENHANCER, INFILLER, SEPARATOR, SPEAKER
+from sfjax.weights import DURATION_MODEL, ENHANCER, EXTRACTOR, INFILLER, SEPARATOR, SPEAKER
 
-MODELS = [ENHANCER, SEPARATOR, INFILLER, SPEAKER]  # one for each tab
+MODELS = [ENHANCER, SEPARATOR, EXTRACTOR, INFILLER, SPEAKER]  # one for each tab
 
 
 def _add_serve(parser):

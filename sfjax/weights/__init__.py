@@ -3,7 +3,7 @@
 Each model is an exported folder. A file with the same name holds the notes of its card: data, licences, attributions.
 """
 
-ENHANCER, SEPARATOR, INFILLER = "sfjax://enhance", "sfjax://separate", "sfjax://base"
+ENHANCER, SEPARATOR, EXTRACTOR, INFILLER = "sfjax://enhance", "sfjax://separate", "sfjax://extract", "sfjax://base"
 VOCODER = "sfjax://vocoder"
 SPEAKER, DURATION_MODEL = "sfjax://speak", "sfjax://durations"
 DURATION_MODELS = {SPEAKER: DURATION_MODEL}  # the default duration model of a speaking model
