@@ -270,6 +270,7 @@ def get_config(size: str = "large") -> ConfigDict:
     config.run.checkpoints = ""  # folder of the checkpoints, also gs://…; "": in the workdir
     config.run.stop = 0  # save and end after this step; 0: after the last update
     config.run.max_bad = 0.01  # largest share of files that may be unreadable
+    config.run.hang = 240.0  # seconds of a step, if 20 times the median step is shorter, that end the process; 0: never
     config.run.max_streak = 20  # largest number of steps in a row without finite gradients
 
     # Debugging; these fields, too, may change between two starts of one run

@@ -14,9 +14,8 @@ import absl.logging
 from sfjax import compilation_cache
 from sfjax.cli import CONFIGURED, VERBS
 from sfjax.cli.verb import CLOSED, parser
-from sfjax.errors import Preempted, UserError, complain
+from sfjax.errors import PREEMPTED, Preempted, UserError, complain
 
-PREEMPTED = 75  # EX_TEMPFAIL: launch scripts queue the job again
 PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 

@@ -206,6 +206,7 @@ class RunConfig(Section):
     checkpoints: str
     stop: int
     max_bad: float
+    hang: float
     max_streak: int
 
 
@@ -400,7 +401,9 @@ LEAST = {
     **dict.fromkeys(("vocoder.periods", "data.multiple", "run.log", "run.validate", "run.save", "run.keep"), 1),
     **dict.fromkeys(("model.attention_block", "model.dropout", "vocoder.scales", "vocoder.begin", "mel.low"), 0),
     **dict.fromkeys(("run.workers", "run.valid_batches", "run.pictures", "run.keep_every", "run.stop"), 0),
-    **dict.fromkeys(("spectral.iterations", "optim.warmup", "optim.updates", "run.max_bad", "run.max_streak"), 0),
+    **dict.fromkeys(
+        ("spectral.iterations", "optim.warmup", "optim.updates", "run.max_bad", "run.max_streak", "run.hang"), 0
+    ),
     "model.layers": 2,
     "model.lookahead": -1,
     "mel.sample_rate": 1000,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import sys
 
+PREEMPTED = 75  # exit code after which a launch script starts a run again
+
 
 class UserError(Exception):
     """A mistake in the input, not in the program: one line with what was expected, what was found and what to do.
@@ -19,7 +21,7 @@ class UserError(Exception):
 class Preempted(Exception):
     """The machine ends the run (SIGTERM); all is saved, and the same command resumes it.
 
-    The command line exits with code 75, after which a launch script queues its job again.
+    The command line exits with code `PREEMPTED`.
     """
 
 

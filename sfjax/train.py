@@ -28,6 +28,7 @@ from sfjax.preemption import Interrupt
 from sfjax.tasks import Task
 from sfjax.train_step import State, UpdateRule
 from sfjax.validation import Validation
+from sfjax.watchdog import Watchdog
 
 TASK_PARAMETERS = (*optim.PHONES, "copy_table", "embedding")  # only some tasks have them
 FEW = 1000  # files; so many are taken as seen at the start, where one bad file would be a large share
@@ -182,6 +183,7 @@ def run(config: Any, workdir: str | Path, *, out: Any = None) -> State:
             checkpoint.Checkpoints(folder, keep=config.run.keep, keep_every=config.run.keep_every)
         )
         interrupt = stack.enter_context(Interrupt())
+        watchdog = stack.enter_context(Watchdog(config.run.hang))
 
         def say(line):
             if is_first:
@@ -206,6 +208,7 @@ def run(config: Any, workdir: str | Path, *, out: Any = None) -> State:
         journal = Journal(workdir, first=first, last=last, every=config.run.log, out=out) if is_first else Silence()
         trace = stack.enter_context(Trace(Path(workdir) / "tensorboard", *config.debug.profile))
         pending, bad, seen, began = None, 0, 0, time.perf_counter()
+        sizes = set()  # of batches, each of which has a compiled step
 
         for number in range(first, last):
             trace.before(number)
@@ -214,8 +217,11 @@ def run(config: Any, workdir: str | Path, *, out: Any = None) -> State:
             waited = time.perf_counter() - waited
             arrays = {name: batch[name] for name in loader.ARRAYS}
             on_device = sharding.make_global(arrays, across)  # the one crossing in
+            size = tuple(leaf.shape for leaf in jax.tree.leaves(arrays))
             with jax.transfer_guard("disallow"):
-                state, metrics = train_one(state, on_device)
+                with watchdog.pause(size not in sizes):  # compiling may take any time
+                    state, metrics = train_one(state, on_device)
+                sizes.add(size)
                 if pending is not None:  # the step before, read while this one runs
                     _log(journal, pending, clip=config.optim.clip, max_streak=config.run.max_streak)
             done = number + 1
@@ -229,13 +235,15 @@ def run(config: Any, workdir: str | Path, *, out: Any = None) -> State:
                     f"in {journal.bad_path}; run `sfjax prepare` again or raise the limit"
                 )
             if done % config.run.validate == 0 or done == last:
-                with journal.pause():
+                with journal.pause(), watchdog.pause():
                     journal.log_validation(done, validate(state, journal, done))
             leaving = interrupt.asked(done) or done == last or done == config.run.stop
             if done % config.run.save == 0 or leaving:
-                saved.save(done, state)
+                with watchdog.pause():
+                    saved.save(done, state)
             if leaving:
                 break
+            watchdog.step()
         if pending is not None:
             _log(journal, pending, clip=config.optim.clip, max_streak=config.run.max_streak)
         saved.wait()
