@@ -61,7 +61,8 @@ def patches(
         return x
     batch, frames, bands = x.shape
     x = jnp.where(masks.valid(lengths, frames)[..., None], x, 0)
-    return jnp.pad(x, ((0, 0), (0, -frames % patch), (0, 0))).reshape(batch, -1, patch * bands)
+    tokens = -(-frames // patch)
+    return jnp.pad(x, ((0, 0), (0, tokens * patch - frames), (0, 0))).reshape(batch, tokens, patch * bands)
 
 
 class Estimator(nn.Module):

@@ -385,7 +385,7 @@ def grouped_conv(
     taps, fan, _ = kernel.shape
     before, after = ((taps - 1) // 2, taps // 2) if zeros is None else zeros
     length = before + frames + after - (taps - 1)
-    block = min(block, length)
+    block = min(block, length) if isinstance(length, int) else block  # an export has a symbolic length
     groups, span, blocks = width // fan, block + taps - 1, -(-length // block)
     x = jnp.pad(x, ((0, 0), (before, after + blocks * block - length), (0, 0)))
     x = x.reshape(batch, -1, groups, fan)[:, jnp.arange(blocks)[:, None] * block + np.arange(span)]
