@@ -134,12 +134,15 @@ def open(path: str | os.PathLike) -> soundfile.SoundFile | Chain:
 
 
 def _content(path: str | os.PathLike) -> bytes | mmap.mmap:
-    """Map a file into memory; changes to the map are not written to the file."""
-    with builtins.open(path, "rb") as file:
-        try:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-        except (OSError, ValueError):  # an empty file, or a file system without maps
-            return file.read()
+    """Map a file into memory; changes to the map are not written. Raises `BadSound` if the file cannot be read."""
+    try:
+        with builtins.open(path, "rb") as file:
+            try:
+                return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            except (OSError, ValueError):  # an empty file, or a file system without maps
+                return file.read()
+    except OSError as error:
+        raise BadSound(f"not readable ({error.strerror}); change its permissions or leave it out") from None
 
 
 def _open_content(path: str | os.PathLike, content: bytes | mmap.mmap, source: Any) -> soundfile.SoundFile | Chain:
@@ -241,7 +244,10 @@ def check_single(path: str | os.PathLike) -> None:
     """
     if not os.path.isfile(path):
         return
-    content = _content(path)
+    try:
+        content = _content(path)
+    except BadSound as error:
+        raise UserError(f"{path}: {error}") from None
     start = mp3.skip_tags(content, 0)
     if content[start : start + 4] == b"fLaC" and any(
         content.find(mark, start + 4) >= 0 for mark in (b"fLaC\0\0\0\x22", b"fLaC\x80\0\0\x22")

@@ -285,6 +285,13 @@ def test_an_unreadable_folder_is_named_and_costs_no_other_file(tmp_path, monkeyp
         audio_io.recordings(tmp_path)
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/mem"), reason="needs Linux")
+def test_a_file_that_cannot_be_read_is_named():
+    for read in (audio.probe, audio.read):
+        with pytest.raises(UserError, match="/proc/self/mem: not readable .Input/output error"):  # also for root
+            read("/proc/self/mem")
+
+
 def test_names_that_are_not_utf_8_are_read_and_written_and_named(call, tmp_path):
     from sfjax.inference import splicing
 

@@ -41,7 +41,7 @@ BAD = {
     "folder.wav": "expected a folder with sound files, found none; check the path",
     "nowhere.wav": "expected a sound file, found nothing; check the path",
     "missing.wav": "expected a sound file, found nothing; check the path",
-} | ({"locked.wav": "not readable as sound"} if os.geteuid() else {})  # root reads everything
+} | ({"locked.wav": "not readable .Permission denied"} if os.geteuid() else {})  # root reads everything
 
 
 @pytest.fixture(scope="module")
