@@ -255,6 +255,19 @@ def test_errors_are_found_where_they_are_and_solvers_compared(script, pairs, enh
     assert (tmp_path / "solvers.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
+def test_a_live_model_is_timed_and_scored(script, pairs, toy_config, tmp_path):
+    changes = {"model.patch": 2, "degrade.room": 0.0, "optim.updates": 1, "run.valid_batches": 0, "sample.steps": 1}
+    train.run(toy_config("live", **changes), tmp_path / "run")
+    words = [str(tmp_path / "run"), "--pairs", str(pairs), "--items", "2", "--workers", "1", "--seconds", "1"]
+    script("live").main([*words, "-o", str(tmp_path / "live.json")])
+    found = result(tmp_path / "live.json")
+    assert sum(found["latency_ms"].values()) == 90.0 and found["difference"] < 1e-5
+    assert [row["time"] for row in found["blocks"]] == ["wall", "CPU"]
+    assert all(row["median ms"] <= row["95 % ms"] <= row["worst ms"] for row in found["blocks"])
+    assert [row["system"] for row in found["rows"]] == ["noisy", str(tmp_path / "run")]
+
+
 @pytest.mark.nightly
 def test_a_run_killed_three_times_ends_as_one_left_alone(script, tmp_path):
     with pytest.raises(SystemExit) as ended:
