@@ -369,10 +369,8 @@ def _check_lookahead(model: EstimatorConfig) -> None:
             f"config.model.lookahead must be a multiple of patch ({patch}) up to {most}, got {model.lookahead}; "
             "take -1 for a network that sees all frames"
         )
-    if model.causal and (model.history % patch or model.history < patch):
-        raise UserError(
-            f"config.model.history must be a multiple of patch ({patch}) from {patch} on, got {model.history}; take 200"
-        )
+    if model.causal and model.history % patch:
+        raise UserError(f"config.model.history must be a multiple of patch ({patch}), got {model.history}; take 200")
 
 
 def _section(kind, config, name):
@@ -406,6 +404,7 @@ LEAST = {
     ),
     "model.layers": 2,
     "model.lookahead": -1,
+    "model.history": 1,
     "mel.sample_rate": 1000,
 }
 ABOVE_ZERO = {

@@ -84,6 +84,7 @@ WRONG = {
     "mel": {"hop": (0, 700), "window": (2000,), "high": (9e3,), "std": (0.0, math.nan), "bands": ("80",)},
     "model": {
         "lookahead": (-2, 99, 0.5),
+        "history": (0,),
         "width": (-64, 65, 64.5),
         "layers": (3, True),
         "heads": (0,),
