@@ -32,17 +32,22 @@ def run(arguments: Any) -> int:
     stream = model.stream(arguments.rate, seed=arguments.seed)
     introduce("enhance with", model, arguments.model)
     print(_latency_line(stream), file=sys.stderr, flush=True)
-    seconds: list[float] = []  # of computing, for each piece
-    samples = 0
+    samples, seconds, slowest = 0, 0.0, 0.0  # of sound; of computing; of computing a block
     with contextlib.suppress(KeyboardInterrupt), _pipe() if piped else _devices(stream) as ends:
         for piece in ends.pieces:
             began = time.perf_counter()
             clean = stream.push(piece)
-            seconds.append(time.perf_counter() - began)
-            samples += len(piece)
+            spent = time.perf_counter() - began
+            samples, seconds = samples + len(piece), seconds + spent
+            slowest = max(slowest, spent * stream.samples / max(len(piece), stream.samples))
             ends.write(clean)
         ends.write(stream.flush())
-    print(_speed_line(seconds, samples / stream.rate), file=sys.stderr)
+    duration, block = samples / stream.rate, stream.samples / stream.rate
+    print(
+        f"{duration:.1f} s of sound, real-time factor {seconds / duration if samples else 0:.3f}, "
+        f"slowest block {1000 * slowest:.1f} of {1000 * block:.0f} ms",
+        file=sys.stderr,
+    )
     return 0
 
 
@@ -65,13 +70,6 @@ def _latency_line(stream):
         f"latency {window + token + lookahead:.0f} ms at {stream.rate} Hz: window {window:.0f}, token {token:.0f}, "
         f"look-ahead {lookahead:.0f}; Ctrl-C ends"
     )
-
-
-def _speed_line(seconds, duration):
-    if not duration:
-        return "no sound arrived"
-    factor, slowest = sum(seconds) / duration, 1000 * max(seconds)
-    return f"{duration:.1f} s of sound, real-time factor {factor:.3f}, slowest piece {slowest:.1f} ms"
 
 
 @contextlib.contextmanager

@@ -34,7 +34,7 @@ class Latency(NamedTuple):
 def latency(spec: audio.MelSpec, config: EstimatorConfig) -> Latency:
     """Compute how far the output of a causal model is behind its input.
 
-    An output sample is the sum of windows, the last of which ends up to a `window` later. A token waits for its last
+    An output sample is a sum of windows; the last one ends up to `window` samples later. A token waits for its last
     frame, and the network for `lookahead` frames after it.
     """
     return Latency(spec.window, spec.hop * (config.patch - 1), spec.hop * config.lookahead)
@@ -44,8 +44,9 @@ class Stream:
     """Enhance the samples of one recording in order.
 
     `push` takes any number of samples and returns those that are finished; `flush` ends the recording and returns the
-    rest. Together they are as long as the recording, and equal `Model.enhance` of the whole recording at the model's
-    sample rate. After n samples, at least n − `latency.total` have been returned.
+    rest. Together they are as long as the recording. At the model's sample rate, they equal `Model.enhance` of the
+    whole recording, unless it is so long that this takes chunks. After n samples, at least n − `latency.total` have
+    been returned.
 
     `samples` counts the samples of a block, which the network computes at once: pushes of this size take equal time.
     The program is compiled when the stream is made.
