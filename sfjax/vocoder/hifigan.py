@@ -161,7 +161,7 @@ def vocode(
     network: Any,
     vocoder: tuple[Any, Any, Any],
     mels: Float[Array, "batch frames mels"],
-    spec: MelSpec,
+    spec: audio.MelSpec,
     counts: Int[Array, " batch"],
 ) -> Float[Array, "batch samples"]:
     """Compute the waves of Mels of `spec` by a vocoder: its network, and its parameters, mean and deviation."""
