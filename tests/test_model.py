@@ -251,7 +251,7 @@ def test_a_causal_network_sees_no_frame_after_its_lookahead(patch, lookahead, bl
         assert np.abs(gradient[:, first - 1]).max() > 0
 
 
-@pytest.mark.parametrize("patch, lookahead, blocks", [(1, 0, (1,)), (1, 3, (4, 1, 7)), (2, 4, (2,))])
+@pytest.mark.parametrize("patch, lookahead, blocks", [(1, 0, (1,)), (1, 3, (5,)), (2, 4, (2,))])
 def test_a_stream_of_blocks_is_the_same_as_all_frames_at_once(patch, lookahead, blocks):
     network, params = causal(patch, lookahead)
     (x, t, condition), lengths = inputs(2, 40), jnp.array([40, 33])
