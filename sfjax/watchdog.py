@@ -68,5 +68,5 @@ class Watchdog(contextlib.AbstractContextManager):
                     file=sys.stderr,
                     flush=True,
                 )
-                faulthandler.dump_traceback(sys.__stderr__)
+                faulthandler.dump_traceback(2)  # file descriptor of standard error
                 os._exit(PREEMPTED)

@@ -1,4 +1,4 @@
-"""Bandwidth extension: a vocoder generates the band above that of a recording, from the Mels that a model restored."""
+"""Bandwidth extension: a vocoder generates what lies above the band of a recording, from the Mels of a model."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def network() -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     weights = Path(package.__file__).with_name("dnsmos_models") / "sig_bak_ovr.onnx"
-    model = package.DNSMOS.__new__(package.DNSMOS)
+    model: Any = package.DNSMOS.__new__(package.DNSMOS)
     model.onnx_sess = onnxruntime.InferenceSession(str(weights), options, providers=["CPUExecutionProvider"])
     model.audio_melspec = lambda audio: np.zeros((1, 1))
     model.p808_onnx_sess = types.SimpleNamespace(run=lambda *_: np.zeros((1, 1, 1)))
