@@ -14,7 +14,7 @@ from sfjax.data import manifest
 from sfjax.data.noise_mixer import active_level
 from sfjax.errors import UserError
 from sfjax.inference import editing, infill, splicing, tts
-from sfjax.text import durations, espeak, g2p, phones, textgrid
+from sfjax.text import durations, encoding, espeak, g2p, phones, textgrid
 from sfjax.text.phones import Line
 
 STEPS = dict(solver="euler", steps=1, guidance=0.0)
@@ -83,6 +83,19 @@ def test_a_recording_without_speech_is_not_converted(model, recording, source):
     wave, line = recording
     with pytest.raises(UserError, match="silent or too short"):
         model.convert(source, 16_000, said=line, prompt=(wave, 16_000, line), **STEPS)
+
+
+@pytest.mark.parametrize("text", [None, 5, b"dog", ["dog"]])
+def test_what_is_no_text_is_refused(text):
+    with pytest.raises(UserError, match=f"expected a text as str, got {type(text).__name__}"):
+        encoding.check_characters(text)
+
+
+@pytest.mark.parametrize("parts", [None, (), ("a.wav",), (1, 2, 3, 4), "a.wav", np.zeros(9)])
+def test_what_is_no_prompt_is_refused(parts):
+    """Of the private function: under pytest, the types of the public one are checked before its values."""
+    with pytest.raises(UserError, match="prompt must be .recording, sample rate, text. or .path, text., got"):
+        inference.model._prompt(None, parts)
 
 
 def test_speech_has_the_level_of_its_prompt_and_is_never_clipped(model, recording):

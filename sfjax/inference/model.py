@@ -231,7 +231,7 @@ class Model:
         return tts.speak(
             self,
             text,
-            prompt=None if prompt is None else _prompt(self, *prompt),
+            prompt=None if prompt is None else _prompt(self, prompt),
             lexicon=_lexicon(lexicon),
             speed=speed,
             lines=lines,
@@ -253,9 +253,7 @@ class Model:
 
         `said` is the text of the recording or its alignment as a `Line`. Everything else is as in `speak`.
         """
-        return tts.convert(
-            self, recording, sample_rate, said, prompt=_prompt(self, *prompt), seed=seed, options=options
-        )
+        return tts.convert(self, recording, sample_rate, said, prompt=_prompt(self, prompt), seed=seed, options=options)
 
     def edit(
         self,
@@ -516,9 +514,14 @@ class Model:
         return mels
 
 
-def _prompt(model, recording, *rate_and_said):
+def _prompt(model, parts):
     """Make the prompt of a path and its words, or of a recording, its rate and its words."""
-    rate, said = rate_and_said if len(rate_and_said) == 2 else (None, *rate_and_said)
+    if not isinstance(parts, tuple | list) or len(parts) not in (2, 3):
+        size = f" of {len(parts)}" if isinstance(parts, tuple | list) else ""
+        raise UserError(
+            f"the prompt must be (recording, sample rate, text) or (path, text), got {type(parts).__name__}{size}"
+        )
+    recording, rate, said = parts if len(parts) == 3 else (parts[0], None, parts[1])
     return tts.prompt(recording, rate, said, model=model)
 
 

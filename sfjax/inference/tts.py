@@ -19,7 +19,7 @@ from sfjax.inference.chunking import padded
 from sfjax.inference.infill import Gap, regenerate, to_waves
 from sfjax.inference.speech_model import SpeechModel
 from sfjax.inference.waveform import Recording
-from sfjax.text import duration_model, durations, espeak, g2p, phones
+from sfjax.text import duration_model, durations, encoding, espeak, g2p, phones
 from sfjax.text.g2p import Pronouncer
 from sfjax.text.phones import SILENCE, Line
 
@@ -122,6 +122,7 @@ def aligned(wave: Float[np.ndarray, " samples"], spec: audio.MelSpec, text: str,
 
     Raises `UserError` if the text is empty or does not fit the recording.
     """
+    encoding.check_characters(text)
     if not text.strip():
         raise UserError("expected the text of the recording, got none; give it word by word")
     if align is None:

@@ -6,6 +6,7 @@ import codecs
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from sfjax.errors import UserError
 
@@ -31,8 +32,13 @@ def read_text(path: str | os.PathLike) -> str:
     return decode(Path(path).read_bytes(), path)
 
 
-def check_characters(text: str) -> None:
-    """Raise `UserError` for half a character: a lone surrogate, as in a cut emoji or an argument in Latin-1."""
+def check_characters(text: Any) -> None:
+    """Raise `UserError` for half a character: a lone surrogate, as in a cut emoji or an argument in Latin-1.
+
+    Also raises it for something else than a `str`.
+    """
+    if not isinstance(text, str):
+        raise UserError(f"expected a text as str, got {type(text).__name__}; give the words")
     if half := SURROGATE.search(text):
         raise UserError(
             f"expected text in UTF-8, got half of a character, {half[0]!a}, at character {half.start() + 1}; "
