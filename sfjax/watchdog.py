@@ -22,7 +22,7 @@ class Watchdog(contextlib.AbstractContextManager):
     """Watch the steps of a run, and end the process if one takes too long.
 
     That is more than `hang` seconds and more than `RATIO` times the median of the last steps; `hang` 0 means never. A
-    process that waits for a dead device or for a process that hangs cannot end by itself, and its heartbeat goes on.
+    process that waits for a dead device or for a process that hangs cannot end alone, and its heartbeat continues.
     The exit code is the one of a preempted run, and the stacks of all threads are printed.
     """
 

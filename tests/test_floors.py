@@ -13,7 +13,7 @@ ROOT = Path(sfjax.__file__).parent
 FLOORS = (
     "amplitude_loss audio audio_io containers masks "
     "model transformer separation_loss flow diffusion lora optim precision "
-    "sharding metrics errors spectrogram_plot preemption weights worker_process compilation_cache overwrite "
+    "sharding metrics errors spectrogram_plot preemption weights worker_process compilation_cache overwrite watchdog "
     "examples configs",
     "tasks data text config objective networks train_step vocoder checkpoint export metric_writer validation "
     "run_overview",
