@@ -34,7 +34,7 @@ class Latency(NamedTuple):
 def latency(spec: audio.MelSpec, config: EstimatorConfig) -> Latency:
     """Compute how far the output of a causal model is behind its input.
 
-    An output sample is the sum of windows; the last one ends up to a `window` later. A token waits for its last
+    An output sample is a sum of windows; the last one ends up to `window` samples later. A token waits for its last
     frame, and the network for `lookahead` frames after it.
     """
     return Latency(spec.window, spec.hop * (config.patch - 1), spec.hop * config.lookahead)
