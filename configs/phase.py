@@ -17,8 +17,8 @@ mixture.
 
 On two CPU cores, 1,000 updates of 20 s of speech in noise take 13 minutes. With clean log-Mel spectrograms, PESQ is
 then 3.83 and SI-SDR 16.5 dB, against 3.78 and 15.1 dB with the noisy phase. 500 updates of 24 s of two speakers take
-12 minutes; SI-SDRi rises from 12.0 to 13.1 dB. tests/benchmarks/README.md, "Speakers apart, phases learned", has the
-commands.
+12 minutes; SI-SDRi rises from 12.0 to 13.1 dB. tests/benchmarks/README.md has the commands in
+"Separation in the paper's form, and phase nets".
 """
 
 from sfjax.configs import default

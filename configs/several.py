@@ -7,7 +7,7 @@ Write TASK=MANIFEST:WEIGHT for each manifest. The section of a task may have its
 in the paper; the others take --config.sample.guidance. The paper mixes enhancement, separation and text to speech
 10 : 4 : 1 and trains 700k updates on one GPU: PESQ 2.87, SI-SDRi 9.73 dB, WER 2.3. On two CPU cores, 1,200 updates of
 48 s with 3.6 M parameters reach PESQ 1.57 on mixtures with PESQ 1.64, and SI-SDRi −2.3 dB; tests/benchmarks/README.md,
-"Adapters, several tasks", has the command.
+"Adapters and several tasks", has the command.
 """
 
 from ml_collections import ConfigDict
