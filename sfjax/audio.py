@@ -300,9 +300,9 @@ def at_rate(spec: MelSpec, rate: int) -> MelSpec:
 
 
 def differences(there: MelSpec, here: MelSpec) -> str:
-    """Describe the fields in which two specifications differ; empty if they are equal."""
+    """Describe the fields in which two specifications differ, as in "hop 256, not 160"; empty if they are equal."""
     pairs = {name: (value, getattr(here, name)) for name, value in dataclasses.asdict(there).items()}
-    return ", ".join(f"{name} {old} there and {new} here" for name, (old, new) in pairs.items() if old != new)
+    return ", ".join(f"{name} {old}, not {new}" for name, (old, new) in pairs.items() if old != new)
 
 
 def log_mel(

@@ -164,8 +164,8 @@ def check_frozen(frozen: Any, sums: Mapping[str, int], where: str) -> None:
     if actual != expected:
         wrong = next(path for path in sorted(actual | expected) if actual.get(path) != expected.get(path))
         raise UserError(
-            f"{where} adapts another model, which differs in {wrong.removeprefix('frozen/')}; give the one that it was "
-            "trained on"
+            f"the adapters in {where} were trained on a different base model (first difference: "
+            f"{wrong.removeprefix('frozen/')}); use that base model"
         )
 
 

@@ -128,10 +128,11 @@ def _check_network(config):
         raise UserError(f"config.model.patch must be 1 or more frames, got {patch}; take 1 or 2")
     if config.task.aligned_copies and ALIGNMENT % patch:
         raise UserError(f"aligned copies need a model.patch of 1, 2 or 4 frames, got {patch}; take 2")
-    if config.model.lookahead >= 0 and any(part.count > 1 for part in config.task.parts.values()):
+    joined = (part.kind for part in config.task.parts.values() if part.count > 1)
+    if config.model.lookahead >= 0 and (task := next(joined, None)):
         raise UserError(
-            f"config.model.lookahead must be -1 for a task that joins sources in time, got {config.model.lookahead}; "
-            "only tasks with one source can be causal"
+            f"task {task!r} cannot be causal, because its input repeats the mixture for each speaker, got "
+            f"model.lookahead={config.model.lookahead}; set --config.model.lookahead=-1"
         )
     if precondition not in ("none", *PRECONDITIONS):
         raise UserError(f"unknown model.precondition {precondition!r}; choose from none, {', '.join(PRECONDITIONS)}")

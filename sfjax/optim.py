@@ -22,7 +22,9 @@ def count_updates(batches: int, *, epochs: float, updates: int) -> int:
     Raises `UserError` if `epochs` is negative or not finite.
     """
     if not 0 <= epochs < math.inf:
-        raise UserError(f"config.optim.epochs must be 0 or more and finite, got {epochs}; 0: optim.updates counts")
+        raise UserError(
+            f"config.optim.epochs must be 0 or more and finite, got {epochs}; use 0 to train for optim.updates updates"
+        )
     return math.ceil(epochs * batches) if epochs else updates
 
 

@@ -137,15 +137,16 @@ def _checked_sharding(name, leaf, sharding):
     except ValueError:
         sizes = " × ".join(f"{axis} {size}" for axis, size in sharding.mesh.shape.items())
         raise UserError(
-            f"{name} {leaf.shape}, split by {sharding.spec}, does not divide into the mesh {sizes}; "
-            "choose sizes of fsdp and tensor that divide the network's width and ffn"
+            f"parameter {name} has shape {leaf.shape}, which is not divisible by the mesh ({sizes}) as {sharding.spec} "
+            "splits it; choose fsdp and tensor that divide the network's width and ffn"
         ) from None
     size = leaf.size * leaf.dtype.itemsize if jnp.issubdtype(leaf.dtype, jnp.number) else 0
     splits = sharding.mesh.shape["fsdp"] * sharding.mesh.shape["tensor"]
     if size >= LARGE and math.prod(shard) * splits > leaf.size:
         raise UserError(
-            f"{name} has {size / 2**20:.0f} MiB, and every device would hold {math.prod(shard)} of {leaf.size} "
-            f"elements although fsdp × tensor is {splits}; split it by a rule in sfjax.sharding.RULES"
+            f"parameter {name} ({size / 2**20:.0f} MiB) is not split over the mesh (fsdp × tensor = {splits}): every "
+            f"device would hold {math.prod(shard)} of {leaf.size} elements; add or change its rule in RULES of "
+            "sfjax/sharding.py"
         )
     return sharding
 

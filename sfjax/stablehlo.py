@@ -73,7 +73,10 @@ def export(model: Model, dest: str | os.PathLike, *, dtype: str, licence: Sequen
         raise UserError(f"{dest}: holds other things than exported programs; choose another folder")
     spec, options, params = model.spec, model.sampling(options, _first_task(model)), _constants(model, dtype)
     if options["solver"] in flow.ADAPTIVE:  # its steps would depend on the padding of an example
-        raise UserError(f"{options['solver']} chooses steps by length; export {', '.join(flow.SOLVERS)}")
+        raise UserError(
+            f"cannot export with solver {options['solver']}, because its number of steps depends on the recording; "
+            f"choose --solver {', '.join(flow.SOLVERS)}"
+        )
     with release.whole(dest) as part, _without_source_folders():
         programs = {}
         for name, (function, arguments) in _functions(model, params, options).items():

@@ -292,7 +292,10 @@ def _initial_state(program, like, config, base):
             name: leaf for name, leaf in lora.base(params).items() if name in weights or name not in TASK_PARAMETERS
         }
         if jax.tree.map(jnp.shape, needed) != jax.tree.map(jnp.shape, weights):
-            raise UserError(f"{config.init_from} holds another network than --config.model describes; use its size")
+            raise UserError(
+                f"the network in {config.init_from} has other parameter shapes than --config.model; train with the "
+                "size of that model, for example configs/enhance.py:box"
+            )
         weights_places = lora.base(params_places)
         params = lora.join(jax.device_put(weights, {name: weights_places[name] for name in weights}), params)
     return jax.jit(program.initial_state, out_shardings=places)(params)
@@ -316,7 +319,9 @@ def _check_same_function(config, trained):
                 f"--config.model.{field}={before}"
             )
     if different := audio.differences(audio.MelSpec(**trained["mel"]), config.mel):
-        raise UserError(f"{config.init_from} was trained on other Mels ({different}); use its section mel")
+        raise UserError(
+            f"{config.init_from} uses other log-Mel settings than --config.mel ({different}); set them to the model's"
+        )
 
 
 def _log(journal, step, *, clip, max_streak):

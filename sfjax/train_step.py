@@ -50,7 +50,16 @@ def initial_state(
     params, frozen = lora.split(params, adapter)
     ema = jax.tree.map(jnp.copy, params)
     zero, skipped, streak = (jnp.zeros((), jnp.int32) for _ in range(3))  # donated, so none is shared
-    return State(zero, params, ema, frozen, tx.init(params), precision.start(policy), skipped, streak)
+    return State(
+        step=zero,
+        params=params,
+        ema=ema,
+        frozen=frozen,
+        opt_state=tx.init(params),
+        scale=precision.start(policy),
+        skipped=skipped,
+        streak=streak,
+    )
 
 
 def step(
@@ -126,4 +135,13 @@ def guarded(
         "streak": streak,
     }
     scale = precision.adjust(state.scale, finite, rule.policy)
-    return State(state.step + 1, params, ema, state.frozen, opt_state, scale, skipped, streak), metrics
+    state = state.replace(
+        step=state.step + 1,
+        params=params,
+        ema=ema,
+        opt_state=opt_state,
+        scale=scale,
+        skipped=skipped,
+        streak=streak,
+    )
+    return state, metrics

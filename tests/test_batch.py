@@ -163,7 +163,7 @@ def test_a_mistake_is_told_in_one_line(enhance, write, tmp_path, expected, words
 
 
 def test_the_speakers_of_a_stream_want_a_folder(refused):
-    refused("do not fit into one standard output; give a folder", "separate", "-", "--model", "none")
+    refused("standard output; use -o FOLDER", "separate", "-", "--model", "none")
 
 
 # What is done already

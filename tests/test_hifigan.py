@@ -301,14 +301,14 @@ def test_normalisation_alone_may_differ(published, spec):
         ({"n_fft": "gone", "fmin": "gone"}, "lacks fmin, n_fft; take the config.json"),
         (
             {"upsample_initial_channel": 32},
-            r"conv_post.weight of .* shape \(1, 8, 7\), got \(1, 4, 7\)",
+            r"conv_post.weight of .*\(1, 8, 7\), got \(1, 4, 7\)",
         ),
         ({"resblock_kernel_sizes": [3, 5, 3]}, r"resblocks.2.* shape \(.*, got \("),
         (
             {"resblock_dilation_sizes": [[1]] * 2},
-            "has resblocks.0.convs1.1.bias, which its config.json does not need",
+            "resblocks.0.convs1.1.bias is not needed",
         ),
-        ({"resblock_dilation_sizes": [[1, 3, 5]] * 2}, r"lacks resblocks.0.convs1.2.\w+, which its config.json needs"),
+        ({"resblock_dilation_sizes": [[1, 3, 5]] * 2}, r"resblocks.0.convs1.2.\w+ is missing"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused_with_what_differs(published, spec, changes, reason):
@@ -320,12 +320,12 @@ def test_weights_that_do_not_fit_are_refused_with_what_differs(published, spec, 
 @pytest.mark.parametrize(
     "change, reason",
     [
-        (lambda state: state.pop("conv_post.weight"), "lacks conv_post.weight"),
-        (lambda state: state.pop("ups.1.bias"), "lacks ups.1.bias"),
+        (lambda state: state.pop("conv_post.weight"), "conv_post.weight is missing"),
+        (lambda state: state.pop("ups.1.bias"), "ups.1.bias is missing"),
         (lambda state: state.update({"conv_pre.bias": np.full(16, np.nan)}), "conv_pre.bias holds NaN or infinite"),
         (lambda state: state.update({"conv_pre.weight": np.ones(3)}), r"conv_pre.weight .*, got \(3,\)"),
-        (lambda state: state.update({"conv_pre.weight_g": np.ones(16)}), "lacks conv_pre.weight_v"),
-        (lambda state: state.update({"mpd.weight": np.ones(3)}), "has mpd.weight, which"),
+        (lambda state: state.update({"conv_pre.weight_g": np.ones(16)}), "conv_pre.weight_v is missing"),
+        (lambda state: state.update({"mpd.weight": np.ones(3)}), "mpd.weight is not needed"),
     ],
 )
 def test_a_state_dict_of_another_network_is_refused(published, spec, change, reason):

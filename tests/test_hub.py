@@ -99,7 +99,7 @@ def tampered(place):
         ("hf://someone/nothing: the hub cannot be reached and no whole copy was kept", "hf://someone/nothing"),
         ("hf://someone/enhance: the hub cannot be reached and no whole copy", "hf://someone/enhance@v2"),
         ("hf://someone/song: is no exported model, it lacks model.safetensors, SHA256SUMS", "hf://someone/song"),
-        ("README.md: is not the file that SHA256SUMS was made of", "hf://someone/other"),
+        ("README.md: checksum mismatch in SHA256SUMS", "hf://someone/other"),
     ],
 )
 def test_a_name_that_brings_no_exported_model_is_refused_in_one_line(cache, folders, expected, name):

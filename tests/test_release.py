@@ -317,7 +317,7 @@ def test_info_says_what_a_run_is_and_what_is_wrong_with_an_exported_folder(enhan
     (given / "README.md").write_text("mine")
     code, complaints, said = call("info", given)
     assert code == 2 and "files       changed" in said
-    assert re.search("README.md: is not the file that SHA256SUMS was made of", *complaints)
+    assert re.search("README.md: checksum mismatch in SHA256SUMS", *complaints)
 
 
 # What is not loaded
@@ -389,7 +389,7 @@ def unlisted(folder):
 
 ZEROS = "0" * 64
 TAMPERED = [
-    ("config.json: is not the file that SHA256SUMS was made of", text("config.json", "{}")),
+    ("config.json: checksum mismatch in SHA256SUMS", text("config.json", "{}")),
     ("model.safetensors: is not the file that", text("model.safetensors", "")),
     ("README.md: is not the file that", text("README.md", "# other")),
     ("SHA256SUMS: does not list config.json;", unlisted),

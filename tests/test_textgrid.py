@@ -410,9 +410,7 @@ def test_textgrids_of_a_folder_are_joined_and_broken_ones_left_out(join, tmp_pat
 
 
 def test_a_join_that_makes_no_sense_is_refused_in_a_line_and_writes_no_manifest(join, tmp_path, spec):
-    with pytest.raises(
-        UserError, match="kept none: 1 with no alignment; a recording here is .*/1.wav, an id of .* is s/1"
-    ):
+    with pytest.raises(UserError, match="1 with no alignment.*1.wav.*'s/1'"):
         join([row("1.wav")], [entry("s/1")])
     assert not (tmp_path / "out.parquet").exists() and (tmp_path / "out.rejects.jsonl").exists()
     with pytest.raises(UserError, match="its own source"):

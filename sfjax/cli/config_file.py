@@ -72,5 +72,6 @@ def load_config(spec: str, overrides: list[str]) -> Any:
         old = functools.reduce(dict.get, name.split("."), before)
         kind = int | float if isinstance(old, tuple) and old and not isinstance(old[0], str) else str  # (): phones
         if isinstance(old, tuple) and not all(isinstance(item, kind) for item in value):
-            raise UserError(f"config {spec}: {name} must have values as in {old or ('AH_S',)}, got {value}")
+            example, items = old or ("AH_S", "B_B"), "strings" if kind is str else "numbers"
+            raise UserError(f"config {spec}: {name} must be a tuple of {items}, for example {example}, got {value}")
     return config

@@ -65,7 +65,7 @@ def _add_separate(parser):
 
 def _run_separate(arguments):
     if STREAM in arguments.files and arguments.output is None:
-        raise UserError("the speakers of - do not fit into one standard output; give a folder for them with -o")
+        raise UserError("cannot write several speakers to standard output; use -o FOLDER")
 
     def results(name):
         return [Path(f"s{speaker}") / _result_name(name) for speaker in range(1, arguments.speakers + 1)]

@@ -80,8 +80,8 @@ def run(source: Path, alignments: Path, dest: Path, *, longest: float, spec: aud
         counts = ", ".join(f"{count} with {reason}" for reason, count in reasons.items())
         first = manifest.recording_name(rows.row(0))
         raise UserError(
-            f"{source}: expected recordings with alignments, kept none: {counts}; a recording here is {first}, "
-            f"an id of {alignments} is {next(iter(by_id))}"
+            f"{source}: no recording has a usable alignment ({counts}); if the names do not match, rename them: "
+            f"the manifest has for example {first!r}, {alignments} has {next(iter(by_id))!r}"
         )
     manifest.write(dest, aligned_rows)
     hours = sum(row["frames"] / row["rate"] for row in aligned_rows) / 3600

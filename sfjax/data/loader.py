@@ -56,7 +56,9 @@ def sources(
     for item in filter(None, (item.strip() for item in manifests.split(","))):
         name, path, weight = entry(item, named=len(parts) > 1)
         if name not in parts and len(parts) > 1:
-            raise UserError(f"{item}: expected one of the tasks {', '.join(parts)} before it, as in name={item}")
+            raise UserError(
+                f"manifest {item} must have a task, as in {next(iter(parts))}={item}; choose from {', '.join(parts)}"
+            )
         number = list(parts).index(name) if len(parts) > 1 else 0
         part = list(parts.values())[number]
         names = (*part.columns, *part.predicted, *part.labels)

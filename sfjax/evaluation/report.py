@@ -79,8 +79,8 @@ class Report:
         identities = [_identity(row, columns) for row in self.rows]
         if len(earlier) < len(earlier_rows) or len(set(identities)) < len(self.rows):
             raise UserError(
-                f"{path}: two recordings of this report or of that one have the same name; "
-                "distinguish them with --by COLUMN in both"
+                f"cannot compare with {path}: one of the two reports contains two recordings with the same name; "
+                "run both with --by COLUMN, where COLUMN tells them apart"
             )
         pairs = [
             (row, earlier[identity]) for row, identity in zip(self.rows, identities, strict=True) if identity in earlier

@@ -97,7 +97,7 @@ def check_files(name: str | os.PathLike, folder: Path) -> None:
     for file, expected in digests.items():
         _check_is_file(name, folder / file)
         if digest(folder / file) != expected:
-            raise UserError(f"{folder / file}: is not the file that {SUMS} was made of; {AGAIN}")
+            raise UserError(f"{folder / file}: checksum mismatch in {SUMS}: the file changed or is damaged; {AGAIN}")
 
 
 def _check_is_file(name, path):

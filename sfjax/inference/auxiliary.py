@@ -57,7 +57,10 @@ def load_duration_model(folder: str | Path) -> DurationPredictor:
 
 def _check_mels(path, title, own, spec):
     if different := audio.differences(own, spec):
-        raise UserError(f"{path} is a {title} of other Mels ({different}); train one on these")
+        raise UserError(
+            f"{title} {path} uses other log-Mel settings than the model ({different}); use or train a {title} with the "
+            "model's settings"
+        )
 
 
 def _load(folder, network):

@@ -166,8 +166,8 @@ def speak(
         ]
     elif [line.phones for line in lines] != spelled:
         raise UserError(
-            f"the durations must be written for this text with {sum(map(len, spelled))} phones, got "
-            f"{sum(len(line.phones) for line in lines)} other phones; give the text that they were written for"
+            f"the durations belong to another text (they have {sum(len(line.phones) for line in lines)} phones, this "
+            f"text has {sum(map(len, spelled))}); use the text that they were written for"
         )
     timer.end("durations")
     return _speech(model, lines, prompt, seed, options, timer)._replace(unknown=g2p.unknown(sentences))

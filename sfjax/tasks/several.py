@@ -71,8 +71,9 @@ class Several(Task):
         numbers = {task.compared_sources for task in self.tasks} - {0}
         if len(numbers) > 1:
             raise UserError(
-                f"one model cannot compare sources of {' and '.join(map(str, sorted(numbers)))} speakers; "
-                "train two, or set order=random, mask=0 and cluster=0 in the sections of these tasks"
+                f"one model cannot be trained to separate {' and '.join(map(str, sorted(numbers)))} speakers at the "
+                "same time with order=best, mask or cluster; train two models, or set order=random, mask=0 and "
+                "cluster=0 in the sections of these tasks"
             )
         return max(numbers, default=0)
 

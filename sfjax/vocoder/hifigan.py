@@ -27,6 +27,7 @@ from sfjax.vocoder import torch_checkpoint
 from sfjax.vocoder.discriminators import Discriminators
 
 SLOPE, LAST_SLOPE = 0.1, 0.01  # of leaky ReLUs; the original's last one has PyTorch's default
+PAIR = "use both files of one checkpoint"
 FLOOR = 1e-5  # the smallest Mel amplitude in the original; its config does not have it
 TINY = np.finfo(np.float32).tiny  # avoids a division by zero: a direction of length zero stays zero
 
@@ -435,7 +436,7 @@ def _params(path, network, state_dict):
         value = _weight(path, tensors, name, shape) if leaf.ndim == 3 else _take(path, tensors, f"{name}.bias", shape)
         params[ours] = value.transpose(np.argsort(axes))
     if tensors:
-        raise UserError(f"{path}: has {min(tensors)}, which its config.json does not need; take the pair that fits")
+        raise UserError(f"{path} and its config.json do not belong together ({min(tensors)} is not needed); {PAIR}")
     return unflatten_dict(params)
 
 
@@ -465,11 +466,12 @@ def _weight(path, tensors, name, shape):
 def _take(path, tensors, name, shape):
     """Remove a tensor from `tensors` and return it as float32."""
     if name not in tensors:
-        raise UserError(f"{path}: lacks {name}, which its config.json needs; take the pair that fits")
+        raise UserError(f"{path} and its config.json do not belong together ({name} is missing); {PAIR}")
     value = tensors.pop(name).astype(np.float32)
     if value.shape != shape:
         raise UserError(
-            f"{path}: expected {name} of the config's shape {shape}, got {value.shape}; take the pair that fits"
+            f"{path} and its config.json do not belong together (expected {name} of shape {shape}, got {value.shape}); "
+            f"{PAIR}"
         )
     if not np.isfinite(value).all():
         raise UserError(f"{path}: {name} holds NaN or infinite numbers; take a checkpoint from before it diverged")
