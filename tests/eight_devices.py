@@ -33,7 +33,7 @@ def found(config, sizes, folder):
     made = train.make_program(read(config))
     like, step = train.on_mesh(made, mesh)
     places = jax.tree.map(lambda leaf: leaf.sharding, like)
-    state = jax.jit(made.init, out_shardings=places)(jax.random.key(0))
+    state = jax.jit(made.random_state, out_shardings=places)(jax.random.key(0))
     across = sharding.batch(mesh)
     drawn = sample(config, made, state, mesh) if hasattr(made.network, "mels") else {}
     state, metrics = step(state, sharding.make_global(batch(config), across))

@@ -23,7 +23,7 @@ from sfjax.errors import UserError
 def test_every_leaf_of_a_state_has_a_rule(size):
     config = default.get_config(size)
     config.precision = "fp16"
-    state = jax.eval_shape(train.make_program(read(config)).init, jax.random.key(0))
+    state = jax.eval_shape(train.make_program(read(config)).random_state, jax.random.key(0))
     places = sharding.shardings(state, sharding.mesh(data=-1, fsdp=1, tensor=1))
     up = places.params["transformer"]["early"]["up"]["kernel"].spec
     assert up == PartitionSpec(None, "fsdp", "tensor")
@@ -38,7 +38,7 @@ def test_every_leaf_of_a_state_has_a_rule(size):
 def test_the_momentum_of_muon_lies_where_its_kernels_do():
     config = default.get_config("large")
     config.optim.muon = 10.0
-    state = jax.eval_shape(train.make_program(read(config)).init, jax.random.key(0))
+    state = jax.eval_shape(train.make_program(read(config)).random_state, jax.random.key(0))
     places = sharding.shardings(state, described(data=2, fsdp=2, tensor=2))
     by_name = lambda tree: {
         jax.tree_util.keystr(path, simple=True, separator="/"): (leaf.shape, place.spec)
@@ -79,7 +79,7 @@ def described(**sizes):
 
 def test_every_large_leaf_is_split_as_the_golden_file_says():
     made = train.make_program(read(default.get_config("large")))
-    shapes = jax.eval_shape(made.init, jax.random.key(0))
+    shapes = jax.eval_shape(made.random_state, jax.random.key(0))
     places = sharding.shardings(shapes, described(data=2, fsdp=2, tensor=2))
     lines = []
     for (path, leaf), place in zip(jax.tree_util.tree_leaves_with_path(shapes), jax.tree.leaves(places), strict=True):
