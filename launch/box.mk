@@ -55,7 +55,7 @@ runs/enhance/trained: runs/base/trained data/speech.parquet data/more_clean.parq
 runs/separate/trained: runs/base/trained data/ls100.parquet data/so762.parquet
 	$(call train,separate,$(from_base) --config.data.train=data/ls100.parquet:7$(comma)data/so762.parquet \
 	    --config.data.valid=data/ls100.parquet)
-# 5 hours
+# 3 hours
 runs/extract/trained: runs/separate/trained data/ls100.parquet data/so762.parquet data/noise.parquet
 	$(call train,extract,--config.init_from=runs/separate --config.data.train=data/ls100.parquet:7$(comma)data/so762.parquet \
 	    --config.data.valid=data/ls100.parquet --config.mixture.noise=data/noise.parquet --config.mixture.probability=0.5)

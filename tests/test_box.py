@@ -24,7 +24,7 @@ OWN = {
     "speak": "speak",
     "vocoder": "vocode",
 }  # and tasks
-MOST = 60e6  # bytes of all
+MOST = 60 * 2**20  # bytes of all
 ROOT = Path(sfjax.__file__).parents[1]
 
 
