@@ -5,8 +5,8 @@
 
 Training draws mixtures of two speakers by the rules of LibriMix, and another recording of one of them as the enrolment.
 The speech must have speakers. The paper does not have this task.
-At size box, 3,200 updates from sfjax://separate (three hours of one core) made sfjax://extract. It has an SI-SDRi of 5.2 dB,
-and 2 % of its results are the wrong speaker: tests/benchmarks/README.md, "Extraction".
+At size box, 3,200 updates from sfjax://separate (three hours of one core) made sfjax://extract. It raises SI-SDR by
+5.2 dB, and 2 % of its results are the wrong speaker: tests/benchmarks/README.md, "Extraction".
 """
 
 from sfjax.configs import default
