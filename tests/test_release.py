@@ -390,8 +390,8 @@ def unlisted(folder):
 ZEROS = "0" * 64
 TAMPERED = [
     ("config.json: checksum mismatch in SHA256SUMS", text("config.json", "{}")),
-    ("model.safetensors: is not the file that", text("model.safetensors", "")),
-    ("README.md: is not the file that", text("README.md", "# other")),
+    ("model.safetensors: checksum mismatch", text("model.safetensors", "")),
+    ("README.md: checksum mismatch", text("README.md", "# other")),
     ("SHA256SUMS: does not list config.json;", unlisted),
     ("SHA256SUMS: does not list config.json, model.safetensors, README.md;", text("SHA256SUMS", "")),
     ("config.json: expected SHA256SUMS beside it, found none", lambda folder: (folder / "SHA256SUMS").unlink()),
