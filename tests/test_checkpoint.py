@@ -164,7 +164,7 @@ def test_a_config_that_lacks_a_section_is_refused_in_a_line(enhancer, tmp_path, 
 
 
 def test_another_networks_parameters_are_refused(enhancer, toy_config, tmp_path):
-    with pytest.raises(UserError, match="another network"):
+    with pytest.raises(UserError, match="other parameter shapes"):
         train.run(toy_config("enhance", **{"init_from": str(enhancer), "model.width": 64}), tmp_path)
 
 

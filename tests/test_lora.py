@@ -26,7 +26,7 @@ def leaves(tree):
 def test_the_large_network_gets_the_papers_adapters():
     config = default.get_config("large")
     config.lora.rank = 64
-    state = jax.eval_shape(train.make_program(read(config)).init, jax.random.key(0))
+    state = jax.eval_shape(train.make_program(read(config)).random_state, jax.random.key(0))
     assert lora.count(state.params) == 9_437_184 and lora.count(state.frozen) == 329_704_529
     moments = sum(leaf.size for leaf in jax.tree.leaves(state.opt_state) if leaf.ndim)
     assert moments == 2 * 9_437_184

@@ -22,7 +22,7 @@ def test_flops_are_those_that_the_compiler_counts(patch):
     config.model.patch = patch
     config.model.attention_block, config.model.unroll = 0, 2  # the compiler counts the body of a loop once
     made = train.make_program(read(config))
-    params = jax.eval_shape(made.init, jax.random.key(0)).params
+    params = jax.eval_shape(made.random_state, jax.random.key(0)).params
     frames = jax.ShapeDtypeStruct((2, 800, 80), jnp.float32)
     given = frames, jax.ShapeDtypeStruct((2,), jnp.float32), frames, jax.ShapeDtypeStruct((2,), jnp.int32)
     counted = jax.jit(lambda params, *given: made.network.apply({"params": params}, *given)).lower(params, *given)

@@ -93,7 +93,7 @@ def test_every_large_leaf_is_split_as_the_golden_file_says():
 def test_a_large_leaf_that_would_lie_whole_on_every_device_is_an_error(monkeypatch):
     leaf = {"output/kernel": jax.ShapeDtypeStruct((4096, 1024), jnp.float32)}
     sharding.shardings(leaf, described(data=8, fsdp=1, tensor=1))  # nothing is to be split there
-    with pytest.raises(UserError, match="output/kernel .16 MiB.* fsdp × tensor = 4.*RULES"):
+    with pytest.raises(UserError, match=r"output/kernel .16 MiB.* \(fsdp × tensor = 4\).*RULES"):
         sharding.shardings(leaf, described(data=2, fsdp=2, tensor=2))
     half = {"transformer/early/up/bias": jax.ShapeDtypeStruct((4096, 1024), jnp.float32)}  # by tensor, not by fsdp
     with pytest.raises(UserError, match="every device would hold 2097152 of 4194304"):

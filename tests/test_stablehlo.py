@@ -175,7 +175,8 @@ def test_a_phase_net_and_the_other_way_to_waves_are_part_of_the_program(spec, re
         model = toy(spec, tasks.Enhance(0.1), **changes)
         stablehlo.export(model, tmp_path / "toy", dtype="float32")
         made += clean(program(tmp_path / "toy", "enhance"), recordings[2:], 61, 3)
-        assert np.abs(made[-1] - model.enhance(recordings[2], RATE, seed=3)).max() < EXACT
+        wave = model.enhance(recordings[2], RATE, seed=3)
+        assert np.abs(made[-1] - wave).max() < EXACT * max(1.0, np.abs(wave).max())
     assert np.abs(made[0] - made[1]).max() > 1e-2
 
 

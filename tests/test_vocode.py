@@ -56,7 +56,7 @@ def difference(one, other):
 def test_the_generator_learns_before_the_discriminators_that_have_just_learned(toy_config, corpus):
     config = toy_config("vocode", **TOY | {"optim.peak": 1e-2})
     made, given = batch(corpus, config)
-    state = made.init(jax.random.key(0))
+    state = made.random_state(jax.random.key(0))
     after, metrics = jax.jit(made.step)(state, given)
     spec, section = read(config).mel, read(config).vocoder
     network, judges = gan_step.generator(section, spec), gan_step.discriminators(section)
@@ -91,7 +91,7 @@ def test_the_generator_learns_before_the_discriminators_that_have_just_learned(t
 def test_until_it_begins_the_discriminators_stay_and_the_generator_learns(toy_config, corpus):
     config = toy_config("vocode", **TOY | {"vocoder.begin": 1})
     made, given = batch(corpus, config)
-    step, state = jax.jit(made.step), made.init(jax.random.key(0))
+    step, state = jax.jit(made.step), made.random_state(jax.random.key(0))
     first, _ = step(state, given)
     assert difference(first.params["discriminators"], state.params["discriminators"]) == 0
     assert difference(first.params["generator"], state.params["generator"]) > 0
@@ -102,7 +102,7 @@ def test_until_it_begins_the_discriminators_stay_and_the_generator_learns(toy_co
 
 def test_a_step_without_finite_gradients_changes_nothing_but_the_counters(toy_config, corpus):
     made, given = batch(corpus, toy_config("vocode", **TOY))
-    state = made.init(jax.random.key(0))
+    state = made.random_state(jax.random.key(0))
     broken = given | {"waves": {"speech": np.full_like(given["waves"]["speech"], np.nan)}}
     after, metrics = jax.jit(made.step)(state, broken)
     for name in ("params", "ema", "opt_state"):

@@ -25,7 +25,7 @@ from sfjax.transformer import REMAT
 def measured(config) -> dict[str, float]:
     """Seconds to lower and to compile the step of a config, and the GiB that it needs beside its arguments."""
     made = train.make_program(read(config))
-    state = jax.eval_shape(made.init, jax.random.key(0))
+    state = jax.eval_shape(made.random_state, jax.random.key(0))
     examples, samples = round(config.data.seconds / config.data.buckets[0]), round(config.data.buckets[0] * 16_000)
     waves = {column: jax.ShapeDtypeStruct((examples, samples), jnp.float32) for column in read(config).task.columns}
     number = jax.ShapeDtypeStruct((examples,), jnp.int32)

@@ -58,7 +58,7 @@ def variant(name: str, size: str, waves: dict[str, np.ndarray]) -> Variant:
     """The train step, compiled."""
     config = read(configured(name, size))
     made = train.make_program(config)
-    state = jax.jit(made.init)(jax.random.key(0))
+    state = jax.jit(made.random_state)(jax.random.key(0))
     lengths = np.full(len(waves["speech"]), waves["speech"].shape[1], np.int32)
     batch = jax.device_put({"waves": waves, "mels": {}, "labels": {}, "lengths": lengths, "task": 0 * lengths})
     program, spent = speed.compiled(made.step, state, batch, donate=(0,))
@@ -76,7 +76,7 @@ def by_shapes(size: str) -> list[dict[str, Any]]:
     rows = []
     for name in VARIANTS:
         made = train.make_program(read(configured(name, size)))
-        state = jax.eval_shape(made.init, jax.random.key(0))
+        state = jax.eval_shape(made.random_state, jax.random.key(0))
         rows.append({"size": size, "variant": name, "trained": lora.count(state.params)} | _mib(held(state)))
     return rows
 
