@@ -106,6 +106,7 @@ def test_the_tables_compare_every_system_with_the_first_model(peers, pairs, tmp_
     monkeypatch.setattr(peers, "Sfjax", lambda name: peers.Noisy())
     monkeypatch.setattr(peers, "PEERS", {"Late": peers.Peer(Late, ""), "Absent": peers.Peer(absent, "pip install it")})
     monkeypatch.setitem(sys.modules, "speechmos", None)  # not installed
+    peers.dnsmos.network.cache_clear()
     command = ["--pairs", str(tmp_path), "--model", "toy", "--peers", "Late", "Absent", "--workers", "1"]
     peers.main([*command, "-o", str(tmp_path / "peers.json")])
     text = capsys.readouterr().out
