@@ -208,7 +208,7 @@ def run(config: Any, workdir: str | Path, *, out: Any = None) -> State:
         journal = Journal(workdir, first=first, last=last, every=config.run.log, out=out) if is_first else Silence()
         trace = stack.enter_context(Trace(Path(workdir) / "tensorboard", *config.debug.profile))
         pending, bad, seen, began = None, 0, 0, time.perf_counter()
-        sizes = set()  # of batches, each of which has a compiled step
+        sizes = set()  # shapes of the batches so far; a step is compiled for each
 
         for number in range(first, last):
             trace.before(number)

@@ -399,7 +399,7 @@ def grouped_conv(
 
 
 class GroupedConv(nn.Module):
-    """`grouped_conv` with a bias; its parameters have the shapes of those of `nn.Conv`.
+    """`grouped_conv` with a bias; its parameters have the same shapes as in `nn.Conv`.
 
     With `lookahead`, the taps that see more frames after the present one are not used.
     """

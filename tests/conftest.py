@@ -43,18 +43,14 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 install_import_hook("sfjax", "beartype.beartype")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """Start the longest files first. A file stays in one worker, which makes its fixtures once; notebooks spread."""
+    """Start the longest files first."""
 
     def order(item):
         name = item.path.stem.removeprefix("test_")
         return LONGEST.index(name) if name in LONGEST else len(LONGEST)
 
     items.sort(key=order)
-    for item in items:
-        group = item.nodeid if item.path.stem == "test_notebooks" else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
