@@ -49,7 +49,7 @@ def test_an_estimate_far_too_loud_has_a_finite_error_and_gradient():
     assert np.isfinite(value) and np.isfinite(gradient).all()
 
 
-@pytest.mark.parametrize("name", ["enhance", "separate"])
+@pytest.mark.parametrize("name", ["enhance", pytest.param("separate", marks=pytest.mark.slow)])
 def test_its_weight_adds_it_to_the_loss_of_any_task(name, toy_config):
     config = toy_config(name, **{"mix.noise": ""} | ({"task.order": "random"} if name == "separate" else {}))
     waves = 0.1 * jax.random.normal(jax.random.key(1), (3, 2, 8000))

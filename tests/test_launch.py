@@ -205,6 +205,7 @@ def test_the_rules_write_every_report_that_a_table_reads(steps):
     assert sorted(shown) == sorted(f"{row}/{test}.json" for row in rows for test in ("cross_sim_o", "wsj0chime3"))
 
 
+@pytest.mark.slow
 def test_the_eleventh_table_makes_a_listening_test_of_the_recordings_and_the_best_model(steps):
     lines = steps("table11", there=["runs/speak_32_lora/trained", "runs/durations/trained", "runs/vocoder/trained"])
     page = next(number for number, line in enumerate(lines) if line.startswith("sfjax mos make"))
@@ -216,6 +217,7 @@ def test_the_eleventh_table_makes_a_listening_test_of_the_recordings_and_the_bes
     assert last == "sfjax evaluate --figure 3 --runs runs -o figure3.png"
 
 
+@pytest.mark.slow
 def test_every_command_of_the_rules_is_one_that_sfjax_takes(steps):
     found = steps(
         *(f"table{number}" for number in paper_tables.TABLES),

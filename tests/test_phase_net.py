@@ -205,6 +205,7 @@ def _holds(row, crop):
     return next((i for i in places if np.array_equal(mels[:, i : i + crop.shape[1]], crop)), None)
 
 
+@pytest.mark.slow
 def test_a_mixture_is_separated_from_file_to_files_and_scored(
     separator, trained, corpus, call, refused, tmp_path, voice
 ):

@@ -129,6 +129,7 @@ def test_an_interrupted_enhancement_leaves_only_whole_files(shell, good, enhance
     assert len(audio.read(out / "good.wav")[0]) == 1.5 * RATE
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_leaves_only_whole_checkpoints(shell, flags, toy_config, tmp_path):
     config = toy_config("enhance", **{"run.valid_batches": 0, "run.workers": 1, "optim.updates": 100_000})
     process = shell("train", f"--workdir={tmp_path}", *flags(config, "enhance"))

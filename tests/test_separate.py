@@ -228,6 +228,7 @@ def test_a_model_of_aligned_copies_separates_recordings_of_any_length(toy_config
             np.testing.assert_allclose(waves.sum(axis=0), mixture, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_what_only_training_clusters_is_not_exported_and_is_new_where_it_is_trained_again(toy_config, tmp_path):
     shorter = {"run.stop": 1, "mix.noise": ""}
     train.run(toy_config("separate", **shorter), tmp_path / "run")

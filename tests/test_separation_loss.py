@@ -130,6 +130,7 @@ def test_the_error_of_clusters_compares_all_pairs_of_bins(count):
     np.testing.assert_allclose(error(perfect, flat(x1)), 0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_each_error_counts_by_its_weight_and_none_is_that_of_the_paper(toy_config):
 
     config = toy_config("separate", **{"mix.noise": ""})

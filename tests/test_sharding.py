@@ -119,13 +119,13 @@ def test_activations_are_split_where_the_mesh_divides_them():
 
 SIZES = {"width": 64, "ffn": 128, "heads": 4, "layers": 4, "attention_block": 32, "remat": "full"}
 TOY = {f"model.{name}": value for name, value in SIZES.items()}
-PROGRAMS = {  # adapters in a model of several tasks stand for the rest in the suite that everybody runs
+PROGRAMS = {  # adapters in a model of several tasks stand for the rest outside of the nightly tests
     "adapters": ("several", TOY | {"lora.rank": 8}, ["all"]),
     "pretrain": ("pretrain", TOY, ["data", "fsdp", "all"]),
     "phase": ("phase", {"phase.width": 64, "precision": "fp32"}, ["all"]),
 }
 MANY = [
-    pytest.param(program, mesh, marks=[] if program == "adapters" else [pytest.mark.nightly])
+    pytest.param(program, mesh, marks=pytest.mark.slow if program == "adapters" else pytest.mark.nightly)
     for program, (_, _, meshes) in PROGRAMS.items()
     for mesh in meshes
 ]

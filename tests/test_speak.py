@@ -142,6 +142,7 @@ def test_each_frame_of_a_crop_has_the_phone_that_is_said_there(tmp_path):
     assert len(seen) > 10
 
 
+@pytest.mark.slow
 def test_a_model_that_knows_no_phones_is_taught_those_of_the_data(toy_config, spoken, tmp_path):
     start, here = tmp_path / "pretrain", tmp_path / "speak"
     train.run(toy_config("pretrain", **{"run.stop": 1}), start)

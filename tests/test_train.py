@@ -58,6 +58,7 @@ def test_a_run_with_muon_and_patches_resumes_as_one_never_stopped(toy_config, tm
     equal(train.run(toy_config("pretrain", **changes), tmp_path / "parts"), state)
 
 
+@pytest.mark.slow
 def test_muon_leaves_frozen_parameters_alone(whole, toy_config, tmp_path):
     adapters = {"init_from": str(whole[1]), "lora.rank": 4, "optim.muon": 10.0, "run.stop": 2}
     state = train.run(toy_config("enhance", **adapters), tmp_path)
@@ -66,6 +67,7 @@ def test_muon_leaves_frozen_parameters_alone(whole, toy_config, tmp_path):
     assert set(moved) == {"transformer"} and all(jax.tree.leaves(moved))
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_is_saved_and_goes_on(whole, pretrain, tmp_path):
     class Interrupting(io.StringIO):
         def write(self, text):
@@ -79,6 +81,7 @@ def test_an_interrupted_run_is_saved_and_goes_on(whole, pretrain, tmp_path):
     equal(train.run(pretrain(), tmp_path), whole[0])
 
 
+@pytest.mark.slow
 def test_epochs_become_updates_in_schedule_config_and_overview_and_lengthen_a_run(toy_config, tmp_path):
     lines = io.StringIO()
     changes = {"optim.epochs": 0.5, "optim.updates": 100, "optim.warmup": 0, "optim.end": 0.0, "run.valid_batches": 0}
@@ -308,6 +311,7 @@ def test_the_loss_falls(toy_config, tmp_path):
     assert np.mean(found[-10:]) < 0.75 * np.mean(found[:10])
 
 
+@pytest.mark.slow
 def test_a_run_describes_itself_says_where_it_resumes_and_may_be_lengthened(toy_config, tmp_path):
     lines = io.StringIO()
     config = toy_config("pretrain", **{"run.valid_batches": 0})
